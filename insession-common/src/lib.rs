@@ -1,0 +1,17 @@
+//! What insession's XDP program and its user space both know.
+//!
+//! * [`flow`]: the keys of the flow maps;
+//! * [`steer`]: the steering decision, bytes → ours / not ours / malformed;
+//! * [`stamp`]: what the XDP program writes in front of a packet of ours;
+//! * [`counters`]: one counter a branch, their names and reasons;
+//! * [`names`]: maps, program and load-time constants, by name.
+//!
+//! `no_std`, no allocation, no system calls: the same code runs under the
+//! kernel's verifier and in the user-space links.
+#![no_std]
+
+pub mod counters;
+pub mod flow;
+pub mod names;
+pub mod stamp;
+pub mod steer;

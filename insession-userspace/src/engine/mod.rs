@@ -1,0 +1,80 @@
+//! Many sessions: worker loop, timer wheel, pacing, port and flow allocation,
+//! hand-off of records. A trace of one host is a campaign of one.
+//!
+//! [`campaign::run`] is the door: it routes each target, opens one link an
+//! egress interface, and runs one worker thread a link. Only targets (in),
+//! outputs (out), the stop flag and the statistics cross threads.
+
+pub mod campaign;
+pub mod stats;
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use crate::session::SessionOptions;
+use crate::trace::{Probe, Trace};
+
+/// What to trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it stands in the user's list, from 0.
+    pub index: u64,
+    /// As the user named it.
+    pub name: String,
+    /// Resolved.
+    pub address: IpAddr,
+    /// Destination port.
+    pub port: u16,
+}
+
+/// How a run is made.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// What all sessions have in common.
+    pub session: SessionOptions,
+    /// Packets a second over all workers; `None`: as fast as the link takes them.
+    pub rate: Option<f64>,
+    /// At most this many sessions are open at a time, over all workers.
+    pub sessions: usize,
+    /// Local ports that may be used.
+    pub ports: RangeInclusive<u16>,
+    /// Key of initial sequence numbers (RFC 6528) and timestamp offsets.
+    pub secret: [u8; 16],
+    /// Emit [`Output::Answer`] as replies come in.
+    pub live: bool,
+}
+
+/// What a run tells, over a bounded channel.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// The connection to this target is open.
+    Established {
+        /// [`Target::index`].
+        index: u64,
+    },
+    /// A probe's fate is known: answered, or lost.
+    Answer {
+        /// [`Target::index`].
+        index: u64,
+        /// The TTL it was sent with.
+        ttl: u8,
+        /// Which of the hop's probes, from 0.
+        nth: u8,
+        /// What became of it.
+        probe: Box<Probe>,
+    },
+    /// The smallest TTL that reached the destination, as known by now.
+    Destination {
+        /// [`Target::index`].
+        index: u64,
+        /// The TTL.
+        ttl: u8,
+    },
+    /// The finished record. Exactly one a target.
+    Trace {
+        /// [`Target::index`].
+        index: u64,
+        /// The record.
+        trace: Box<Trace>,
+    },
+}

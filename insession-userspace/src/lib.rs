@@ -1,0 +1,40 @@
+//! insession: mass in-session traceroute.
+//!
+//! Opens real TCP sessions with its own handshake, sends TTL-stepped data
+//! segments inside them after a deliberate one-byte sequence gap, and reads
+//! the routers' ICMP errors and the server's SACKs, steered by an XDP program.
+//!
+//! The protocol core has no system calls, no clock and no threads, and builds
+//! without an operating system (feature `os` off):
+//!
+//! * [`time`]: our own time type;
+//! * [`wire`]: codecs, both directions, no state;
+//! * [`trace`]: the result model;
+//! * [`session`]: one flow each, a pure state machine.
+//!
+//! Around it, with feature `os`:
+//!
+//! * [`link`]: how frames get on and off a wire;
+//! * [`net`]: interfaces, routes, neighbours;
+//! * [`engine`]: many sessions at once;
+//! * [`report`]: one file an output format;
+//! * [`cli`]: one file a subcommand.
+#![cfg_attr(not(feature = "os"), no_std)]
+
+extern crate alloc;
+
+pub mod session;
+pub mod time;
+pub mod trace;
+pub mod wire;
+
+#[cfg(feature = "os")]
+pub mod cli;
+#[cfg(feature = "os")]
+pub mod engine;
+#[cfg(feature = "os")]
+pub mod link;
+#[cfg(feature = "os")]
+pub mod net;
+#[cfg(feature = "os")]
+pub mod report;

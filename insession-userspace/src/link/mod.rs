@@ -1,0 +1,124 @@
+//! How frames get on and off a wire. One trait; below it `xdp` (AF_XDP behind
+//! the XDP program), `packet` (AF_PACKET, kernel-owned connections), `sim`
+//! (a deterministic network in memory); above all three the same engine.
+//!
+//! A link belongs to one interface and one thread.
+
+use std::net::SocketAddr;
+
+use insession_common::flow::SessionId;
+use insession_common::stamp::SteerKind;
+
+use crate::session::Flow;
+use crate::time::Instant;
+use crate::trace::LinkInfo;
+
+mod error;
+
+pub use error::LinkError;
+
+/// One frame that was steered to us.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The frame from its Ethernet header on (or from what the link calls a
+    /// frame; the IP header is at `l3_offset`).
+    pub bytes: &'a [u8],
+    /// When the kernel received it, on the clock of [`Link::now`].
+    pub at: Instant,
+    /// Whose it is, or [`insession_common::flow::UNRESOLVED`].
+    pub session: SessionId,
+    /// How it was recognised.
+    pub kind: SteerKind,
+    /// Where the IP header begins in `bytes`.
+    pub l3_offset: usize,
+    /// The frame is one of our own kernel's, seen on its way out (`packet`
+    /// link: the SYN of a kernel-owned connection).
+    pub outgoing: bool,
+}
+
+/// How frames get on and off a wire.
+///
+/// Transmission is batched: [`Link::transmit`] writes frames, [`Link::flush`]
+/// hands them over with one kick. Nothing here blocks but [`Link::wait`], and
+/// nothing waits without a deadline.
+pub trait Link {
+    /// What it is, as read back from the kernel.
+    fn info(&self) -> LinkInfo;
+
+    /// The time, CLOCK_MONOTONIC or simulated.
+    fn now(&self) -> Instant;
+
+    /// From now on replies of `flow` are `session`'s.
+    ///
+    /// On a link whose connections the kernel owns this also starts the
+    /// kernel's `connect()`.
+    ///
+    /// # Errors
+    /// [`LinkError::FlowTaken`] when the flow is steered already; others when
+    /// the kernel refuses.
+    fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError>;
+
+    /// No longer. On a link whose connections the kernel owns this closes the
+    /// connection with RST.
+    fn remove_flow(&mut self, flow: &Flow);
+
+    /// How many frames can be written before the next [`Link::flush`]; reclaims
+    /// what the kernel has given back. Zero: wait.
+    fn room(&mut self) -> usize;
+
+    /// Writes one frame into the batch: `fill` gets at least
+    /// [`MAX_FRAME`] bytes and returns how many it used.
+    ///
+    /// # Errors
+    /// [`LinkError::Full`] when there is no room; `fill` is not called then.
+    fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), LinkError>;
+
+    /// Hands the batch over: one kick, if the kernel wants one.
+    ///
+    /// # Errors
+    /// When the interface is gone or down ([`LinkError::Down`]), or the NIC has
+    /// not given frames back for longer than it may ([`LinkError::Stalled`]).
+    fn flush(&mut self) -> Result<(), LinkError>;
+
+    /// Gives each of at most `budget` received frames to `each`, returns how many.
+    ///
+    /// # Errors
+    /// As [`Link::flush`].
+    fn receive(
+        &mut self,
+        budget: usize,
+        each: &mut dyn FnMut(Received<'_>),
+    ) -> Result<usize, LinkError>;
+
+    /// Sleeps until a frame arrives, room appears, the waker fires or `until`.
+    ///
+    /// # Errors
+    /// As [`Link::flush`].
+    fn wait(&mut self, until: Instant) -> Result<(), LinkError>;
+
+    /// A file descriptor that, made readable, ends [`Link::wait`] early; `None`
+    /// for links that never sleep. An eventfd: write 8 bytes.
+    fn waker(&self) -> Option<std::sync::Arc<std::os::fd::OwnedFd>> {
+        None
+    }
+
+    /// What happened to frames since the link was opened: label and count. The
+    /// labels are those of `insession_common::counters` and the kernel's own
+    /// XDP statistics.
+    fn counters(&mut self) -> Vec<(&'static str, u64)>;
+
+    /// Whether connections are the kernel's ([`crate::session::Handshaker::Kernel`]).
+    fn kernel_owns_connections(&self) -> bool {
+        false
+    }
+
+    /// Whether the kernel holds this local endpoint (asked once a port; links
+    /// without a kernel say no).
+    fn port_taken(&self, local: SocketAddr) -> bool {
+        let _ = local;
+        false
+    }
+}
+
+/// The longest frame that is written: probes and SYNs are far below it.
+pub const MAX_FRAME: usize = 256;

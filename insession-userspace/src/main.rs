@@ -1,0 +1,2 @@
+//! The `insession` command.
+fn main() {}

@@ -1,0 +1,31 @@
+//! Interfaces, routes, neighbours: what the kernel knows, over netlink.
+
+use std::net::IpAddr;
+
+/// A way to a target: everything that a frame's Ethernet header and source
+/// address need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The interface frames go through and the XDP program sits on (for a VLAN
+    /// sub-interface: its parent).
+    pub interface: Interface,
+    /// Tag to put on every frame: the VLAN sub-interface's id.
+    pub vlan: Option<u16>,
+    /// Our address.
+    pub source: IpAddr,
+    /// Our MAC address (of the interface the route names).
+    pub source_mac: [u8; 6],
+    /// MAC address of the gateway, or of the target on the link.
+    pub next_hop_mac: [u8; 6],
+    /// Path MTU known to the kernel, else the interface's, octets.
+    pub mtu: u32,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Interface {
+    /// Kernel's number.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+}

@@ -1,0 +1,94 @@
+//! What comes in: replies, already parsed and named.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::trace::MplsLabel;
+use crate::wire::tcp::Options;
+use alloc::vec::Vec;
+
+/// A packet of this flow.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// A TCP segment from the peer.
+    Segment(Segment),
+    /// An ICMP error that quotes a segment of this flow.
+    Icmp(IcmpError),
+    /// With [`super::Handshaker::Kernel`]: the SYN that our kernel sent.
+    OwnSyn {
+        /// Its sequence number: our ISN.
+        sequence: u32,
+        /// Its options: the TSval seen here is where our own clock goes on from.
+        options: Options,
+    },
+}
+
+/// A TCP segment from the peer. Its checksum was verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment {
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgment number; meaningful with the ACK flag.
+    pub acknowledgment: u32,
+    /// Flag bits as on the wire (`wire::tcp::flags`).
+    pub flags: u8,
+    /// The window field, unscaled.
+    pub window: u16,
+    /// Bytes of payload.
+    pub payload_len: u32,
+    /// TTL or hop limit as it arrived.
+    pub ttl: u8,
+    /// Options.
+    pub options: Options,
+}
+
+/// An ICMP or ICMPv6 error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IcmpError {
+    /// Who sent it.
+    pub from: IpAddr,
+    /// What it means.
+    pub kind: IcmpKind,
+    /// ICMP type as on the wire.
+    pub icmp_type: u8,
+    /// ICMP code as on the wire.
+    pub icmp_code: u8,
+    /// TTL or hop limit as it arrived.
+    pub ttl: u8,
+    /// What it quotes.
+    pub quote: Quote,
+    /// RFC 4950 label stack, outermost first.
+    pub mpls: Vec<MplsLabel>,
+}
+
+/// What an ICMP error means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpKind {
+    /// Time exceeded in transit (RFC 792; RFC 4443 §3.3).
+    TimeExceeded,
+    /// Destination unreachable, other than too big.
+    Unreachable,
+    /// Fragmentation needed (RFC 1191), packet too big (RFC 4443 §3.2).
+    PacketTooBig {
+        /// Next-hop MTU; 0 from routers older than RFC 1191.
+        mtu: u32,
+    },
+}
+
+/// The quoted packet. A router need not quote more than 8 bytes of TCP
+/// (RFC 792), so everything behind the sequence number is optional.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quote {
+    /// Source address and port: ours, unless rewritten.
+    pub source: SocketAddr,
+    /// Destination address and port: the target's, unless rewritten.
+    pub destination: SocketAddr,
+    /// TCP sequence number.
+    pub sequence: u32,
+    /// TTL or hop limit of the probe as the router saw it.
+    pub ttl: u8,
+    /// TOS octet or traffic class.
+    pub traffic_class: u8,
+    /// Whether the quoted TCP checksum is wrong for the quoted bytes; `None`
+    /// where the quote is not whole.
+    pub checksum_bad: Option<bool>,
+}

@@ -1,0 +1,315 @@
+//! The result model: what sessions fill and reports print. It is the contract
+//! `insession.trace/1` in types; `report::json` writes it down.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::time::{Duration, UnixTime};
+
+/// One target, traced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// The target as the user named it.
+    pub target: String,
+    /// The address that was traced; `None` when the name did not resolve.
+    pub address: Option<IpAddr>,
+    /// The destination port.
+    pub port: u16,
+    /// How hops were probed.
+    pub method: Method,
+    /// Our address; `None` when there was no route.
+    pub source: Option<IpAddr>,
+    /// Our port; `None` when no session was started.
+    pub source_port: Option<u16>,
+    /// When the first segment was sent.
+    pub started: UnixTime,
+    /// From the first segment to the verdict.
+    pub duration: Duration,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What the verdict alone does not say: an ICMP code, an error's text.
+    pub detail: Option<String>,
+    /// The handshake, where one was completed.
+    pub handshake: Option<Handshake>,
+    /// The smallest TTL that reached the destination.
+    pub destination_ttl: Option<u8>,
+    /// By rising TTL; every probe that was sent stands in it.
+    pub hops: Vec<Hop>,
+    /// The link it went over; `None` when there was none.
+    pub link: Option<LinkInfo>,
+}
+
+/// How hops are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Data segments inside a TCP session of ours.
+    InSession,
+}
+
+impl Method {
+    /// The contract's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::InSession => "insession",
+        }
+    }
+}
+
+/// How a trace ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The destination answered a probe.
+    Complete,
+    /// An ICMP error ended the trace; its code is the detail.
+    Unreachable,
+    /// A run of silent hops.
+    GapLimit,
+    /// The last TTL was probed.
+    MaxTtl,
+    /// RST to the SYN.
+    Refused,
+    /// RST in mid-trace.
+    Reset,
+    /// FIN in mid-trace.
+    ClosedByPeer,
+    /// No answer to the SYN.
+    HandshakeTimeout,
+    /// A middlebox rewrites sequence numbers and the offset could not be learnt.
+    SeqRewritten,
+    /// On the exclusion list.
+    Excluded,
+    /// No route to the address.
+    NoRoute,
+    /// The run was ended first.
+    Interrupted,
+    /// Anything else; the reason is the detail.
+    Error,
+}
+
+impl Verdict {
+    /// The contract's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Complete => "complete",
+            Verdict::Unreachable => "unreachable",
+            Verdict::GapLimit => "gap-limit",
+            Verdict::MaxTtl => "max-ttl",
+            Verdict::Refused => "refused",
+            Verdict::Reset => "reset",
+            Verdict::ClosedByPeer => "closed-by-peer",
+            Verdict::HandshakeTimeout => "handshake-timeout",
+            Verdict::SeqRewritten => "seq-rewritten",
+            Verdict::Excluded => "excluded",
+            Verdict::NoRoute => "no-route",
+            Verdict::Interrupted => "interrupted",
+            Verdict::Error => "error",
+        }
+    }
+
+    /// Whether the run failed this target (exit code 1).
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Verdict::NoRoute | Verdict::Interrupted | Verdict::Error
+        )
+    }
+}
+
+/// What the handshake showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// SYN to SYN-ACK.
+    pub rtt: Duration,
+    /// The peer's maximum segment size, octets (RFC 9293 §3.7.1; 536 where it sent none).
+    pub mss: u16,
+    /// SACK permitted by the peer.
+    pub sack: bool,
+    /// Timestamps negotiated.
+    pub timestamps: bool,
+    /// The peer's window scale, where it sent one.
+    pub window_scale: Option<u8>,
+}
+
+/// All probes of one TTL.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hop {
+    /// The TTL (IPv6: hop limit) the probes were sent with.
+    pub ttl: u8,
+    /// In the order they were sent.
+    pub probes: Vec<Probe>,
+}
+
+/// One probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// When it was sent, after [`Trace::started`].
+    pub sent: Duration,
+    /// What came back; `None` (the contract's kind `none`) when nothing did.
+    pub reply: Option<Reply>,
+}
+
+/// What came back for a probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// What kind of packet.
+    pub kind: ReplyKind,
+    /// Who sent it.
+    pub from: IpAddr,
+    /// Its name, where it was looked up and found.
+    pub name: Option<String>,
+    /// Its AS number, where it was looked up and found.
+    pub asn: Option<u32>,
+    /// From the transmit kick to the kernel's receive stamp.
+    pub rtt: Duration,
+    /// What `rtt` is worth.
+    pub rtt_bound: RttBound,
+    /// ICMP type and code, where it was ICMP.
+    pub icmp: Option<(u8, u8)>,
+    /// TTL of the reply as it arrived.
+    pub reply_ttl: Option<u8>,
+    /// TTL of the probe as the router saw it, from the quote.
+    pub quoted_ttl: Option<u8>,
+    /// Next-hop MTU of a packet-too-big.
+    pub mtu: Option<u32>,
+    /// RFC 4950 label stack, outermost first.
+    pub mpls: Vec<MplsLabel>,
+    /// What the quote shows changed on the way.
+    pub rewrites: Vec<Rewrite>,
+}
+
+/// The kind of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplyKind {
+    /// ICMP time exceeded in transit.
+    TimeExceeded,
+    /// ICMP destination unreachable.
+    Unreachable,
+    /// ICMP fragmentation needed, ICMPv6 packet too big.
+    PacketTooBig,
+    /// The server's SACK names the probe.
+    Sack,
+    /// The server's duplicate ACK answers the probe.
+    DupAck,
+    /// RST.
+    Rst,
+}
+
+impl ReplyKind {
+    /// The contract's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ReplyKind::TimeExceeded => "time-exceeded",
+            ReplyKind::Unreachable => "unreachable",
+            ReplyKind::PacketTooBig => "packet-too-big",
+            ReplyKind::Sack => "sack",
+            ReplyKind::DupAck => "dup-ack",
+            ReplyKind::Rst => "rst",
+        }
+    }
+}
+
+/// What a round-trip time is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RttBound {
+    /// The reply was triggered by this probe.
+    Exact,
+    /// The probe arrived no later than this: it was named by a later SACK.
+    Upper,
+}
+
+impl RttBound {
+    /// The contract's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RttBound::Exact => "exact",
+            RttBound::Upper => "upper",
+        }
+    }
+}
+
+/// One entry of an MPLS label stack (RFC 3032 §2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MplsLabel {
+    /// 20 bits.
+    pub label: u32,
+    /// Traffic class, 3 bits.
+    pub tc: u8,
+    /// Bottom of stack.
+    pub bottom: bool,
+    /// Time to live.
+    pub ttl: u8,
+}
+
+/// Something between us and the replying hop that was changed in the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Rewrite {
+    /// Our address.
+    Source = 0,
+    /// Our port.
+    SourcePort = 1,
+    /// The target's address.
+    Destination = 2,
+    /// The target's port.
+    DestinationPort = 3,
+    /// The sequence number.
+    Sequence = 4,
+    /// The DSCP.
+    Dscp = 5,
+    /// The ECN bits.
+    Ecn = 6,
+    /// The quoted TTL is neither 1 nor, where the router decrements first, 0.
+    Ttl = 7,
+    /// The TCP checksum is not what we sent, though nothing it covers was seen changed.
+    Checksum = 8,
+}
+
+impl Rewrite {
+    /// Every one of them, by number.
+    pub const ALL: [Rewrite; 9] = [
+        Rewrite::Source,
+        Rewrite::SourcePort,
+        Rewrite::Destination,
+        Rewrite::DestinationPort,
+        Rewrite::Sequence,
+        Rewrite::Dscp,
+        Rewrite::Ecn,
+        Rewrite::Ttl,
+        Rewrite::Checksum,
+    ];
+
+    /// The contract's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Rewrite::Source => "source",
+            Rewrite::SourcePort => "source-port",
+            Rewrite::Destination => "destination",
+            Rewrite::DestinationPort => "destination-port",
+            Rewrite::Sequence => "sequence",
+            Rewrite::Dscp => "dscp",
+            Rewrite::Ecn => "ecn",
+            Rewrite::Ttl => "ttl",
+            Rewrite::Checksum => "checksum",
+        }
+    }
+}
+
+/// The link a trace went over, as it really was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// `xdp`, `packet` or `sim`.
+    pub kind: &'static str,
+    /// `native` or `generic`, for XDP.
+    pub mode: Option<&'static str>,
+    /// Zero-copy, as the kernel reports it.
+    pub zero_copy: bool,
+    /// The interface's name.
+    pub interface: String,
+}

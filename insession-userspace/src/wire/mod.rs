@@ -1,0 +1,2 @@
+//! Codecs, both directions, no state. One file a protocol.
+pub mod tcp;

@@ -1,0 +1,1 @@
+//! The lab: topologies as data, network namespaces, kernel routers, real servers.

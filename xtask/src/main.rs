@@ -1,0 +1,2 @@
+//! `cargo xtask`: set-up, build, tests, lab and demo.
+fn main() {}
