@@ -1,2 +1,52 @@
-//! `cargo xtask`: set-up, build, tests, lab and demo.
-fn main() {}
+//! `cargo xtask`: set-up, build, tests, lab and demo, from any folder of the repository.
+
+mod build;
+mod command;
+mod demo;
+mod lab;
+mod paths;
+mod setup;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds, tests and shows insession.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing: Debian packages, bpf-linker, rust-src.
+    Setup(setup::Args),
+    /// Build user space and the XDP program.
+    Build(build::Args),
+    /// Show it: more than a thousand sessions traced through a real network, every hop checked.
+    Demo(demo::Args),
+    /// Run all checks and tests.
+    Test(test::Args),
+    /// Network namespaces with real routers and servers.
+    Lab(lab::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup(args) => setup::run(&args),
+        Task::Build(args) => setup::ensure().and_then(|()| build::run(&args)),
+        Task::Demo(args) => setup::ensure().and_then(|()| demo::run(args)),
+        Task::Test(args) => setup::ensure().and_then(|()| test::run(&args)),
+        Task::Lab(args) => lab::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
