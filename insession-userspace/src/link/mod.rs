@@ -14,6 +14,10 @@ use crate::time::Instant;
 use crate::trace::LinkInfo;
 
 mod error;
+pub mod packet;
+pub mod pcap;
+pub mod sim;
+pub mod xdp;
 
 pub use error::LinkError;
 

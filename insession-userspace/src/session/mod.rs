@@ -11,13 +11,15 @@
 //! when the pacer lets a packet out, not before: the session never queues
 //! segments, it decides what to send at the moment it may.
 
+mod decode;
 mod input;
 mod options;
 mod output;
 
+pub use decode::{Undecodable, decode};
 pub use input::{IcmpError, IcmpKind, Quote, Reply, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
-pub use output::{Event, ProbeId, SegmentOptions, Timer, Transmit, TransmitKind};
+pub use output::{Event, ProbeId, Timer, Transmit, TransmitKind};
 
 use crate::time::Instant;
 use crate::trace::{Handshake, Hop, Verdict};

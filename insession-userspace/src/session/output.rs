@@ -2,30 +2,20 @@
 
 use core::num::NonZeroU16;
 
+use crate::wire::template::Varying;
+
 /// A probe's number within its session, from 1 in the order of sending. Its
 /// sequence number follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeId(pub NonZeroU16);
 
-/// A segment to be sent. The engine knows the flow and fills a template.
+/// A segment to be sent. The engine knows the flow and fills its template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// What it is for; comes back in [`super::Session::handle_transmitted`].
     pub kind: TransmitKind,
-    /// TTL or hop limit.
-    pub ttl: u8,
-    /// Sequence number.
-    pub sequence: u32,
-    /// Acknowledgment number; 0 without the ACK flag.
-    pub acknowledgment: u32,
-    /// Flag bits as on the wire (`wire::tcp::flags`).
-    pub flags: u8,
-    /// The window field as it goes on the wire.
-    pub window: u16,
-    /// TCP options.
-    pub options: SegmentOptions,
-    /// Bytes of payload (their content is zero).
-    pub payload_len: u8,
+    /// The segment.
+    pub segment: Varying,
 }
 
 /// What a segment is for.
@@ -41,30 +31,6 @@ pub enum TransmitKind {
     Fin,
     /// The closing RST.
     Rst,
-}
-
-/// TCP options of a segment of ours. Three shapes, so that templates can be
-/// laid out once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentOptions {
-    /// None.
-    None,
-    /// MSS, SACK-permitted, timestamps, NOP, window scale: as Linux sends them.
-    Syn {
-        /// Octets.
-        mss: u16,
-        /// Shift count.
-        window_scale: u8,
-        /// Our clock; TSecr is 0 in a SYN.
-        tsval: u32,
-    },
-    /// NOP, NOP, timestamps.
-    Timestamps {
-        /// Our clock.
-        tsval: u32,
-        /// The latest of theirs.
-        tsecr: u32,
-    },
 }
 
 /// Something worth telling.

@@ -1,0 +1,1 @@
+//! AF_PACKET with kernel-owned connections, where BPF is not permitted.

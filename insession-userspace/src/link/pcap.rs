@@ -1,0 +1,1 @@
+//! pcapng of every frame sent and received.

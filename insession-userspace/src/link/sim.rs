@@ -1,0 +1,1 @@
+//! A deterministic network in memory, from a seed.

@@ -1,0 +1,1 @@
+//! IPv6 (RFC 8200) and its extension headers.
