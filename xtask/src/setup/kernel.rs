@@ -37,20 +37,22 @@ fn root() -> Need {
     }
 }
 
-/// XDP programs attached by bpf_link, which the kernel detaches when the
-/// process dies: the newest feature that everything else rests on.
-const OLDEST: (u32, u32) = (5, 9);
+/// `bpf_xdp_load_bytes`, by which the XDP program reads packets without
+/// CAP_PERFMON: the newest feature that everything else rests on. (XDP programs
+/// attached by bpf_link, which the kernel detaches when the process dies, are
+/// older: 5.9.)
+const OLDEST: (u32, u32) = (5, 18);
 
 fn release() -> Need {
     let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let text = text.trim();
     Need {
         name: "kernel".to_owned(),
-        why: "XDP through bpf_link, since Linux 5.9",
+        why: "bpf_xdp_load_bytes, since Linux 5.18",
         state: match version(text) {
             Some(found) if found >= OLDEST => State::Present(text.to_owned()),
             Some(_) => State::Impossible(format!(
-                "this is Linux {text}; XDP programs attached by bpf_link exist since Linux {}.{}, boot a newer kernel",
+                "this is Linux {text}; the helper bpf_xdp_load_bytes exists since Linux {}.{}, boot a newer kernel",
                 OLDEST.0, OLDEST.1
             )),
             None => State::Impossible(format!("cannot read the release from {text:?}")),
