@@ -1,1 +1,3 @@
 //! AF_XDP behind the XDP program.
+
+pub mod object;

@@ -1,0 +1,171 @@
+//! The XDP program: bytes → `steer` → stamp → redirect. The decision itself is
+//! in `insession-common`, where user space runs and tests the same code.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
+use aya_ebpf::macros::{btf_map, xdp};
+use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{Global, helpers};
+use insession_common::counters::Counter;
+use insession_common::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
+use insession_common::stamp::{ReplyStamp, SteerKind};
+use insession_common::steer::{Decision, Flows, Frame, steer};
+
+// The sizes here are for a loader that sets none; insession's sets them from
+// the campaign and from the interface's number of queues.
+#[btf_map]
+static FLOWS_V4: HashMap<FlowKeyV4, SessionId, 65536> = HashMap::new();
+#[btf_map]
+static FLOWS_V6: HashMap<FlowKeyV6, SessionId, 65536> = HashMap::new();
+#[btf_map]
+static PEERS: HashMap<PeerKey, u32, 65536> = HashMap::new();
+#[btf_map]
+static PORTS: Array<u32, 65536> = Array::new();
+#[btf_map]
+static SOCKETS: XskMap<64> = XskMap::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
+
+// Unset, the range is empty and nothing is ours.
+#[unsafe(no_mangle)]
+static PORT_FIRST: Global<u16> = Global::new(1);
+#[unsafe(no_mangle)]
+static PORT_LAST: Global<u16> = Global::new(0);
+
+/// The entry.
+#[xdp]
+fn insession(ctx: XdpContext) -> u32 {
+    match steer(&Packet(&ctx), &Maps) {
+        Decision::Ours {
+            session,
+            kind,
+            l3_offset,
+        } => hand_over(&ctx, session, kind, l3_offset),
+        Decision::Pass(reason) => pass(reason),
+    }
+}
+
+#[inline(always)]
+fn pass(reason: Counter) -> u32 {
+    count(reason);
+    XDP_PASS
+}
+
+/// Stamps the packet and redirects it to its own queue's socket.
+#[inline(always)]
+fn hand_over(ctx: &XdpContext, session: SessionId, kind: SteerKind, l3_offset: u16) -> u32 {
+    let queue = ctx.rx_queue_index();
+    // Looked up before the packet is touched: what goes to the kernel goes
+    // there as it came, without metadata.
+    if SOCKETS.get(queue).is_none() {
+        return pass(Counter::RedirectFailed);
+    }
+    let room = ReplyStamp::SIZE as i32;
+    // SAFETY: a helper on this program's own context.
+    if unsafe { helpers::bpf_xdp_adjust_meta(ctx.ctx, -room) } != 0 {
+        return pass(Counter::RedirectFailed);
+    }
+    let stamp = ctx.metadata();
+    if stamp + ReplyStamp::SIZE > ctx.data() {
+        return pass(Counter::RedirectFailed);
+    }
+    // SAFETY: a helper without arguments.
+    let rx_ns = unsafe { helpers::bpf_ktime_get_ns() };
+    // SAFETY: `SIZE` bytes from `stamp` on lie before the packet, checked
+    // above; the metadata area is aligned to 4, hence the unaligned write.
+    unsafe {
+        (stamp as *mut ReplyStamp).write_unaligned(ReplyStamp {
+            rx_ns,
+            session,
+            kind: kind as u8,
+            zero: 0,
+            l3_offset,
+        });
+    }
+    match SOCKETS.redirect(queue, u64::from(XDP_PASS)) {
+        Ok(redirect) => {
+            count(match kind {
+                SteerKind::Segment => Counter::Segment,
+                SteerKind::Quote => Counter::Quote,
+                SteerKind::RewrittenQuote => Counter::RewrittenQuote,
+            });
+            redirect
+        }
+        // The socket went between the two look-ups.
+        Err(_) => pass(Counter::RedirectFailed),
+    }
+}
+
+#[inline(always)]
+fn count(counter: Counter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a slot of this CPU's own, and XDP does not nest on a CPU.
+        unsafe { *slot += 1 };
+    }
+}
+
+/// The frame, read through checked packet pointers.
+struct Packet<'a>(&'a XdpContext);
+
+/// No header of a frame that is read begins behind this.
+const FARTHEST: usize = 1023;
+
+impl Frame for Packet<'_> {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if offset > FARTHEST {
+            return None;
+        }
+        let start = self.0.data() + offset;
+        if start + N > self.0.data_end() {
+            return None;
+        }
+        // SAFETY: `N` bytes from `start` on lie inside the packet, checked above.
+        Some(unsafe { *(start as *const [u8; N]) })
+    }
+}
+
+/// The flows, read from the maps.
+struct Maps;
+
+impl Flows for Maps {
+    #[inline(always)]
+    fn ports(&self) -> (u16, u16) {
+        (PORT_FIRST.load(), PORT_LAST.load())
+    }
+
+    #[inline(always)]
+    fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {
+        // SAFETY: the value is copied at once; a word is written whole.
+        unsafe { FLOWS_V4.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn v6(&self, key: &FlowKeyV6) -> Option<SessionId> {
+        // SAFETY: as above.
+        unsafe { FLOWS_V6.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn has_peer(&self, key: &PeerKey) -> bool {
+        // SAFETY: as above.
+        unsafe { PEERS.get(key) }.is_some_and(|live| *live > 0)
+    }
+
+    #[inline(always)]
+    fn has_port(&self, port: u16) -> bool {
+        PORTS.get(u32::from(port)).is_some_and(|live| *live > 0)
+    }
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Not reached: a program that could panic would not pass the verifier.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
