@@ -1,7 +1,8 @@
 //! The keys of the flow maps: who talks to whom, seen from our side.
 //!
 //! All fields are in network byte order and there is no padding, so that a key
-//! is its bytes, for the kernel's hash maps as for ours.
+//! is its bytes, for the kernel's hash maps as for ours. They are aligned to
+//! words because the XDP program would otherwise build them byte by byte.
 
 /// IP protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
@@ -15,7 +16,7 @@ pub type SessionId = u32;
 pub const UNRESOLVED: SessionId = u32::MAX;
 
 /// An IPv4 flow. 16 bytes.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKeyV4 {
     /// The address of the traced server.
@@ -33,7 +34,7 @@ pub struct FlowKeyV4 {
 }
 
 /// An IPv6 flow. 40 bytes.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKeyV6 {
     /// The address of the traced server.
@@ -61,7 +62,7 @@ pub enum FlowKey {
 
 /// A remote end, for quotes in which a NAT left our own address or port
 /// rewritten: IPv4 addresses stand in the IPv4-mapped form. 20 bytes.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerKey {
     /// The address of the traced server; IPv4 as `::ffff:a.b.c.d`.
@@ -147,9 +148,14 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
     ]
 }
 
+const _: () = assert!(size_of::<FlowKeyV4>() == 16);
+const _: () = assert!(size_of::<FlowKeyV6>() == 40);
+const _: () = assert!(size_of::<PeerKey>() == 20);
+
 #[cfg(feature = "user")]
 mod pod {
-    // SAFETY: `repr(C)`, made of byte arrays only, hence without padding, and
+    // SAFETY: made of byte arrays only, with a size that is a multiple of its
+    // alignment (asserted above), hence without padding, and
     // every bit pattern is a value.
     unsafe impl aya::Pod for super::FlowKeyV4 {}
     // SAFETY: as above.

@@ -3,14 +3,33 @@
 //! One function, generic over how bytes are read and how flows are looked up:
 //! the XDP program reads through checked packet pointers and BPF maps, the
 //! `packet` and `sim` links through slices and a hash map.
+//!
+//! Ours are, cheapest test first:
+//!
+//! 1. a TCP segment from the peer of a flow, to a local port of ours;
+//! 2. an ICMP or ICMPv6 error that quotes a segment of a flow;
+//! 3. the same where a NAT left its rewriting in the quote (see [`rewritten`]).
+//!
+//! Fragments are not: a first fragment of ours would have to be as long as an
+//! MTU, and no reply of ours is. Checksums are not verified here; who decodes
+//! the packet does.
 
 use crate::counters::Counter;
-use crate::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
+use crate::flow::{FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId, UNRESOLVED, mapped};
 use crate::stamp::SteerKind;
 
 /// How the bytes of a frame are read.
 pub trait Frame {
+    /// How many bytes the frame has, from its Ethernet header on.
+    fn len(&self) -> usize;
+
+    /// Whether it has none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// `N` bytes from `offset`, or `None` where the frame ends before them.
+    /// `offset` is at most [`FARTHEST`].
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 }
 
@@ -26,6 +45,17 @@ pub trait Flows {
     fn has_peer(&self, key: &PeerKey) -> bool;
     /// Whether some live flow uses this local port.
     fn has_port(&self, port: u16) -> bool;
+    /// Whether the kernel has a TCP socket for this flow (only asked about
+    /// quotes outside our ports that go to a remote end of ours).
+    fn kernel_v4(&self, key: &FlowKeyV4) -> bool {
+        let _ = key;
+        false
+    }
+    /// The same for IPv6.
+    fn kernel_v6(&self, key: &FlowKeyV6) -> bool {
+        let _ = key;
+        false
+    }
 }
 
 /// What to do with a frame.
@@ -45,14 +75,431 @@ pub enum Decision {
 }
 
 impl Frame for &[u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.get(offset..offset.checked_add(N)?)?.try_into().ok()
     }
 }
 
+/// No header that begins behind this offset is read: the verifier wants a
+/// bound. Two VLAN tags, four extension headers of 64 bytes outside and as
+/// many in the quote, all headers and addresses need 700.
+pub const FARTHEST: usize = 1023;
+
+/// VLAN tags that are followed: 802.1ad has two.
+const MAX_TAGS: usize = 2;
+
+/// IPv6 extension headers that are followed, in a packet and in a quote. More
+/// than one of each kind is against RFC 8200 §4.1.
+const MAX_EXTENSIONS: usize = 4;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_ICMPV6: u8 = 58;
+
 /// Decides.
 #[inline(always)]
 pub fn steer<B: Frame, F: Flows>(frame: &B, flows: &F) -> Decision {
-    let _ = (frame, flows);
-    Decision::Pass(Counter::NotIp)
+    match ethernet(frame) {
+        Ok((ETHERTYPE_IPV4, l3)) => packet::<[u8; 4], B, F>(frame, flows, l3),
+        Ok((ETHERTYPE_IPV6, l3)) => packet::<[u8; 16], B, F>(frame, flows, l3),
+        Ok(_) => Err(Counter::NotIp),
+        Err(reason) => Err(reason),
+    }
+    .unwrap_or_else(Decision::Pass)
+}
+
+/// The EtherType below the VLAN tags, and where its payload begins.
+#[inline(always)]
+fn ethernet<B: Frame>(frame: &B) -> Result<(u16, usize), Counter> {
+    let mut offset = 12;
+    let mut tags = 0;
+    loop {
+        let Some(ethertype) = frame.read::<2>(offset) else {
+            return Err(Counter::Truncated);
+        };
+        let ethertype = u16::from_be_bytes(ethertype);
+        // 802.1Q, 802.1ad, and what switches used before 802.1ad.
+        if !matches!(ethertype, 0x8100 | 0x88a8 | 0x9100) {
+            return Ok((ethertype, offset + 2));
+        }
+        if tags == MAX_TAGS {
+            return Err(Counter::TooDeep);
+        }
+        tags += 1;
+        offset += 4;
+    }
+}
+
+/// An IP header, read. All that follows it lies before `end`: what a frame
+/// holds behind the IP length is Ethernet's padding and no header.
+struct Header<A> {
+    source: A,
+    destination: A,
+    protocol: u8,
+    payload: usize,
+    end: usize,
+}
+
+/// What differs between the families.
+trait Address: Copy + Eq {
+    /// The protocol number of this family's ICMP.
+    const ICMP: u8;
+
+    /// Whether an ICMP message of this type is an error that we read.
+    fn is_error(icmp_type: u8) -> bool;
+
+    /// Reads the header at `offset`. `end` is where a quote's enclosing packet
+    /// ends; `None`: it is no quote.
+    fn header<B: Frame>(
+        frame: &B,
+        offset: usize,
+        end: Option<usize>,
+    ) -> Result<Header<Self>, Counter>;
+
+    /// The exact flow.
+    fn session<F: Flows>(flows: &F, ends: &Ends<Self>) -> Option<SessionId>;
+
+    /// Whether the kernel has a socket for it.
+    fn kernel<F: Flows>(flows: &F, ends: &Ends<Self>) -> bool;
+
+    /// The address as [`PeerKey`] has it.
+    fn sixteen(self) -> [u8; 16];
+}
+
+/// The two ends of a flow.
+#[derive(Clone, Copy)]
+struct Ends<A> {
+    local: A,
+    remote: A,
+    local_port: [u8; 2],
+    remote_port: [u8; 2],
+}
+
+#[inline(always)]
+fn packet<A: Address, B: Frame, F: Flows>(
+    frame: &B,
+    flows: &F,
+    l3: usize,
+) -> Result<Decision, Counter> {
+    let ip = A::header(frame, l3, None)?;
+    let (session, kind) = if ip.protocol == PROTOCOL_TCP {
+        (segment(frame, flows, &ip)?, SteerKind::Segment)
+    } else if ip.protocol == A::ICMP {
+        error(frame, flows, &ip)?
+    } else {
+        return Err(Counter::OtherProtocol);
+    };
+    Ok(Decision::Ours {
+        session,
+        kind,
+        l3_offset: l3 as u16,
+    })
+}
+
+/// A TCP segment.
+#[inline(always)]
+fn segment<A: Address, B: Frame, F: Flows>(
+    frame: &B,
+    flows: &F,
+    ip: &Header<A>,
+) -> Result<SessionId, Counter> {
+    let tcp = read::<20, B>(frame, ip.payload, ip.end)?;
+    let ends = Ends {
+        local: ip.destination,
+        remote: ip.source,
+        local_port: [tcp[2], tcp[3]],
+        remote_port: [tcp[0], tcp[1]],
+    };
+    // Before anything else: this is where the host's own traffic leaves.
+    if !in_range(flows, ends.local_port) {
+        return Err(Counter::PortOutside);
+    }
+    let length = usize::from(tcp[12] >> 4) * 4;
+    if length < 20 {
+        return Err(Counter::Malformed);
+    }
+    if ip.payload + length > ip.end {
+        return Err(Counter::Truncated);
+    }
+    A::session(flows, &ends).ok_or(Counter::NoFlow)
+}
+
+/// An ICMP or ICMPv6 message.
+#[inline(always)]
+fn error<A: Address, B: Frame, F: Flows>(
+    frame: &B,
+    flows: &F,
+    ip: &Header<A>,
+) -> Result<(SessionId, SteerKind), Counter> {
+    let icmp = read::<8, B>(frame, ip.payload, ip.end)?;
+    if !A::is_error(icmp[0]) {
+        return Err(Counter::OtherIcmp);
+    }
+    let quote = A::header(frame, ip.payload + 8, Some(ip.end))?;
+    if quote.protocol != PROTOCOL_TCP {
+        return Err(Counter::QuoteNoFlow);
+    }
+    // RFC 792: 64 bits of the datagram's data, ports and sequence number. What
+    // follows in longer quotes may have been cut anywhere.
+    let tcp = read::<8, B>(frame, quote.payload, quote.end)?;
+    // A quote is what we sent: its source is our end.
+    let ends = Ends {
+        local: quote.source,
+        remote: quote.destination,
+        local_port: [tcp[0], tcp[1]],
+        remote_port: [tcp[2], tcp[3]],
+    };
+    if in_range(flows, ends.local_port)
+        && let Some(session) = A::session(flows, &ends)
+    {
+        return Ok((session, SteerKind::Quote));
+    }
+    match rewritten(flows, ip, &ends) {
+        Some(session) => Ok((session, SteerKind::RewrittenQuote)),
+        None => Err(Counter::QuoteNoFlow),
+    }
+}
+
+/// Finds the flow of a quote that names none of ours exactly.
+///
+/// A NAT that forwards an error should undo in the quote what it did to the
+/// segment (RFC 5508 §4.2); many do it in part or not at all. It must undo it
+/// in the *outer* header, or the error would not reach us, and that is what
+/// helps. In the quote there may be left rewritten
+///
+/// 1. our address, by a source NAT: it is the outer destination;
+/// 2. the target's address, by a destination NAT: Linux makes the target the
+///    outer source of errors from behind it; from elsewhere it stays unknown;
+/// 3. the target's port, or its address from elsewhere: our port is live;
+/// 4. our port, by a source NAT: the quote goes to a remote end of ours.
+///
+/// In 1 and 2 the flow is named. In 3 and 4 several flows may share the port or
+/// the remote end, and the session is [`UNRESOLVED`]: user space tells by the
+/// sequence number. In 4 the quote may as well be of the *kernel's* connection
+/// to the same server, which must learn of its path MTU: where the kernel has
+/// a socket, it is the kernel's.
+#[inline(always)]
+fn rewritten<A: Address, F: Flows>(
+    flows: &F,
+    ip: &Header<A>,
+    quoted: &Ends<A>,
+) -> Option<SessionId> {
+    if in_range(flows, quoted.local_port) {
+        if quoted.local != ip.destination {
+            let ends = Ends {
+                local: ip.destination,
+                ..*quoted
+            };
+            if let Some(session) = A::session(flows, &ends) {
+                return Some(session);
+            }
+        }
+        if quoted.remote != ip.source {
+            let ends = Ends {
+                remote: ip.source,
+                ..*quoted
+            };
+            if let Some(session) = A::session(flows, &ends) {
+                return Some(session);
+            }
+        }
+        if flows.has_port(u16::from_be_bytes(quoted.local_port)) {
+            return Some(UNRESOLVED);
+        }
+    }
+    let peer = PeerKey::new(quoted.remote.sixteen(), quoted.remote_port, PROTOCOL_TCP);
+    if flows.has_peer(&peer) && !A::kernel(flows, quoted) {
+        return Some(UNRESOLVED);
+    }
+    None
+}
+
+#[inline(always)]
+fn in_range<F: Flows>(flows: &F, port: [u8; 2]) -> bool {
+    let (first, last) = flows.ports();
+    let port = u16::from_be_bytes(port);
+    first <= port && port <= last
+}
+
+/// `N` bytes from `offset`, all before `end`.
+#[inline(always)]
+fn read<const N: usize, B: Frame>(
+    frame: &B,
+    offset: usize,
+    end: usize,
+) -> Result<[u8; N], Counter> {
+    if offset + N > end {
+        return Err(Counter::Truncated);
+    }
+    if offset > FARTHEST {
+        return Err(Counter::TooDeep);
+    }
+    frame.read::<N>(offset).ok_or(Counter::Truncated)
+}
+
+impl Address for [u8; 4] {
+    const ICMP: u8 = PROTOCOL_ICMP;
+
+    #[inline(always)]
+    fn is_error(icmp_type: u8) -> bool {
+        // Destination unreachable (fragmentation needed among it), time exceeded.
+        matches!(icmp_type, 3 | 11)
+    }
+
+    #[inline(always)]
+    fn header<B: Frame>(
+        frame: &B,
+        offset: usize,
+        end: Option<usize>,
+    ) -> Result<Header<Self>, Counter> {
+        let limit = end.unwrap_or_else(|| frame.len());
+        let ip = read::<20, B>(frame, offset, limit)?;
+        let length = usize::from(ip[0] & 0x0f) * 4;
+        if ip[0] >> 4 != 4 || length < 20 {
+            return Err(Counter::Malformed);
+        }
+        let end = match end {
+            Some(end) => end,
+            None => {
+                let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+                if total < length {
+                    return Err(Counter::Malformed);
+                }
+                if offset + total > limit {
+                    return Err(Counter::Truncated);
+                }
+                offset + total
+            }
+        };
+        // More fragments, or a fragment offset.
+        if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+            return Err(Counter::Fragment);
+        }
+        Ok(Header {
+            source: [ip[12], ip[13], ip[14], ip[15]],
+            destination: [ip[16], ip[17], ip[18], ip[19]],
+            protocol: ip[9],
+            payload: offset + length,
+            end,
+        })
+    }
+
+    #[inline(always)]
+    fn session<F: Flows>(flows: &F, ends: &Ends<Self>) -> Option<SessionId> {
+        flows.v4(&key_v4(ends))
+    }
+
+    #[inline(always)]
+    fn kernel<F: Flows>(flows: &F, ends: &Ends<Self>) -> bool {
+        flows.kernel_v4(&key_v4(ends))
+    }
+
+    #[inline(always)]
+    fn sixteen(self) -> [u8; 16] {
+        mapped(self)
+    }
+}
+
+impl Address for [u8; 16] {
+    const ICMP: u8 = PROTOCOL_ICMPV6;
+
+    #[inline(always)]
+    fn is_error(icmp_type: u8) -> bool {
+        // Destination unreachable, packet too big, time exceeded.
+        matches!(icmp_type, 1..=3)
+    }
+
+    #[inline(always)]
+    fn header<B: Frame>(
+        frame: &B,
+        offset: usize,
+        end: Option<usize>,
+    ) -> Result<Header<Self>, Counter> {
+        let limit = end.unwrap_or_else(|| frame.len());
+        let fixed = read::<8, B>(frame, offset, limit)?;
+        let source = read::<16, B>(frame, offset + 8, limit)?;
+        let destination = read::<16, B>(frame, offset + 24, limit)?;
+        if fixed[0] >> 4 != 6 {
+            return Err(Counter::Malformed);
+        }
+        let mut payload = offset + 40;
+        let end = match end {
+            Some(end) => end,
+            None => {
+                let length = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+                if payload + length > limit {
+                    return Err(Counter::Truncated);
+                }
+                payload + length
+            }
+        };
+        let mut protocol = fixed[6];
+        let mut followed = 0;
+        loop {
+            match protocol {
+                // Hop-by-hop options, routing, destination options.
+                0 | 43 | 60 => {}
+                44 => return Err(Counter::Fragment),
+                _ => break,
+            }
+            if followed == MAX_EXTENSIONS {
+                return Err(Counter::TooDeep);
+            }
+            followed += 1;
+            let extension = read::<2, B>(frame, payload, end)?;
+            protocol = extension[0];
+            payload += (usize::from(extension[1]) + 1) * 8;
+        }
+        Ok(Header {
+            source,
+            destination,
+            protocol,
+            payload,
+            end,
+        })
+    }
+
+    #[inline(always)]
+    fn session<F: Flows>(flows: &F, ends: &Ends<Self>) -> Option<SessionId> {
+        flows.v6(&key_v6(ends))
+    }
+
+    #[inline(always)]
+    fn kernel<F: Flows>(flows: &F, ends: &Ends<Self>) -> bool {
+        flows.kernel_v6(&key_v6(ends))
+    }
+
+    #[inline(always)]
+    fn sixteen(self) -> [u8; 16] {
+        self
+    }
+}
+
+#[inline(always)]
+fn key_v4(ends: &Ends<[u8; 4]>) -> FlowKeyV4 {
+    FlowKeyV4 {
+        remote: ends.remote,
+        local: ends.local,
+        remote_port: ends.remote_port,
+        local_port: ends.local_port,
+        protocol: PROTOCOL_TCP,
+        zero: [0; 3],
+    }
+}
+
+#[inline(always)]
+fn key_v6(ends: &Ends<[u8; 16]>) -> FlowKeyV6 {
+    FlowKeyV6 {
+        remote: ends.remote,
+        local: ends.local,
+        remote_port: ends.remote_port,
+        local_port: ends.local_port,
+        protocol: PROTOCOL_TCP,
+        zero: [0; 3],
+    }
 }

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use aya_ebpf::{Global, helpers};
+use aya_ebpf::helpers;
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
 use insession_common::stamp::{ReplyStamp, SteerKind};
@@ -28,11 +28,12 @@ static SOCKETS: XskMap<64> = XskMap::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 
-// Unset, the range is empty and nothing is ours.
+// Unset, the range is empty and nothing is ours. Plain integers: the BTF of
+// aya's `Global` holds a union whose name the kernel refuses.
 #[unsafe(no_mangle)]
-static PORT_FIRST: Global<u16> = Global::new(1);
+static PORT_FIRST: u16 = 1;
 #[unsafe(no_mangle)]
-static PORT_LAST: Global<u16> = Global::new(0);
+static PORT_LAST: u16 = 0;
 
 /// The entry.
 #[xdp]
@@ -106,18 +107,25 @@ fn count(counter: Counter) {
     }
 }
 
+/// A load-time constant: the verifier knows its value, the compiler must not.
+#[inline(always)]
+fn constant<T: Copy>(symbol: &'static T) -> T {
+    // SAFETY: a reference is valid for reads.
+    unsafe { core::ptr::read_volatile(symbol) }
+}
+
 /// The frame, read through checked packet pointers.
 struct Packet<'a>(&'a XdpContext);
 
-/// No header of a frame that is read begins behind this.
-const FARTHEST: usize = 1023;
-
 impl Frame for Packet<'_> {
     #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: a helper on this program's own context.
+        unsafe { helpers::bpf_xdp_get_buff_len(self.0.ctx) as usize }
+    }
+
+    #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if offset > FARTHEST {
-            return None;
-        }
         let start = self.0.data() + offset;
         if start + N > self.0.data_end() {
             return None;
@@ -133,7 +141,7 @@ struct Maps;
 impl Flows for Maps {
     #[inline(always)]
     fn ports(&self) -> (u16, u16) {
-        (PORT_FIRST.load(), PORT_LAST.load())
+        (constant(&PORT_FIRST), constant(&PORT_LAST))
     }
 
     #[inline(always)]
