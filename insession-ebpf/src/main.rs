@@ -3,11 +3,13 @@
 #![no_std]
 #![no_main]
 
+use core::mem::{MaybeUninit, transmute};
+
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
+use aya_ebpf::helpers;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use aya_ebpf::helpers;
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
 use insession_common::stamp::{ReplyStamp, SteerKind};
@@ -114,7 +116,13 @@ fn constant<T: Copy>(symbol: &'static T) -> T {
     unsafe { core::ptr::read_volatile(symbol) }
 }
 
-/// The frame, read through checked packet pointers.
+/// The frame, read by the kernel's helper (Linux 5.18).
+///
+/// Not through packet pointers: to a process without CAP_PERFMON the verifier
+/// forbids adding a variable to one (kernel/bpf/verifier.c, `sanitize_ptr_alu`:
+/// "pointer arithmetic with it prohibited for !root"), and headers have no
+/// fixed place. CAP_BPF and CAP_NET_ADMIN are enough for the helper. It also
+/// reads frames that lie in several buffers.
 struct Packet<'a>(&'a XdpContext);
 
 impl Frame for Packet<'_> {
@@ -126,17 +134,49 @@ impl Frame for Packet<'_> {
 
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let start = self.0.data() + offset;
-        if start + N > self.0.data_end() {
+        /// For whole-word loads from it.
+        #[repr(align(8))]
+        struct Aligned<const N: usize>([u8; N]);
+        let mut bytes = MaybeUninit::<Aligned<N>>::uninit();
+        // SAFETY: the helper writes `N` bytes into a buffer of `N`.
+        let error = unsafe {
+            helpers::bpf_xdp_load_bytes(
+                self.0.ctx,
+                offset as u32,
+                bytes.as_mut_ptr().cast(),
+                N as u32,
+            )
+        };
+        if error != 0 {
             return None;
         }
-        // SAFETY: `N` bytes from `start` on lie inside the packet, checked above.
-        Some(unsafe { *(start as *const [u8; N]) })
+        // SAFETY: the helper returned 0: it has written all of them.
+        Some(unsafe { bytes.assume_init() }.0)
     }
 }
 
 /// The flows, read from the maps.
+///
+/// Keys are put together from words: from fields of bytes the compiler makes a
+/// call of `memset` for the three zero bytes, a loop on a stack pointer that
+/// the verifier forbids to a process without CAP_PERFMON.
 struct Maps;
+
+#[inline(always)]
+fn words(address: [u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ]
+}
+
+#[inline(always)]
+fn ports([a, b]: [u8; 2], [c, d]: [u8; 2]) -> u32 {
+    u32::from_ne_bytes([a, b, c, d])
+}
 
 impl Flows for Maps {
     #[inline(always)]
@@ -146,18 +186,47 @@ impl Flows for Maps {
 
     #[inline(always)]
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {
+        let words = [
+            u32::from_ne_bytes(key.remote),
+            u32::from_ne_bytes(key.local),
+            ports(key.remote_port, key.local_port),
+            u32::from_ne_bytes([key.protocol, 0, 0, 0]),
+        ];
+        // SAFETY: as large, as aligned, and every bit pattern is a key.
+        let key = unsafe { transmute::<[u32; 4], FlowKeyV4>(words) };
         // SAFETY: the value is copied at once; a word is written whole.
         unsafe { FLOWS_V4.get(key) }.copied()
     }
 
     #[inline(always)]
     fn v6(&self, key: &FlowKeyV6) -> Option<SessionId> {
+        let [a, b, c, d] = words(key.remote);
+        let [e, f, g, h] = words(key.local);
+        let words = [
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            ports(key.remote_port, key.local_port),
+            u32::from_ne_bytes([key.protocol, 0, 0, 0]),
+        ];
+        // SAFETY: as above.
+        let key = unsafe { transmute::<[u32; 10], FlowKeyV6>(words) };
         // SAFETY: as above.
         unsafe { FLOWS_V6.get(key) }.copied()
     }
 
     #[inline(always)]
     fn has_peer(&self, key: &PeerKey) -> bool {
+        let [a, b, c, d] = words(key.remote);
+        let [e, f] = key.remote_port;
+        let words = [a, b, c, d, u32::from_ne_bytes([e, f, key.protocol, 0])];
+        // SAFETY: as above.
+        let key = unsafe { transmute::<[u32; 5], PeerKey>(words) };
         // SAFETY: as above.
         unsafe { PEERS.get(key) }.is_some_and(|live| *live > 0)
     }
