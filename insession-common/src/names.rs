@@ -18,3 +18,6 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const PORT_FIRST: &str = "PORT_FIRST";
 /// Load-time constant (`u16`): the last local port of ours.
 pub const PORT_LAST: &str = "PORT_LAST";
+/// Load-time constant (`u8`): 1 for rare diagnostics in aya-log's format and
+/// map (`AYA_LOGS`); 0, the default, leaves them out of the program.
+pub const LOG: &str = "LOG";

@@ -3,17 +3,22 @@
 #![no_std]
 #![no_main]
 
+mod log;
+
 use core::mem::{MaybeUninit, transmute};
 
+use aya_ebpf::bindings::BPF_F_CURRENT_NETNS;
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::helpers;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use insession_common::counters::Counter;
-use insession_common::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
+use insession_common::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId, UNRESOLVED};
 use insession_common::stamp::{ReplyStamp, SteerKind};
 use insession_common::steer::{Decision, Flows, Frame, steer};
+
+use crate::log::log;
 
 // The sizes here are for a loader that sets none; insession's sets them from
 // the campaign and from the interface's number of queues.
@@ -40,7 +45,7 @@ static PORT_LAST: u16 = 0;
 /// The entry.
 #[xdp]
 fn insession(ctx: XdpContext) -> u32 {
-    match steer(&Packet(&ctx), &Maps) {
+    match steer(&Packet(&ctx), &Maps(&ctx)) {
         Decision::Ours {
             session,
             kind,
@@ -63,11 +68,13 @@ fn hand_over(ctx: &XdpContext, session: SessionId, kind: SteerKind, l3_offset: u
     // Looked up before the packet is touched: what goes to the kernel goes
     // there as it came, without metadata.
     if SOCKETS.get(queue).is_none() {
+        log(log::NO_SOCKET, queue);
         return pass(Counter::RedirectFailed);
     }
     let room = ReplyStamp::SIZE as i32;
     // SAFETY: a helper on this program's own context.
     if unsafe { helpers::bpf_xdp_adjust_meta(ctx.ctx, -room) } != 0 {
+        log(log::NO_ROOM, queue);
         return pass(Counter::RedirectFailed);
     }
     let stamp = ctx.metadata();
@@ -89,6 +96,9 @@ fn hand_over(ctx: &XdpContext, session: SessionId, kind: SteerKind, l3_offset: u
     }
     match SOCKETS.redirect(queue, u64::from(XDP_PASS)) {
         Ok(redirect) => {
+            if session == UNRESOLVED {
+                log(log::UNRESOLVED, queue);
+            }
             count(match kind {
                 SteerKind::Segment => Counter::Segment,
                 SteerKind::Quote => Counter::Quote,
@@ -160,7 +170,31 @@ impl Frame for Packet<'_> {
 /// Keys are put together from words: from fields of bytes the compiler makes a
 /// call of `memset` for the three zero bytes, a loop on a stack pointer that
 /// the verifier forbids to a process without CAP_PERFMON.
-struct Maps;
+struct Maps<'a>(&'a XdpContext);
+
+impl Maps<'_> {
+    /// Whether the kernel, in the interface's network namespace, has a socket
+    /// for a `bpf_sock_tuple`: addresses, then ports, the sender's first.
+    #[inline(always)]
+    fn kernel<const N: usize>(&self, tuple: &mut [u32; N]) -> bool {
+        // SAFETY: the helper reads the tuple, 12 or 36 bytes, by its size.
+        let socket = unsafe {
+            helpers::bpf_skc_lookup_tcp(
+                self.0.ctx.cast(),
+                tuple.as_mut_ptr().cast(),
+                size_of_val(tuple) as u32,
+                BPF_F_CURRENT_NETNS as u64,
+                0,
+            )
+        };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: a socket that the helper gave, released once.
+        unsafe { helpers::bpf_sk_release(socket.cast()) };
+        true
+    }
+}
 
 #[inline(always)]
 fn words(address: [u8; 16]) -> [u32; 4] {
@@ -178,7 +212,7 @@ fn ports([a, b]: [u8; 2], [c, d]: [u8; 2]) -> u32 {
     u32::from_ne_bytes([a, b, c, d])
 }
 
-impl Flows for Maps {
+impl Flows for Maps<'_> {
     #[inline(always)]
     fn ports(&self) -> (u16, u16) {
         (constant(&PORT_FIRST), constant(&PORT_LAST))
@@ -234,6 +268,34 @@ impl Flows for Maps {
     #[inline(always)]
     fn has_port(&self, port: u16) -> bool {
         PORTS.get(u32::from(port)).is_some_and(|live| *live > 0)
+    }
+
+    #[inline(always)]
+    fn kernel_v4(&self, key: &FlowKeyV4) -> bool {
+        let mut tuple = [
+            u32::from_ne_bytes(key.remote),
+            u32::from_ne_bytes(key.local),
+            ports(key.remote_port, key.local_port),
+        ];
+        self.kernel(&mut tuple)
+    }
+
+    #[inline(always)]
+    fn kernel_v6(&self, key: &FlowKeyV6) -> bool {
+        let [a, b, c, d] = words(key.remote);
+        let [e, f, g, h] = words(key.local);
+        let mut tuple = [
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            ports(key.remote_port, key.local_port),
+        ];
+        self.kernel(&mut tuple)
     }
 }
 
