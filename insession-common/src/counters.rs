@@ -22,7 +22,7 @@ macro_rules! counters {
             /// What it counts, in a sentence.
             #[must_use]
             pub const fn reason(self) -> &'static str {
-                match self { $(Counter::$variant => concat!($($doc),+),)+ }
+                match self { $(Counter::$variant => concat!($($doc),+).trim_ascii(),)+ }
             }
         }
     };
@@ -35,13 +35,13 @@ counters! {
     Quote = "quote",
     /// An ICMP error that quotes a flow of ours as a NAT rewrote it, redirected.
     RewrittenQuote = "rewritten-quote",
-    /// Ours, but the queue has no socket of ours, or the stamp found no room; passed.
+    /// Ours, but the queue has no socket of ours, or the driver no room for the stamp; passed.
     RedirectFailed = "redirect-failed",
     /// Neither IPv4 nor IPv6 below at most two VLAN tags; passed.
     NotIp = "not-ip",
     /// IP, but neither TCP nor ICMP; passed.
     OtherProtocol = "other-protocol",
-    /// TCP or a quote outside our local ports; passed without a look-up.
+    /// TCP outside our local ports; passed without a look-up.
     PortOutside = "port-outside",
     /// A segment for one of our ports, of no flow of ours; passed.
     NoFlow = "no-flow",
@@ -57,4 +57,23 @@ counters! {
     Malformed = "malformed",
     /// More VLAN tags or IPv6 extension headers than are followed; passed.
     TooDeep = "too-deep",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counter;
+
+    #[test]
+    fn labels_are_unique_and_reasons_are_sentences() {
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index, "the map's index");
+            let (label, reason) = (counter.label(), counter.reason());
+            assert!(reason.ends_with('.') && !reason.starts_with(' '), "{label}");
+            assert!(
+                Counter::ALL[..index]
+                    .iter()
+                    .all(|other| other.label() != label)
+            );
+        }
+    }
 }

@@ -14,6 +14,7 @@ use crate::time::Instant;
 use crate::trace::LinkInfo;
 
 mod error;
+pub mod flows;
 pub mod packet;
 pub mod pcap;
 pub mod sim;

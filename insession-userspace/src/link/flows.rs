@@ -1,0 +1,257 @@
+//! The flows of ours in user space: what the `packet` and `sim` links steer by,
+//! and how often a remote end and a local port are in use, for them as for the
+//! maps of the XDP program.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
+use insession_common::steer::Flows;
+
+/// The two counts that a flow changed, as they are now: what has to be written
+/// to the maps `PEERS` and `PORTS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Changed {
+    /// The flow's remote end.
+    pub peer: PeerKey,
+    /// How many live flows go there; at 0 the entry goes.
+    pub peer_flows: u32,
+    /// The flow's local port.
+    pub port: u16,
+    /// How many live flows use it.
+    pub port_flows: u32,
+}
+
+/// How many live flows go to a remote end, and how many use a local port.
+#[derive(Debug, Default)]
+pub struct Counts {
+    peers: HashMap<PeerKey, u32>,
+    ports: HashMap<u16, u32>,
+}
+
+impl Counts {
+    /// One more flow.
+    pub fn add(&mut self, flow: &FlowKey) -> Changed {
+        let (peer, port) = (flow.peer(), flow.local_port());
+        Changed {
+            peer,
+            peer_flows: one_more(&mut self.peers, peer),
+            port,
+            port_flows: one_more(&mut self.ports, port),
+        }
+    }
+
+    /// One flow less. Only what was added may be removed.
+    pub fn remove(&mut self, flow: &FlowKey) -> Changed {
+        let (peer, port) = (flow.peer(), flow.local_port());
+        Changed {
+            peer,
+            peer_flows: one_less(&mut self.peers, peer),
+            port,
+            port_flows: one_less(&mut self.ports, port),
+        }
+    }
+}
+
+fn one_more<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) -> u32 {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(1);
+    *count
+}
+
+fn one_less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) -> u32 {
+    let Entry::Occupied(mut entry) = counts.entry(key) else {
+        debug_assert!(false, "removed more often than added");
+        return 0;
+    };
+    let left = entry.get().saturating_sub(1);
+    if left == 0 {
+        entry.remove();
+    } else {
+        entry.insert(left);
+    }
+    left
+}
+
+/// Why a flow is not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdded {
+    /// The flow is there already.
+    Taken,
+    /// Its local port is outside our range: it would never be steered.
+    PortOutside,
+}
+
+/// The flows of ours, and whose they are.
+#[derive(Debug)]
+pub struct FlowTable {
+    ports: (u16, u16),
+    v4: HashMap<FlowKeyV4, SessionId>,
+    v6: HashMap<FlowKeyV6, SessionId>,
+    counts: Counts,
+}
+
+impl FlowTable {
+    /// No flows yet, with local ports from `first` to `last`, both inclusive.
+    #[must_use]
+    pub fn new(first: u16, last: u16) -> Self {
+        FlowTable {
+            ports: (first, last),
+            v4: HashMap::new(),
+            v6: HashMap::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// From now on `flow` is `session`'s.
+    ///
+    /// # Errors
+    /// Nothing is changed when the flow is there already, or its port is not
+    /// in our range.
+    pub fn insert(&mut self, flow: &FlowKey, session: SessionId) -> Result<Changed, NotAdded> {
+        let (first, last) = self.ports;
+        if !(first..=last).contains(&flow.local_port()) {
+            return Err(NotAdded::PortOutside);
+        }
+        let added = match flow {
+            FlowKey::V4(key) => vacant(&mut self.v4, *key, session),
+            FlowKey::V6(key) => vacant(&mut self.v6, *key, session),
+        };
+        if !added {
+            return Err(NotAdded::Taken);
+        }
+        Ok(self.counts.add(flow))
+    }
+
+    /// No longer; whose it was and what changed, `None` when it was not there.
+    pub fn remove(&mut self, flow: &FlowKey) -> Option<(SessionId, Changed)> {
+        let session = match flow {
+            FlowKey::V4(key) => self.v4.remove(key),
+            FlowKey::V6(key) => self.v6.remove(key),
+        }?;
+        Some((session, self.counts.remove(flow)))
+    }
+
+    /// Whose `flow` is.
+    #[must_use]
+    pub fn get(&self, flow: &FlowKey) -> Option<SessionId> {
+        match flow {
+            FlowKey::V4(key) => self.v4(key),
+            FlowKey::V6(key) => self.v6(key),
+        }
+    }
+
+    /// How many flows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn vacant<K: std::hash::Hash + Eq>(
+    map: &mut HashMap<K, SessionId>,
+    key: K,
+    session: SessionId,
+) -> bool {
+    match map.entry(key) {
+        Entry::Occupied(_) => false,
+        Entry::Vacant(entry) => {
+            entry.insert(session);
+            true
+        }
+    }
+}
+
+impl Flows for FlowTable {
+    fn ports(&self) -> (u16, u16) {
+        self.ports
+    }
+
+    fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {
+        self.v4.get(key).copied()
+    }
+
+    fn v6(&self, key: &FlowKeyV6) -> Option<SessionId> {
+        self.v6.get(key).copied()
+    }
+
+    fn has_peer(&self, key: &PeerKey) -> bool {
+        self.counts.peers.contains_key(key)
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        self.counts.ports.contains_key(&port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use insession_common::flow::PROTOCOL_TCP;
+
+    fn flow(local: &str, remote: &str) -> FlowKey {
+        FlowKey::new(
+            local.parse().unwrap(),
+            remote.parse().unwrap(),
+            PROTOCOL_TCP,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn counts_go_up_and_down_with_flows() {
+        let mut table = FlowTable::new(61000, 61999);
+        // Two flows share the remote end, two others the port.
+        let a = flow("10.0.0.1:61000", "10.0.9.1:443");
+        let b = flow("10.0.0.1:61001", "10.0.9.1:443");
+        let c = flow("10.0.0.1:61001", "10.0.9.2:443");
+        let first = table.insert(&a, 1).unwrap();
+        assert_eq!((first.peer_flows, first.port_flows), (1, 1));
+        let second = table.insert(&b, 2).unwrap();
+        assert_eq!((second.peer_flows, second.port_flows), (2, 1));
+        let third = table.insert(&c, 3).unwrap();
+        assert_eq!((third.peer_flows, third.port_flows), (1, 2));
+        assert_eq!((third.peer, third.port), (c.peer(), 61001));
+        assert_eq!(table.len(), 3);
+
+        let (session, gone) = table.remove(&b).unwrap();
+        assert_eq!(session, 2);
+        assert_eq!((gone.peer_flows, gone.port_flows), (1, 1));
+        assert!(table.has_peer(&a.peer()) && table.has_port(61001));
+        let (_, gone) = table.remove(&a).unwrap();
+        assert_eq!((gone.peer_flows, gone.port_flows), (0, 0));
+        assert!(!table.has_peer(&a.peer()) && !table.has_port(61000));
+        let _ = table.remove(&c).unwrap();
+        assert!(table.is_empty() && !table.has_port(61001) && !table.has_peer(&c.peer()));
+    }
+
+    #[test]
+    fn a_flow_is_added_once_and_removed_once() {
+        let mut table = FlowTable::new(61000, 61999);
+        let a = flow("[fd00::1]:61000", "[fd00::2]:80");
+        let _ = table.insert(&a, 7).unwrap();
+        assert_eq!(table.insert(&a, 8), Err(NotAdded::Taken));
+        assert_eq!(table.get(&a), Some(7));
+        assert!(table.remove(&a).is_some());
+        assert!(table.remove(&a).is_none());
+        // The refused insert left no count behind.
+        assert!(!table.has_port(61000) && !table.has_peer(&a.peer()));
+    }
+
+    #[test]
+    fn a_port_outside_the_range_is_refused() {
+        let mut table = FlowTable::new(61000, 61001);
+        for (port, added) in [(60999, false), (61000, true), (61001, true), (61002, false)] {
+            let flow = flow(&format!("10.0.0.1:{port}"), "10.0.9.1:443");
+            assert_eq!(table.insert(&flow, 1).is_ok(), added, "port {port}");
+            assert_eq!(table.has_port(port), added);
+        }
+    }
+}
