@@ -1,6 +1,12 @@
 //! From a packet on the wire to what a session is told.
 
+use core::net::{IpAddr, SocketAddr};
+
 use super::Reply;
+use super::input::{IcmpError, IcmpKind, Quote, Segment};
+use crate::wire::checksum::Sum;
+use crate::wire::icmp::{self, Version};
+use crate::wire::{self, ip, tcp};
 
 /// Why a packet tells a session nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +19,16 @@ pub enum Undecodable {
     Other,
 }
 
+impl From<wire::Error> for Undecodable {
+    fn from(error: wire::Error) -> Self {
+        match error {
+            wire::Error::Malformed => Undecodable::Malformed,
+            wire::Error::Checksum => Undecodable::Checksum,
+            wire::Error::Unsupported => Undecodable::Other,
+        }
+    }
+}
+
 /// Reads an IP packet: a TCP segment from the peer, an ICMP(v6) error that
 /// quotes one of ours, or (`outgoing`) our own kernel's SYN.
 ///
@@ -23,6 +39,120 @@ pub enum Undecodable {
 /// # Errors
 /// Why it tells a session nothing.
 pub fn decode(packet: &[u8], outgoing: bool) -> Result<Reply, Undecodable> {
-    let _ = (packet, outgoing);
-    Err(Undecodable::Other)
+    let packet = ip::Packet::arrived(packet)?;
+    if packet.is_fragment {
+        return Err(Undecodable::Other);
+    }
+    match (packet.protocol, packet.source) {
+        (ip::PROTOCOL_TCP, _) => segment(&packet, outgoing),
+        _ if outgoing => Err(Undecodable::Other),
+        (ip::PROTOCOL_ICMP, IpAddr::V4(_)) => icmp_error(&packet, Version::V4, Sum::ZERO),
+        (ip::PROTOCOL_ICMPV6, IpAddr::V6(_)) => {
+            icmp_error(&packet, Version::V6, packet.pseudo(packet.payload.len()))
+        }
+        _ => Err(Undecodable::Other),
+    }
+}
+
+fn segment(packet: &ip::Packet<'_>, outgoing: bool) -> Result<Reply, Undecodable> {
+    let segment = tcp::Segment::new(packet.payload)?;
+    if !segment.checksum_ok(packet.pseudo(packet.payload.len())) {
+        return Err(Undecodable::Checksum);
+    }
+    let options = tcp::Options::parse(segment.options());
+    if outgoing {
+        if segment.flags() & (tcp::flags::SYN | tcp::flags::ACK) != tcp::flags::SYN {
+            return Err(Undecodable::Other);
+        }
+        return Ok(Reply::OwnSyn {
+            sequence: segment.sequence(),
+            options,
+        });
+    }
+    Ok(Reply::Segment(Segment {
+        sequence: segment.sequence(),
+        acknowledgment: segment.acknowledgment(),
+        flags: segment.flags(),
+        window: segment.window(),
+        // A payload lies within an IP packet: below 64 KiB.
+        payload_len: segment.payload().len() as u32,
+        ttl: packet.ttl,
+        options,
+    }))
+}
+
+fn icmp_error(
+    packet: &ip::Packet<'_>,
+    version: Version,
+    pseudo: Sum,
+) -> Result<Reply, Undecodable> {
+    let error = icmp::Error::new(version, packet.payload, pseudo)?;
+    let (icmp_type, icmp_code) = (error.icmp_type(), error.code());
+    let kind = kind(version, &error).ok_or(Undecodable::Other)?;
+    let quoted = error.quoted();
+    // A length field that cuts the quote below what can be read is junk in what
+    // was "unused" before RFC 4884.
+    let (quoted, quote) = match quote(quoted.packet, version) {
+        Err(Undecodable::Malformed) => {
+            let unsplit = error.unsplit();
+            (unsplit, quote(unsplit.packet, version)?)
+        }
+        other => (quoted, other?),
+    };
+    Ok(Reply::Icmp(IcmpError {
+        from: packet.source,
+        kind,
+        icmp_type,
+        icmp_code,
+        ttl: packet.ttl,
+        quote,
+        mpls: quoted
+            .extension
+            .map(|structure| structure.labels())
+            .unwrap_or_default(),
+    }))
+}
+
+fn kind(version: Version, error: &icmp::Error<'_>) -> Option<IcmpKind> {
+    let too_big = || IcmpKind::PacketTooBig { mtu: error.mtu() };
+    Some(match (version, error.icmp_type(), error.code()) {
+        // Code 1 is reassembly time: we send no fragments.
+        (Version::V4, icmp::V4_TIME_EXCEEDED, 0) => IcmpKind::TimeExceeded,
+        (Version::V4, icmp::V4_UNREACHABLE, icmp::V4_FRAGMENTATION_NEEDED) => too_big(),
+        (Version::V4, icmp::V4_UNREACHABLE, _) => IcmpKind::Unreachable,
+        (Version::V6, icmp::V6_TIME_EXCEEDED, 0) => IcmpKind::TimeExceeded,
+        // RFC 4443 §3.2: the code is ignored by the receiver.
+        (Version::V6, icmp::V6_PACKET_TOO_BIG, _) => too_big(),
+        (Version::V6, icmp::V6_UNREACHABLE, _) => IcmpKind::Unreachable,
+        _ => return None,
+    })
+}
+
+fn quote(bytes: &[u8], version: Version) -> Result<Quote, Undecodable> {
+    let packet = ip::Packet::quoted(bytes)?;
+    let same_version = packet.source.is_ipv4() == (version == Version::V4);
+    if !same_version || packet.protocol != ip::PROTOCOL_TCP {
+        return Err(Undecodable::Other);
+    }
+    let first = tcp::First8::parse(packet.payload)?;
+    Ok(Quote {
+        source: SocketAddr::new(packet.source, first.source_port),
+        destination: SocketAddr::new(packet.destination, first.destination_port),
+        sequence: first.sequence,
+        ttl: packet.ttl,
+        traffic_class: packet.traffic_class,
+        checksum_bad: checksum_bad(&packet),
+    })
+}
+
+/// Whether the quoted checksum contradicts the quoted bytes; `None` unless the
+/// whole segment is there. What routers change on the way (TTL, DSCP) it does
+/// not cover; what NATs change (addresses, ports) it does.
+fn checksum_bad(packet: &ip::Packet<'_>) -> Option<bool> {
+    if packet.is_fragment {
+        return None;
+    }
+    let len = packet.payload_len?;
+    let segment = tcp::Segment::new(packet.payload.get(..len)?).ok()?;
+    Some(!segment.checksum_ok(packet.pseudo(len)))
 }

@@ -1,1 +1,159 @@
 //! RFC 4884 extension structures and RFC 4950 MPLS label stacks.
+
+use alloc::vec::Vec;
+
+use super::checksum::Sum;
+use super::{Error, Field, be16, be32};
+use crate::trace::MplsLabel;
+
+/// Octets of the structure's header.
+pub const HEADER_LEN: usize = 4;
+/// Octets of an object's header.
+const OBJECT_LEN: usize = 4;
+/// RFC 4950 §3.
+const CLASS_MPLS: u8 = 1;
+/// The stack as the packet came in with it.
+const TYPE_INCOMING_STACK: u8 = 1;
+/// Labels that are read, over all objects. Stacks of more than a handful are
+/// not seen; a reply full of them must not cost more than others.
+pub const MAX_LABELS: usize = 16;
+
+mod field {
+    use super::Field;
+    pub(super) const VERSION: usize = 0;
+    pub(super) const CHECKSUM: Field = 2..4;
+    pub(super) const OBJECT_LENGTH: Field = 0..2;
+    pub(super) const OBJECT_CLASS: usize = 2;
+    pub(super) const OBJECT_TYPE: usize = 3;
+}
+
+/// An extension structure: version 2, checksum checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Structure<'a> {
+    objects: &'a [u8],
+}
+
+impl<'a> Structure<'a> {
+    /// Checks a structure that the length field points to. All-zero checksum:
+    /// none was transmitted (RFC 4884 §7).
+    ///
+    /// # Errors
+    /// [`Error::Malformed`], [`Error::Unsupported`] for another version,
+    /// [`Error::Checksum`].
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::check(bytes, true)
+    }
+
+    /// Checks a structure where one may be, but nothing says so (RFC 4884 §5.5):
+    /// bytes of a quote are told from it by version and checksum alone, so the
+    /// checksum must be there.
+    ///
+    /// # Errors
+    /// As [`Structure::new`].
+    pub fn guessed(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::check(bytes, false)
+    }
+
+    fn check(bytes: &'a [u8], optional: bool) -> Result<Self, Error> {
+        let objects = bytes.get(HEADER_LEN..).ok_or(Error::Malformed)?;
+        if bytes.get(field::VERSION).map(|octet| octet >> 4) != Some(2) {
+            return Err(Error::Unsupported);
+        }
+        let checksum = be16(bytes, field::CHECKSUM);
+        let absent = checksum == 0;
+        if (absent && !optional) || (!absent && !Sum::ZERO.bytes(bytes).is_valid()) {
+            return Err(Error::Checksum);
+        }
+        Ok(Structure { objects })
+    }
+
+    /// The incoming MPLS label stack, outermost first.
+    #[must_use]
+    pub fn labels(&self) -> Vec<MplsLabel> {
+        let mut labels = Vec::new();
+        let mut rest = self.objects;
+        while rest.len() >= OBJECT_LEN {
+            let len = usize::from(be16(rest, field::OBJECT_LENGTH));
+            // A length below its own header's would never end.
+            if len < OBJECT_LEN {
+                break;
+            }
+            let Some((object, behind)) = rest.split_at_checked(len) else {
+                break;
+            };
+            let (class, kind) = (
+                object.get(field::OBJECT_CLASS),
+                object.get(field::OBJECT_TYPE),
+            );
+            if (class, kind) == (Some(&CLASS_MPLS), Some(&TYPE_INCOMING_STACK)) {
+                let (entries, _) = object
+                    .get(OBJECT_LEN..)
+                    .unwrap_or_default()
+                    .as_chunks::<4>();
+                let room = MAX_LABELS - labels.len();
+                labels.extend(
+                    entries
+                        .iter()
+                        .take(room)
+                        .map(|entry| label(be32(entry, 0..4))),
+                );
+            }
+            rest = behind;
+        }
+        labels
+    }
+}
+
+/// A structure with one incoming label stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repr<'a> {
+    /// Outermost first.
+    pub labels: &'a [MplsLabel],
+}
+
+impl Repr<'_> {
+    /// Octets it takes.
+    #[must_use]
+    pub const fn buffer_len(&self) -> usize {
+        HEADER_LEN + OBJECT_LEN + 4 * self.labels.len()
+    }
+
+    /// Writes it to the beginning of `out`, checksum included.
+    pub fn emit(&self, out: &mut [u8]) {
+        let len = self.buffer_len();
+        let out = &mut out[..len];
+        let (header, object) = out.split_at_mut(HEADER_LEN);
+        header.copy_from_slice(&[2 << 4, 0, 0, 0]);
+        let object_len = (len - HEADER_LEN) as u16;
+        object[field::OBJECT_LENGTH].copy_from_slice(&object_len.to_be_bytes());
+        object[field::OBJECT_CLASS] = CLASS_MPLS;
+        object[field::OBJECT_TYPE] = TYPE_INCOMING_STACK;
+        for (slot, label) in object[OBJECT_LEN..].chunks_exact_mut(4).zip(self.labels) {
+            slot.copy_from_slice(&entry(label).to_be_bytes());
+        }
+        // 0 would say that there is none; a structure's sum is never 0xffff of
+        // version 2 alone, but may be with its labels: send -0 then.
+        let checksum = match Sum::ZERO.bytes(out).finish() {
+            0 => 0xffff,
+            checksum => checksum,
+        };
+        out[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
+/// RFC 3032 §2.1: label, traffic class, bottom of stack, TTL.
+const fn label(entry: u32) -> MplsLabel {
+    MplsLabel {
+        label: entry >> 12,
+        tc: (entry >> 9 & 0b111) as u8,
+        bottom: entry >> 8 & 1 == 1,
+        ttl: entry as u8,
+    }
+}
+
+const fn entry(label: &MplsLabel) -> u32 {
+    (label.label & 0xf_ffff) << 12
+        | (label.tc as u32 & 0b111) << 9
+        | (label.bottom as u32) << 8
+        | label.ttl as u32
+}
