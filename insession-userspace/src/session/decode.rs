@@ -156,3 +156,6 @@ fn checksum_bad(packet: &ip::Packet<'_>) -> Option<bool> {
     let segment = tcp::Segment::new(packet.payload.get(..len)?).ok()?;
     Some(!segment.checksum_ok(packet.pseudo(len)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,65 @@ impl Sum {
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     Sum::from_folded(!checksum).word(!old).word(new).finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    /// RFC 1071 §4.1, word by word.
+    fn oracle(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for word in bytes.chunks(2) {
+            sum += u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0));
+        }
+        while sum >> 16 != 0 {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        let sum = Sum::ZERO.bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.fold(), 0xddf2);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1624() {
+        // §4: equation 2 would give 0xffff here.
+        assert_eq!(update(0xdd2f, 0x5555, 0x3285), 0x0000);
+    }
+
+    proptest! {
+        #[test]
+        fn full_sums(bytes: Vec<u8>) {
+            prop_assert_eq!(Sum::ZERO.bytes(&bytes).finish(), oracle(&bytes));
+        }
+
+        #[test]
+        fn sums_of_parts(bytes: Vec<u8>, at: proptest::sample::Index) {
+            let (head, tail) = bytes.split_at(at.index(bytes.len() + 1) & !1);
+            prop_assert_eq!(Sum::ZERO.bytes(tail).bytes(head).finish(), oracle(&bytes));
+            let folded = Sum::ZERO.bytes(head).fold();
+            prop_assert_eq!(Sum::from_folded(folded).bytes(tail).finish(), oracle(&bytes));
+        }
+
+        /// The first word is not zero, as no header's is: of all zeros both
+        /// 0 and -0 are a checksum.
+        #[test]
+        fn incremental_equals_full(
+            mut words in proptest::collection::vec(any::<u16>(), 1..40),
+            at: proptest::sample::Index,
+            new: u16,
+        ) {
+            words.insert(0, 0x4500);
+            let bytes = |words: &[u16]| words.iter().flat_map(|w| w.to_be_bytes()).collect::<Vec<_>>();
+            let at = 1 + at.index(words.len() - 1);
+            let before = oracle(&bytes(&words));
+            let old = core::mem::replace(&mut words[at], new);
+            prop_assert_eq!(update(before, old, new), oracle(&bytes(&words)));
+        }
+    }
+}

@@ -140,3 +140,54 @@ impl Repr {
         out[len - 2..len].copy_from_slice(&self.ethertype.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_emitted_is_parsed(
+            destination: [u8; 6],
+            source: [u8; 6],
+            vlan in proptest::option::of(0u16..4096),
+            v6: bool,
+        ) {
+            let ethertype = if v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+            let repr = Repr { destination, source, vlan, ethertype };
+            let mut buffer = [0xa5; 20];
+            repr.emit(&mut buffer);
+            let frame = Frame::new(&buffer).unwrap();
+            prop_assert_eq!(Repr::parse(&frame), repr);
+            prop_assert_eq!(frame.header_len(), repr.buffer_len());
+            prop_assert!(frame.payload().iter().all(|byte| *byte == 0xa5));
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes: Vec<u8>) {
+            if let Ok(frame) = Frame::new(&bytes) {
+                let repr = Repr::parse(&frame);
+                prop_assert_eq!(frame.header_len() + frame.payload().len(), bytes.len());
+                prop_assert!(repr.vlan.is_none_or(|vlan| vlan < 4096));
+            }
+        }
+    }
+
+    #[test]
+    fn two_tags_are_followed_and_three_are_not() {
+        let mut frame = [0; 26];
+        frame[12..14].copy_from_slice(&ETHERTYPE_SERVICE_VLAN.to_be_bytes());
+        frame[14..16].copy_from_slice(&0xf064u16.to_be_bytes());
+        frame[16..18].copy_from_slice(&ETHERTYPE_VLAN.to_be_bytes());
+        frame[20..22].copy_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
+        let parsed = Frame::new(&frame).unwrap();
+        assert_eq!(parsed.header_len(), 22);
+        assert_eq!(parsed.ethertype(), ETHERTYPE_IPV6);
+        assert_eq!(parsed.vlan(), Some(100));
+        frame[20..22].copy_from_slice(&ETHERTYPE_VLAN.to_be_bytes());
+        assert_eq!(Frame::new(&frame).unwrap_err(), Error::Unsupported);
+        assert_eq!(Frame::new(&frame[..21]).unwrap_err(), Error::Malformed);
+    }
+}

@@ -157,3 +157,59 @@ const fn entry(label: &MplsLabel) -> u32 {
         | (label.bottom as u32) << 8
         | label.ttl as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn any_label()(entry: u32) -> MplsLabel {
+            label(entry)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_emitted_is_parsed(
+            labels in proptest::collection::vec(any_label(), 1..=MAX_LABELS),
+        ) {
+            let repr = Repr { labels: &labels };
+            let mut buffer = vec![0xa5; repr.buffer_len()];
+            repr.emit(&mut buffer);
+            prop_assert_eq!(Structure::guessed(&buffer).unwrap().labels(), labels);
+        }
+
+        #[test]
+        fn any_bytes_are_answered(mut bytes: Vec<u8>) {
+            if let Some(header) = bytes.first_chunk_mut::<4>() {
+                *header = [0x20, 0, 0, 0];
+                prop_assert!(Structure::new(&bytes).unwrap().labels().len() <= MAX_LABELS);
+                prop_assert!(Structure::guessed(&bytes).is_err());
+            } else {
+                prop_assert_eq!(Structure::new(&bytes).unwrap_err(), Error::Malformed);
+            }
+        }
+    }
+
+    #[test]
+    fn objects_of_other_classes_are_skipped_and_bad_lengths_end_the_reading() {
+        let mut bytes = vec![0x20, 0, 0, 0];
+        // RFC 5837 interface information; the MPLS object; the same, too long.
+        bytes.extend([0, 8, 2, 0, 1, 2, 3, 4]);
+        bytes.extend([0, 8, 1, 1, 0x05, 0xdc, 0x11, 0xfe]);
+        bytes.extend([0, 9, 1, 1, 0x05, 0xdc, 0x11, 0xfe]);
+        let expected = MplsLabel {
+            label: 0x5dc1,
+            tc: 0,
+            bottom: true,
+            ttl: 254,
+        };
+        assert_eq!(Structure::new(&bytes).unwrap().labels(), [expected]);
+        for len in [0, 3] {
+            bytes[5] = len;
+            assert_eq!(Structure::new(&bytes).unwrap().labels(), []);
+        }
+    }
+}

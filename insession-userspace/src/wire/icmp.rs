@@ -279,3 +279,92 @@ impl Repr<'_> {
         out[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    fn number(label: u32) -> MplsLabel {
+        MplsLabel {
+            label,
+            tc: 1,
+            bottom: true,
+            ttl: 2,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_emitted_is_parsed(
+            v6: bool,
+            code: u8,
+            quote in proptest::collection::vec(any::<u8>(), 0..=PADDED_QUOTE),
+            labels in proptest::collection::vec((0u32..1 << 20).prop_map(number), 0..4),
+            legacy: bool,
+            pseudo: u16,
+        ) {
+            let (version, icmp_type) = match v6 {
+                true => (Version::V6, V6_TIME_EXCEEDED),
+                false => (Version::V4, V4_TIME_EXCEEDED),
+            };
+            let form = if legacy { Form::Legacy } else { Form::Compliant };
+            let repr = Repr { version, icmp_type, code, mtu: None, quote: &quote, labels, form };
+            let pseudo = Sum::from_folded(pseudo);
+            let mut buffer = vec![0xa5; repr.buffer_len() + 1];
+            repr.emit(pseudo, &mut buffer);
+            prop_assert_eq!(buffer.pop(), Some(0xa5));
+            let error = Error::new(version, &buffer, pseudo).unwrap();
+            prop_assert_eq!((error.icmp_type(), error.code()), (icmp_type, code));
+            let quoted = error.quoted();
+            prop_assert_eq!(&quoted.packet[..quote.len()], &quote);
+            prop_assert!(quoted.packet[quote.len()..].iter().all(|byte| *byte == 0));
+            let labels = quoted.extension.map(|structure| structure.labels());
+            prop_assert_eq!(labels.unwrap_or_default(), repr.labels);
+        }
+
+        #[test]
+        fn mtus_stand_where_each_version_has_them(v6: bool, mtu: u16, quote: [u8; 28]) {
+            let (version, icmp_type, code) = match v6 {
+                true => (Version::V6, V6_PACKET_TOO_BIG, 0),
+                false => (Version::V4, V4_UNREACHABLE, V4_FRAGMENTATION_NEEDED),
+            };
+            let repr = Repr {
+                version,
+                icmp_type,
+                code,
+                mtu: Some(u32::from(mtu)),
+                quote: &quote,
+                labels: vec![],
+                form: Form::Compliant,
+            };
+            let mut buffer = vec![0xa5; repr.buffer_len()];
+            repr.emit(Sum::ZERO, &mut buffer);
+            let error = Error::new(version, &buffer, Sum::ZERO).unwrap();
+            prop_assert_eq!(error.mtu(), u32::from(mtu));
+            prop_assert_eq!(error.quoted().packet, &quote);
+        }
+
+        #[test]
+        fn any_bytes_are_answered(
+            v6: bool,
+            icmp_type in 0u8..13,
+            rest in proptest::collection::vec(any::<u8>(), 7..300),
+        ) {
+            let mut bytes = vec![icmp_type];
+            bytes.extend(rest);
+            bytes[field::CHECKSUM].fill(0);
+            let checksum = Sum::ZERO.bytes(&bytes).finish();
+            bytes[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
+            let version = if v6 { Version::V6 } else { Version::V4 };
+            match Error::new(version, &bytes, Sum::ZERO) {
+                Ok(error) => {
+                    prop_assert!(error.quoted().packet.len() <= bytes.len() - HEADER_LEN);
+                    prop_assert!(error.unsplit().packet.len() <= bytes.len() - HEADER_LEN);
+                }
+                Err(error) => prop_assert_eq!(error, WireError::Unsupported),
+            }
+        }
+    }
+}

@@ -203,3 +203,51 @@ impl Repr {
         out[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_emitted_is_parsed(
+            addresses: [u32; 2],
+            octets: [u8; 3],
+            identification: u16,
+            fragment: u16,
+            payload_len in 0u16..=65515,
+        ) {
+            let repr = Repr {
+                source: addresses[0].into(),
+                destination: addresses[1].into(),
+                protocol: octets[0],
+                ttl: octets[1],
+                traffic_class: octets[2],
+                identification,
+                fragment,
+                payload_len,
+            };
+            let mut buffer = [0xa5; HEADER_LEN + 1];
+            repr.emit(&mut buffer);
+            let packet = Packet::new(&buffer).unwrap();
+            prop_assert_eq!(Repr::parse(&packet), Ok(repr));
+            prop_assert_eq!(packet.rest(), &[0xa5]);
+        }
+
+        #[test]
+        fn any_bytes_are_answered(mut bytes: Vec<u8>, length in 0u8..16) {
+            if let Some(first) = bytes.first_mut() {
+                *first = 0x40 | length;
+            }
+            if let Ok(packet) = Packet::new(&bytes) {
+                let _ = Repr::parse(&packet);
+                prop_assert_eq!(usize::from(length) * 4 + packet.rest().len(), bytes.len());
+                prop_assert!(packet.is_fragment() || packet.fragment_offset() == 0);
+            } else {
+                prop_assert!(length < 5 || bytes.len() < usize::from(length) * 4);
+            }
+        }
+    }
+}

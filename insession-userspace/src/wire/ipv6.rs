@@ -226,3 +226,96 @@ impl Repr {
         out[field::DESTINATION].copy_from_slice(&self.destination.octets());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{vec, vec::Vec};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_emitted_is_parsed(
+            addresses: [u128; 2],
+            octets: [u8; 3],
+            flow_label in 0u32..1 << 20,
+            payload_len: u16,
+        ) {
+            let repr = Repr {
+                source: addresses[0].into(),
+                destination: addresses[1].into(),
+                next_header: octets[0],
+                hop_limit: octets[1],
+                traffic_class: octets[2],
+                flow_label,
+                payload_len,
+            };
+            let mut buffer = [0xa5; HEADER_LEN + 1];
+            repr.emit(&mut buffer);
+            let packet = Packet::new(&buffer).unwrap();
+            prop_assert_eq!(Repr::parse(&packet), repr);
+            prop_assert_eq!(packet.rest(), &[0xa5]);
+        }
+
+        #[test]
+        fn any_chain_is_answered(
+            next in proptest::sample::select(vec![0u8, 6, 43, 44, 51, 58, 60, 135]),
+            rest: Vec<u8>,
+        ) {
+            let mut bytes = vec![0; HEADER_LEN];
+            bytes[0] = 0x60;
+            bytes[field::NEXT_HEADER] = next;
+            bytes.extend(&rest);
+            if let Ok(upper) = Packet::new(&bytes).unwrap().upper() {
+                prop_assert!(upper.offset <= rest.len());
+            }
+        }
+    }
+
+    fn upper(chain: &[u8]) -> Result<Upper, Error> {
+        let mut bytes = [0; HEADER_LEN].to_vec();
+        bytes[0] = 0x60;
+        bytes[field::NEXT_HEADER] = chain[0];
+        bytes.extend(&chain[1..]);
+        Packet::new(&bytes)?.upper()
+    }
+
+    #[test]
+    fn lengths_of_extension_headers_are_each_their_own() {
+        // Hop-by-hop of 8 octets, authentication of 24 (RFC 4302: 4 × (4 + 2)), TCP.
+        let mut chain = vec![0, 51, 0, 1, 4, 0, 0, 0, 0];
+        chain.extend([6, 4]);
+        chain.extend([0; 22]);
+        let expected = Upper {
+            protocol: 6,
+            offset: 32,
+            is_fragment: false,
+            fragment_offset: 0,
+        };
+        assert_eq!(upper(&chain), Ok(expected));
+        chain.pop();
+        assert_eq!(upper(&chain), Err(Error::Malformed));
+    }
+
+    #[test]
+    fn behind_a_fragment_that_is_not_the_first_nothing_is_read() {
+        // The bytes behind would be an endless chain.
+        let rest = upper(&[44, 60, 0, 0, 8, 0, 0, 0, 1, 60, 0xff]).unwrap();
+        assert_eq!((rest.fragment_offset, rest.is_fragment), (1, true));
+        let first = upper(&[44, 6, 0, 0, 1, 0, 0, 0, 1]).unwrap();
+        assert_eq!((first.protocol, first.is_fragment), (6, true));
+    }
+
+    #[test]
+    fn eight_extension_headers_are_followed_and_nine_are_not() {
+        let chain = |count: usize| {
+            let mut chain = vec![60];
+            for nth in 1..=count {
+                chain.extend([if nth == count { 6 } else { 60 }, 0, 1, 4, 0, 0, 0, 0]);
+            }
+            chain
+        };
+        assert_eq!(upper(&chain(8)).map(|upper| upper.offset), Ok(64));
+        assert_eq!(upper(&chain(9)), Err(Error::Unsupported));
+    }
+}

@@ -389,3 +389,158 @@ impl<'a> Repr<'a> {
         out[field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::{vec, vec::Vec};
+    use proptest::prelude::*;
+
+    prop_compose! {
+        fn options()(
+            mss in proptest::option::of(any::<u16>()),
+            window_scale in proptest::option::of(0..=MAX_WINDOW_SCALE),
+            sack_permitted: bool,
+            timestamps in proptest::option::of(any::<(u32, u32)>()),
+            blocks in proptest::collection::vec(any::<(u32, u32)>(), 0..=4),
+        ) -> Options {
+            let mut options = Options {
+                mss,
+                window_scale,
+                sack_permitted,
+                timestamps,
+                sack: SackBlocks::default(),
+            };
+            for (left, right) in blocks {
+                let before = options;
+                options.sack.push(SackBlock { left, right });
+                if options.buffer_len() > MAX_OPTIONS_LEN {
+                    options = before;
+                }
+            }
+            options
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_emitted_is_parsed(
+            ports: [u16; 2],
+            numbers: [u32; 2],
+            flags: u8,
+            window: u16,
+            options in options(),
+            payload: Vec<u8>,
+            pseudo: u16,
+        ) {
+            let repr = Repr {
+                source_port: ports[0],
+                destination_port: ports[1],
+                sequence: numbers[0],
+                acknowledgment: numbers[1],
+                flags,
+                window,
+                options,
+                payload: &payload,
+            };
+            let pseudo = Sum::from_folded(pseudo);
+            let len = repr.buffer_len();
+            let mut buffer = vec![0xa5; len + 1];
+            repr.emit(pseudo, &mut buffer);
+            prop_assert_eq!(buffer.pop(), Some(0xa5));
+            let segment = Segment::new(&buffer).unwrap();
+            prop_assert_eq!(Repr::parse(&segment, pseudo), Ok(repr));
+            let (_, payload) = etherparse::TcpSlice::from_slice(&buffer)
+                .map(|slice| (slice.to_header(), slice.payload()))
+                .unwrap();
+            prop_assert_eq!(payload, repr.payload);
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes: Vec<u8>) {
+            if let Ok(segment) = Segment::new(&bytes) {
+                let _ = Repr::parse(&segment, Sum::ZERO);
+                let read = HEADER_LEN + segment.options().len() + segment.payload().len();
+                prop_assert_eq!(read, bytes.len());
+            }
+        }
+
+        #[test]
+        fn any_options_are_answered(bytes in proptest::collection::vec(0u8..12, 0..40)) {
+            let options = Options::parse(&bytes);
+            prop_assert!(options.sack.as_slice().len() <= 4);
+        }
+
+        /// What stands before junk stands.
+        #[test]
+        fn junk_ends_the_options(options in options(), kind in 2u8.., len in 0u8..2) {
+            let mut bytes = vec![0; options.buffer_len()];
+            options.emit(&mut bytes);
+            bytes.extend([kind, len, option::MSS, 4, 1, 1]);
+            prop_assert_eq!(Options::parse(&bytes), options);
+        }
+    }
+
+    #[test]
+    fn options_of_a_length_not_their_own_are_skipped() {
+        let bytes = [
+            option::MSS,
+            3,
+            1,
+            option::WINDOW_SCALE,
+            4,
+            1,
+            1,
+            option::SACK,
+            9,
+            1,
+            2,
+            3,
+            4,
+            5,
+            6,
+            7,
+            option::TIMESTAMPS,
+            4,
+            1,
+            1,
+            254,
+            3,
+            9,
+            option::SACK_PERMITTED,
+            2,
+            option::WINDOW_SCALE,
+            3,
+            255,
+            option::MSS,
+            4,
+            5,
+            0xb4,
+        ];
+        let expected = Options {
+            mss: Some(1460),
+            window_scale: Some(14),
+            sack_permitted: true,
+            ..Options::default()
+        };
+        assert_eq!(Options::parse(&bytes), expected);
+        // One that ends behind the segment is junk.
+        assert_eq!(Options::parse(&bytes[..bytes.len() - 1]).mss, None);
+    }
+
+    #[test]
+    fn four_blocks_fit_without_timestamps() {
+        let mut options = Options::default();
+        for left in [9, 7, 5, 3] {
+            assert!(options.sack.push(SackBlock {
+                left,
+                right: left + 1
+            }));
+        }
+        assert!(!options.sack.push(SackBlock::default()));
+        assert_eq!(options.buffer_len(), 36);
+        let mut bytes = [0xa5; 36];
+        options.emit(&mut bytes);
+        assert_eq!(Options::parse(&bytes), options);
+    }
+}
