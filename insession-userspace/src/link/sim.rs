@@ -1,1 +1,0 @@
-//! A deterministic network in memory, from a seed.
