@@ -11,21 +11,39 @@
 //! when the pacer lets a packet out, not before: the session never queues
 //! segments, it decides what to send at the moment it may.
 
+mod close;
+mod connection;
 mod decode;
+mod icmp;
 mod input;
+mod learn;
 mod options;
 mod output;
+mod probes;
+mod schedule;
+mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use decode::{Undecodable, decode};
 pub use input::{IcmpError, IcmpKind, Quote, Reply, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
 pub use output::{Event, ProbeId, Timer, Transmit, TransmitKind};
 
-use crate::time::Instant;
-use crate::trace::{Handshake, Hop, Verdict};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::time::Instant;
+use crate::trace::{Handshake, Hop, Verdict};
+use crate::wire::tcp::flags;
+
+use close::{Close, Outcome};
+use connection::{Connection, Phase};
+use learn::Learn;
+use probes::Probes;
+use schedule::Schedule;
 
 /// The two ends of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,9 +54,37 @@ pub struct Flow {
     pub remote: SocketAddr,
 }
 
-/// One in-session trace. (To be written; the signatures below are the contract.)
+/// One in-session trace.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    flow: Flow,
+    started: Instant,
+    connection: Connection,
+    probes: Probes,
+    schedule: Schedule,
+    learn: Learn,
+    close: Close,
+    outcome: Option<Outcome>,
+    /// The first handshake: the one that is reported.
+    handshake: Option<Handshake>,
+    /// TTL of the SYN-ACK as it arrived.
+    hello_ttl: u8,
+    /// Probing has begun.
+    begun: bool,
+    /// The one reopening was used.
+    reopened: bool,
+    /// [`Handshaker::Kernel`], as far as seen.
+    kernel_owns: bool,
+    /// The peer has closed (the verdict that it means, if it is not too early).
+    left: Option<Verdict>,
+    /// Something was sent: `started` is the first segment's moment.
+    sent: bool,
+    /// Duplicate ACKs without blocks, from a peer that permitted SACK.
+    bare_acks: u8,
+    /// Code and sender of the nearest unreachable that a router sent.
+    unreachable_by: Option<(u8, IpAddr)>,
+    events: VecDeque<Event>,
+}
 
 impl Session {
     /// A session about to send its SYN.
@@ -48,91 +94,297 @@ impl Session {
     /// announce (octets).
     #[must_use]
     pub fn new(flow: Flow, isn: u32, timestamp_offset: u32, mss: u16, now: Instant) -> Self {
-        let _ = (flow, isn, timestamp_offset, mss, now);
-        unimplemented!()
+        Session {
+            flow,
+            started: now,
+            connection: Connection::new(isn, timestamp_offset, mss, now),
+            probes: Probes::new(now),
+            schedule: Schedule::new(),
+            learn: Learn::default(),
+            close: Close::NotYet,
+            outcome: None,
+            handshake: None,
+            hello_ttl: 0,
+            begun: false,
+            reopened: false,
+            kernel_owns: false,
+            left: None,
+            sent: false,
+            bare_acks: 0,
+            unreachable_by: None,
+            events: VecDeque::new(),
+        }
     }
 
     /// A packet of this flow arrived; `at` is the kernel's receive stamp.
     pub fn handle_reply(&mut self, options: &SessionOptions, at: Instant, reply: &Reply) {
-        let _ = (options, at, reply);
+        if self.outcome.is_some() {
+            if let Reply::Segment(segment) = reply
+                && segment.flags & flags::ACK != 0
+            {
+                self.fin_answered(Some(segment.acknowledgment));
+            }
+            return;
+        }
+        match reply {
+            Reply::Segment(segment) => self.segment(options, at, segment),
+            Reply::Icmp(error) => self.icmp(options, at, error),
+            Reply::OwnSyn {
+                sequence,
+                options: syn,
+            } => {
+                if options.handshaker == Handshaker::Kernel
+                    && self.connection.phase == Phase::Opening
+                {
+                    self.kernel_owns = true;
+                    self.sent = true;
+                    self.started = at;
+                    self.probes.begin(at);
+                    self.connection.own_syn(at, *sequence, syn);
+                }
+            }
+        }
+        self.settle(options, at);
     }
 
     /// The moment that [`Session::poll_timeout`] named has come.
     pub fn handle_timeout(&mut self, options: &SessionOptions, now: Instant) {
-        let _ = (options, now);
+        if self.outcome.is_some() {
+            if self.fin_deadline().is_some_and(|at| at <= now) {
+                self.fin_answered(None);
+            }
+            return;
+        }
+        let opening = matches!(self.connection.phase, Phase::Opening | Phase::WindowWait);
+        let deadline = self.connection.handshake_deadline(options);
+        if opening && deadline.is_some_and(|at| at <= now) {
+            let detail = match self.connection.phase {
+                Phase::WindowWait => Some("the peer's receive window stayed closed".into()),
+                _ => None,
+            };
+            self.opening_failed(options, now, Verdict::HandshakeTimeout, detail);
+        }
+        while let Some(index) = self.probes.overdue(now, options.probe_timeout) {
+            self.probes.lose(index);
+            self.push(Event::Lost(probes::id(index)));
+        }
+        self.settle(options, now);
     }
 
     /// What `poll_transmit` gave out has been handed to the wire, at `at`: RTTs
     /// count from here.
     pub fn handle_transmitted(&mut self, kind: TransmitKind, at: Instant) {
-        let _ = (kind, at);
+        match kind {
+            TransmitKind::Syn => self.connection.syn_sent(at),
+            TransmitKind::Probe(id) => self.probes.sent(id, at),
+            TransmitKind::Ack | TransmitKind::Fin | TransmitKind::Rst => {}
+        }
     }
 
     /// End it from outside (interrupt, link down, no neighbour): keeps what was
     /// learnt, closes the connection if there is one.
     pub fn abort(&mut self, now: Instant, verdict: Verdict, detail: Option<String>) {
-        let _ = (now, verdict, detail);
+        self.finish(now, verdict, detail, CloseMode::Rst);
+        // No second round for a FIN.
+        if matches!(self.close, Close::FinDue | Close::FinSent(_)) {
+            self.close = Close::RstDue(self.connection.snd_una());
+        }
     }
 
     /// The next segment, if there is one to be sent now.
     #[must_use]
     pub fn poll_transmit(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
-        let _ = (options, now);
-        None
+        let transmit = self.decide(options, now)?;
+        if !self.sent {
+            self.sent = true;
+            self.started = now;
+            self.probes.begin(now);
+        }
+        Some(transmit)
+    }
+
+    fn decide(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
+        let ttl = options.control_ttl;
+        if let Some(sequence) = self.connection.stray_rst.take() {
+            return Some(Transmit {
+                kind: TransmitKind::Rst,
+                segment: self.connection.bare_rst(ttl, sequence),
+            });
+        }
+        if self.outcome.is_some() {
+            return self.closing(options, now);
+        }
+        if self.connection.syn_due(options, now) {
+            return Some(self.connection.syn(options, now));
+        }
+        if self.ack_due(options) {
+            self.connection.ack_due = false;
+            let sequence = self.connection.snd_una();
+            return Some(Transmit {
+                kind: TransmitKind::Ack,
+                segment: self.connection.segment(now, ttl, sequence, 0),
+            });
+        }
+        let ttl = self.next_probe(options, now)?;
+        let sequence = self.probes.next_sequence();
+        let mut segment = self.connection.segment(now, ttl, sequence, flags::PSH);
+        segment.payload_len = 1;
+        let id = self.probes.push(ttl, now);
+        self.schedule.sent();
+        Some(Transmit {
+            kind: TransmitKind::Probe(id),
+            segment,
+        })
     }
 
     /// Whether `poll_transmit` would give something at `now`.
     #[must_use]
     pub fn wants_transmit(&self, options: &SessionOptions, now: Instant) -> bool {
-        let _ = (options, now);
-        false
+        if self.connection.stray_rst.is_some() {
+            return true;
+        }
+        if self.outcome.is_some() {
+            return self.close_is_due();
+        }
+        self.connection.syn_due(options, now)
+            || self.ack_due(options)
+            || self.next_probe(options, now).is_some()
+    }
+
+    fn ack_due(&self, options: &SessionOptions) -> bool {
+        // The kernel acknowledges what its own connection received.
+        self.connection.ack_due
+            && self.session_makes_handshake(options)
+            && !matches!(self.connection.phase, Phase::Opening | Phase::Gone)
+    }
+
+    fn next_probe(&self, options: &SessionOptions, now: Instant) -> Option<u8> {
+        if self.connection.phase != Phase::Open {
+            return None;
+        }
+        self.schedule
+            .next(options, &self.probes, self.connection.snd_wnd, now)
+    }
+
+    fn session_makes_handshake(&self, options: &SessionOptions) -> bool {
+        options.handshaker == Handshaker::Session
     }
 
     /// What happened, oldest first.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
     }
 
     /// When to call `handle_timeout`, and why; `None` when nothing is awaited.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
-        None
+    pub fn poll_timeout(&self, options: &SessionOptions, now: Instant) -> Option<(Instant, Timer)> {
+        if self.outcome.is_some() {
+            return Some((self.fin_deadline()?, Timer::CloseTimeout));
+        }
+        let opening = match self.connection.phase {
+            Phase::Opening => [
+                self.connection
+                    .next_syn()
+                    .filter(|at| *at > now && self.session_makes_handshake(options))
+                    .map(|at| (at, Timer::SynRetransmit)),
+                self.connection
+                    .handshake_deadline(options)
+                    .map(|at| (at, Timer::HandshakeTimeout)),
+            ],
+            Phase::WindowWait => [
+                self.connection
+                    .handshake_deadline(options)
+                    .map(|at| (at, Timer::WindowWait)),
+                None,
+            ],
+            Phase::Open | Phase::HalfClosed | Phase::Gone => [None, None],
+        };
+        let release = match self.connection.phase {
+            Phase::Open => {
+                self.schedule
+                    .release(options, &self.probes, self.connection.snd_wnd, now)
+            }
+            _ => None,
+        };
+        let oldest = self.probes.flying().next();
+        let lost = oldest.map(|(_, slot)| {
+            let at = self.probes.sent_at(slot) + options.probe_timeout;
+            (at, Timer::ProbeTimeout)
+        });
+        opening
+            .into_iter()
+            .chain([release.map(|at| (at, Timer::Release)), lost])
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// Whether the verdict is in and the connection is closed: the session can
     /// be turned into its report and its slot given back.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        false
+        self.outcome.is_some() && self.close == Close::Done && self.connection.stray_rst.is_none()
     }
 
     /// Whether `sequence`, as a router quoted it, is that of a segment of ours:
     /// how replies whose quoted flow was rewritten find their session.
     #[must_use]
     pub fn owns_sequence(&self, sequence: u32) -> bool {
-        let _ = sequence;
-        false
+        let undone = self.learn.quotes.undo(sequence);
+        self.is_control(sequence)
+            || self.probes.find(sequence).is_some()
+            || undone.is_some_and(|ours| self.probes.find(ours).is_some())
     }
 
     /// The flow it traces.
     #[must_use]
     pub fn flow(&self) -> Flow {
-        unimplemented!()
+        self.flow
     }
 
     /// The reply of one probe so far, for output as it comes in.
     #[must_use]
     pub fn probe(&self, id: ProbeId) -> Option<(u8, crate::trace::Probe)> {
-        let _ = id;
-        None
+        self.probes.record(probes::index(id))
     }
 
     /// What was learnt.
     #[must_use]
     pub fn into_report(self, now: Instant) -> SessionReport {
-        let _ = now;
-        unimplemented!()
+        let mut hops: Vec<Hop> = Vec::new();
+        for index in 0..self.probes.len() {
+            let Some((ttl, probe)) = self.probes.record(index) else {
+                continue;
+            };
+            match hops.binary_search_by_key(&ttl, |hop| hop.ttl) {
+                Ok(at) => hops[at].probes.push(probe),
+                Err(at) => hops.insert(
+                    at,
+                    Hop {
+                        ttl,
+                        probes: alloc::vec![probe],
+                    },
+                ),
+            }
+        }
+        let outcome = self.outcome.unwrap_or(Outcome {
+            verdict: Verdict::Interrupted,
+            detail: None,
+            ended: now,
+        });
+        SessionReport {
+            verdict: outcome.verdict,
+            detail: outcome.detail,
+            handshake: self.handshake,
+            destination_ttl: self.schedule.destination,
+            hops,
+            started: self.started,
+            ended: outcome.ended,
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        self.events.push_back(event);
     }
 }
 

@@ -1,0 +1,287 @@
+//! The TCP connection under a session: sequence numbers, windows, timestamps,
+//! and the segments that are not probes.
+
+use super::options::{Handshaker, SessionOptions};
+use super::{Segment, Transmit, TransmitKind};
+use crate::time::{Duration, Instant};
+use crate::trace::Handshake;
+use crate::wire::tcp::{Options, flags};
+use crate::wire::template::{SegmentOptions, Varying};
+
+/// What we announce: Linux's first window, so that firewalls see nothing odd.
+const WINDOW: u16 = 64_240;
+/// Our shift count, Linux's for its default buffers.
+const WINDOW_SCALE: u8 = 7;
+/// What a peer that names no MSS takes (RFC 9293 §3.7.1).
+const DEFAULT_MSS: u16 = 536;
+/// Linux's SYNs go out at 0, 1 and 3 s (RFC 6298 §5.5: the time-out doubles).
+const SYN_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+
+/// Where the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// SYN to be sent, or sent.
+    Opening,
+    /// SYN-ACK received, but its window is closed.
+    WindowWait,
+    /// Probes may go out.
+    Open,
+    /// The peer has sent its FIN.
+    HalfClosed,
+    /// The peer has refused or reset it.
+    Gone,
+}
+
+/// The connection's variables, by RFC 9293's names where it has them.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    pub(super) phase: Phase,
+    /// Initial send sequence number. Unknown until the kernel's SYN was seen,
+    /// where the kernel makes the handshake.
+    pub(super) iss: Option<u32>,
+    /// What we expect next from the peer.
+    pub(super) rcv_nxt: u32,
+    /// The peer's receive window, octets.
+    pub(super) snd_wnd: u32,
+    /// An ACK is owed.
+    pub(super) ack_due: bool,
+    /// A RST is owed to a half-open connection of another life, with this
+    /// sequence number.
+    pub(super) stray_rst: Option<u32>,
+    pub(super) handshake: Option<Handshake>,
+    /// We announce this, octets.
+    mss: u16,
+    /// SYNs decided on so far.
+    syns: u8,
+    /// The first SYN of this connection.
+    first_syn: Option<Instant>,
+    /// The latest.
+    last_syn: Instant,
+    /// TSval = this + milliseconds of the clock.
+    ts_offset: u32,
+    /// The TSval of the latest SYN.
+    syn_tsval: u32,
+    /// RFC 7323 TS.Recent.
+    ts_recent: u32,
+    /// What the peer's window field is shifted by.
+    snd_scale: u8,
+    /// Ours were taken up, and are shifted.
+    rcv_scale: u8,
+}
+
+impl Connection {
+    pub(super) fn new(iss: u32, ts_offset: u32, mss: u16, now: Instant) -> Self {
+        Connection {
+            phase: Phase::Opening,
+            iss: Some(iss),
+            rcv_nxt: 0,
+            snd_wnd: 0,
+            ack_due: false,
+            stray_rst: None,
+            handshake: None,
+            mss,
+            syns: 0,
+            first_syn: None,
+            last_syn: now,
+            ts_offset,
+            syn_tsval: 0,
+            ts_recent: 0,
+            snd_scale: 0,
+            rcv_scale: 0,
+        }
+    }
+
+    /// The same flow once more, in sequence space that no segment of the old
+    /// connection reaches, and above it: a server in TIME-WAIT takes a SYN only
+    /// from there (RFC 9293 §3.6.1).
+    pub(super) fn reopen(&mut self, now: Instant) {
+        const AWAY: u32 = 1 << 28;
+        let iss = self.iss.unwrap_or_default().wrapping_add(AWAY);
+        *self = Connection::new(iss, self.ts_offset, self.mss, now);
+    }
+
+    /// What the peer expects next of us: the gap byte, never sent.
+    pub(super) fn snd_una(&self) -> u32 {
+        self.iss.unwrap_or_default().wrapping_add(1)
+    }
+
+    fn tsval(&self, now: Instant) -> u32 {
+        self.ts_offset
+            .wrapping_add((now.as_nanos() / 1_000_000) as u32)
+    }
+
+    fn timestamps(&self) -> bool {
+        self.handshake.is_some_and(|handshake| handshake.timestamps)
+    }
+
+    /// Whether a SYN is to be sent now.
+    pub(super) fn syn_due(&self, options: &SessionOptions, now: Instant) -> bool {
+        options.handshaker == Handshaker::Session
+            && self.phase == Phase::Opening
+            && self.next_syn().is_some_and(|at| at <= now)
+    }
+
+    /// When the next SYN is due, if there is one left.
+    pub(super) fn next_syn(&self) -> Option<Instant> {
+        let Some(first) = self.first_syn else {
+            return Some(Instant::ZERO);
+        };
+        let again = SYN_AGAIN.get(usize::from(self.syns).saturating_sub(1))?;
+        Some(first + *again)
+    }
+
+    /// When the handshake is given up.
+    pub(super) fn handshake_deadline(&self, options: &SessionOptions) -> Option<Instant> {
+        match options.handshaker {
+            Handshaker::Session => Some(self.first_syn? + options.handshake_timeout),
+            // The kernel has sent its SYN when the session is made.
+            Handshaker::Kernel => Some(self.last_syn + options.handshake_timeout),
+        }
+    }
+
+    pub(super) fn syn_was_sent(&self) -> bool {
+        self.syns > 0
+    }
+
+    pub(super) fn syn(&mut self, options: &SessionOptions, now: Instant) -> Transmit {
+        self.first_syn.get_or_insert(now);
+        self.last_syn = now;
+        self.syns += 1;
+        self.syn_tsval = self.tsval(now);
+        let segment = Varying {
+            ttl: options.control_ttl,
+            sequence: self.iss.unwrap_or_default(),
+            acknowledgment: 0,
+            flags: flags::SYN,
+            window: WINDOW,
+            options: SegmentOptions::Syn {
+                mss: self.mss,
+                window_scale: WINDOW_SCALE,
+                tsval: self.syn_tsval,
+            },
+            payload_len: 0,
+        };
+        Transmit {
+            kind: TransmitKind::Syn,
+            segment,
+        }
+    }
+
+    pub(super) fn syn_sent(&mut self, at: Instant) {
+        if self.syns <= 1 {
+            self.first_syn = Some(at);
+        }
+        self.last_syn = at;
+    }
+
+    /// A segment of the open connection.
+    pub(super) fn segment(&self, now: Instant, ttl: u8, sequence: u32, bits: u8) -> Varying {
+        let options = if self.timestamps() && bits & flags::RST == 0 {
+            SegmentOptions::Timestamps {
+                tsval: self.tsval(now),
+                tsecr: self.ts_recent,
+            }
+        } else {
+            SegmentOptions::None
+        };
+        Varying {
+            ttl,
+            sequence,
+            acknowledgment: self.rcv_nxt,
+            flags: bits | flags::ACK,
+            window: WINDOW >> self.rcv_scale,
+            options,
+            payload_len: 0,
+        }
+    }
+
+    /// A RST without ACK: for a connection of which nothing is known.
+    pub(super) fn bare_rst(&self, ttl: u8, sequence: u32) -> Varying {
+        Varying {
+            ttl,
+            sequence,
+            acknowledgment: 0,
+            flags: flags::RST,
+            window: 0,
+            options: SegmentOptions::None,
+            payload_len: 0,
+        }
+    }
+
+    /// The kernel's own SYN: from here on its sequence space and its clock are ours.
+    pub(super) fn own_syn(&mut self, at: Instant, sequence: u32, options: &Options) {
+        self.iss = Some(sequence);
+        self.last_syn = at;
+        self.first_syn.get_or_insert(at);
+        self.syns = self.syns.saturating_add(1);
+        if let Some((tsval, _)) = options.timestamps {
+            // Its clock ticks at 1 kHz (tcp_clock_ms); 1 more, so that ours is
+            // never behind it and PAWS takes both.
+            let ours = (at.as_nanos() / 1_000_000) as u32;
+            self.ts_offset = tsval.wrapping_sub(ours).wrapping_add(1);
+            self.syn_tsval = tsval;
+        }
+    }
+
+    /// A SYN-ACK of ours arrived.
+    pub(super) fn accept(&mut self, at: Instant, syn_ack: &Segment) {
+        let options = &syn_ack.options;
+        self.rcv_nxt = syn_ack.sequence.wrapping_add(1);
+        if let Some(scale) = options.window_scale {
+            (self.snd_scale, self.rcv_scale) = (scale, WINDOW_SCALE);
+        }
+        // RFC 7323 §2.2: the window field of a SYN is not scaled.
+        self.snd_wnd = u32::from(syn_ack.window);
+        // Which of several SYNs was answered only a timestamp tells (RFC 7323
+        // §4.1); without, the latest (Karn's ambiguity: a lower bound).
+        let sent = match (options.timestamps, self.first_syn) {
+            (Some((_, echo)), Some(first)) if echo != self.syn_tsval => first,
+            _ => self.last_syn,
+        };
+        if let Some((value, _)) = options.timestamps {
+            self.ts_recent = value;
+        }
+        self.handshake = Some(Handshake {
+            rtt: at.since(sent),
+            mss: options.mss.unwrap_or(DEFAULT_MSS),
+            sack: options.sack_permitted,
+            timestamps: options.timestamps.is_some(),
+            window_scale: options.window_scale,
+        });
+        self.ack_due = true;
+        self.phase = match self.snd_wnd {
+            0 => Phase::WindowWait,
+            _ => Phase::Open,
+        };
+    }
+
+    /// Takes in what every segment of the open connection carries: window,
+    /// timestamp, data. Says whether the peer's FIN came in order.
+    pub(super) fn take_in(&mut self, segment: &Segment) -> bool {
+        let behind = self.rcv_nxt.wrapping_sub(segment.sequence) as i32;
+        // RFC 7323 §4.3: only segments that begin at or before the last ACK
+        // move TS.Recent, and only forward.
+        if let Some((value, _)) = segment.options.timestamps
+            && behind >= 0
+            && value.wrapping_sub(self.ts_recent) as i32 >= 0
+        {
+            self.ts_recent = value;
+        }
+        if behind >= 0 {
+            self.snd_wnd = u32::from(segment.window) << self.snd_scale;
+        }
+        let fin = segment.flags & flags::FIN != 0;
+        let length = segment.payload_len + u32::from(fin);
+        // RFC 9293 §3.10.7.4: a segment that is no good is answered by an ACK; so
+        // is a keepalive, which begins one byte before what we expect.
+        if length > 0 || behind != 0 {
+            self.ack_due = true;
+        }
+        let new = segment.sequence.wrapping_add(length);
+        if length > 0 && behind >= 0 && new.wrapping_sub(self.rcv_nxt) as i32 > 0 {
+            self.rcv_nxt = new;
+            return fin;
+        }
+        false
+    }
+}

@@ -1,0 +1,267 @@
+//! Which probe goes out next, and when: TTLs in a sliding window, rising, to
+//! the destination and not beyond.
+//!
+//! The next probe is sent when all of this is true:
+//! 1. its TTL is not above the limit: the destination, else the router that
+//!    declared it unreachable, else `max_ttl`;
+//! 2. its TTL is at most `gap_limit` above the farthest hop that answered;
+//! 3. it fits into the peer's receive window;
+//! 4. fewer probes are in flight than the window allows ([`Pace`]). A probe
+//!    that has been in flight for the release delay no longer counts.
+
+use super::SessionOptions;
+use super::probes::Probes;
+use crate::time::{Duration, Instant};
+use crate::trace::ReplyKind;
+
+/// Probes in flight on the way to the destination. Fewer: more round trips a
+/// trace. More: bursts that meet the ICMP rate limits of routers, and more
+/// probes beyond a destination that is nearer than thought. Four hops of three.
+const WINDOW: usize = 12;
+
+/// Bounds of the release delay. Shorter than the lower: routers that answer
+/// from a slow path (tens of milliseconds are common) are waited for no longer.
+/// Longer than the upper: a silent hop costs more than it is worth.
+const RELEASE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How many may be in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// So many, released ones not counted.
+    Window(usize),
+    /// One, and every other must be answered or lost: whatever arrives can be
+    /// meant for it only.
+    Alone,
+}
+
+/// The order of probes.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    /// The TTL probed next.
+    ttl: u8,
+    /// Probes of it that were sent.
+    nth: u8,
+    /// Probes a hop: fewer than the options say where the peer's receive window
+    /// would not hold them all.
+    probes: u8,
+    /// The smallest TTL that reached the destination.
+    pub(super) destination: Option<u8>,
+    /// The smallest TTL at which a router declared it unreachable.
+    pub(super) unreachable: Option<u8>,
+    /// The largest TTL that was answered; before the first one otherwise.
+    farthest: u8,
+    /// Where the destination seems to be, from the SYN-ACK's TTL. A hint: it
+    /// changes the pace and nothing else.
+    hint: u8,
+    /// A router answered at or behind the hint.
+    disproved: bool,
+    /// The peer's answers name no probe: [`Pace::Alone`] near the destination.
+    pub(super) unnamed: bool,
+    /// [`Pace::Alone`] everywhere: an offset is to be learnt, or an answer could
+    /// have been for several probes.
+    pub(super) alone: bool,
+    /// Probes in flight whose answers have come but cannot be read yet: they do
+    /// not hold back one that is sent alone.
+    pub(super) accounted: usize,
+    /// The latest probe was sent alone.
+    pub(super) sent_alone: bool,
+    /// Once nothing is in flight, probe again from here.
+    pub(super) rewind: Option<u8>,
+    /// Rewinds left: no peer can keep us probing.
+    rewinds: u8,
+    /// The largest RTT seen.
+    rtt: Duration,
+}
+
+impl Schedule {
+    pub(super) fn new() -> Self {
+        Schedule {
+            ttl: 1,
+            nth: 0,
+            probes: 1,
+            destination: None,
+            unreachable: None,
+            farthest: 0,
+            hint: u8::MAX,
+            disproved: false,
+            unnamed: false,
+            alone: false,
+            accounted: 0,
+            sent_alone: false,
+            rewind: None,
+            rewinds: 2,
+            rtt: Duration::ZERO,
+        }
+    }
+
+    /// The connection is open for the first time. `arrived` is the SYN-ACK's
+    /// TTL, `window` the peer's receive window, octets.
+    pub(super) fn begin(&mut self, options: &SessionOptions, arrived: u8, window: u32) {
+        self.ttl = options.first_ttl;
+        self.farthest = options.first_ttl.saturating_sub(1);
+        // Stacks begin at 64, 128 or 255 (32 is extinct); what is missing was
+        // taken by routers, the destination comes behind the last.
+        let origin = match arrived {
+            0..=64 => 64,
+            65..=128 => 128,
+            _ => 255,
+        };
+        self.hint = origin - arrived + 1;
+        let hops = u32::from(options.max_ttl.saturating_sub(options.first_ttl)) + 1;
+        let most = (window / 2 / hops).clamp(1, 255) as u8;
+        self.probes = options.probes.min(most).max(1);
+    }
+
+    /// Fewer probes a hop than asked for.
+    pub(super) fn is_curbed(&self, options: &SessionOptions) -> bool {
+        self.probes < options.probes
+    }
+
+    pub(super) fn saw_rtt(&mut self, rtt: Duration) {
+        self.rtt = self.rtt.max(rtt);
+    }
+
+    /// A probe with this TTL was answered.
+    pub(super) fn answered(&mut self, ttl: u8, kind: ReplyKind) {
+        self.farthest = self.farthest.max(ttl);
+        if kind == ReplyKind::TimeExceeded && ttl >= self.hint {
+            self.disproved = true;
+        }
+    }
+
+    /// An answer may have been for any of several probes, `lowest` the smallest
+    /// TTL of them: be quiet, then probe again from there, one at a time.
+    pub(super) fn ambiguous(&mut self, lowest: u8) {
+        self.alone = true;
+        if self.rewinds > 0 {
+            self.rewind = Some(self.rewind.map_or(lowest, |ttl| ttl.min(lowest)));
+        }
+    }
+
+    /// Nothing is in flight: goes back where that was asked for.
+    pub(super) fn quiet(&mut self) {
+        if let Some(ttl) = self.rewind.take()
+            && self.destination.is_none()
+        {
+            self.rewinds -= 1;
+            (self.ttl, self.nth) = (ttl, 0);
+        }
+    }
+
+    /// The last TTL that is of interest.
+    pub(super) fn limit(&self, options: &SessionOptions) -> u8 {
+        self.destination
+            .or(self.unreachable)
+            .unwrap_or(options.max_ttl)
+            .min(options.max_ttl)
+    }
+
+    /// Whether there is nothing left to send, as far as is known now.
+    pub(super) fn is_exhausted(
+        &self,
+        options: &SessionOptions,
+        probes: &Probes,
+        window: u32,
+    ) -> bool {
+        self.is_past_end(options)
+            || self.ttl > self.farthest.saturating_add(options.gap_limit)
+            || !probes.fits(window)
+    }
+
+    fn is_past_end(&self, options: &SessionOptions) -> bool {
+        // TTL 255 has no successor: `nth` stays at its end.
+        self.ttl > self.limit(options) || self.nth >= self.probes
+    }
+
+    /// The TTL to probe now, if a probe may go out.
+    pub(super) fn next(
+        &self,
+        options: &SessionOptions,
+        probes: &Probes,
+        window: u32,
+        now: Instant,
+    ) -> Option<u8> {
+        if self.is_exhausted(options, probes, window) || self.rewind.is_some() {
+            return None;
+        }
+        let clear = match self.pace() {
+            Pace::Alone => probes.flying().count() <= self.accounted,
+            Pace::Window(most) => {
+                let release = self.release_delay(options);
+                probes
+                    .flying()
+                    .filter(|(_, slot)| probes.sent_at(slot) + release > now)
+                    .take(most)
+                    .count()
+                    < most
+            }
+        };
+        clear.then_some(self.ttl)
+    }
+
+    fn pace(&self) -> Pace {
+        let near = self.ttl >= self.hint || self.destination.is_some();
+        match (self.alone, self.unnamed, near) {
+            (true, _, _) | (_, true, true) => Pace::Alone,
+            // One hop at a time where the hint has proved wrong: SACKs of
+            // several hops' probes could come compressed into one.
+            (_, _, true) if self.disproved && self.destination.is_none() => {
+                Pace::Window(usize::from(self.probes))
+            }
+            // Linux holds SACKs back to send one for many (tcp_input.c,
+            // `tcp_ack_snd_check`: from the fourth on); one at a time is not held back.
+            (_, _, true) => Pace::Window(1),
+            (_, _, false) => Pace::Window(WINDOW),
+        }
+    }
+
+    /// It was sent.
+    pub(super) fn sent(&mut self) {
+        self.sent_alone = self.pace() == Pace::Alone;
+        self.nth += 1;
+        if self.nth >= self.probes
+            && let Some(next) = self.ttl.checked_add(1)
+        {
+            (self.ttl, self.nth) = (next, 0);
+        }
+    }
+
+    /// Twice the largest RTT seen: an answer that takes longer is an exception.
+    fn release_delay(&self, options: &SessionOptions) -> Duration {
+        (self.rtt * 2)
+            .clamp(RELEASE.0, RELEASE.1)
+            .min(options.probe_timeout)
+    }
+
+    /// When a probe in flight next stops to hold another back; `None` when none
+    /// does, or none is to be sent.
+    pub(super) fn release(
+        &self,
+        options: &SessionOptions,
+        probes: &Probes,
+        window: u32,
+        now: Instant,
+    ) -> Option<Instant> {
+        if self.is_exhausted(options, probes, window)
+            || self.rewind.is_some()
+            || self.pace() == Pace::Alone
+        {
+            return None;
+        }
+        let release = self.release_delay(options);
+        probes
+            .flying()
+            .map(|(_, slot)| probes.sent_at(slot) + release)
+            .find(|at| *at > now)
+    }
+
+    /// Silent hops in a row before the TTL that would be probed next.
+    pub(super) fn silent_run(&self) -> u8 {
+        let reached = if self.nth > 0 {
+            self.ttl
+        } else {
+            self.ttl.saturating_sub(1)
+        };
+        reached.saturating_sub(self.farthest)
+    }
+}

@@ -1,0 +1,349 @@
+//! What a TCP segment from the peer tells.
+
+use alloc::string::String;
+
+use super::connection::Phase;
+use super::learn::Offset;
+use super::probes::{Answer, Fate, id};
+use super::{Event, Segment, Session, SessionOptions};
+use crate::time::Instant;
+use crate::trace::{ReplyKind, RttBound, Verdict};
+use crate::wire::tcp::{SackBlock, flags};
+
+/// Bare duplicate ACKs after which a peer that permitted SACK is taken for one
+/// whose SACK options are stripped on the way. One alone may be a challenge ACK
+/// (RFC 5961).
+const BARE_ACKS: u8 = 2;
+
+impl Session {
+    pub(super) fn segment(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
+        match self.connection.phase {
+            Phase::Opening => self.segment_while_opening(options, at, segment),
+            Phase::WindowWait | Phase::Open | Phase::HalfClosed => {
+                self.segment_while_open(options, at, segment);
+            }
+            Phase::Gone => {}
+        }
+    }
+
+    /// RFC 9293 §3.10.7.3, state SYN-SENT.
+    fn segment_while_opening(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
+        let Some(iss) = self.connection.iss else {
+            return;
+        };
+        let has = |bits: u8| segment.flags & bits == bits;
+        let acceptable = has(flags::ACK) && segment.acknowledgment == iss.wrapping_add(1);
+        if has(flags::RST) {
+            // Without an acceptable ACK it is not about our SYN.
+            if acceptable {
+                self.connection.phase = Phase::Gone;
+                self.opening_failed(options, at, Verdict::Refused, None);
+            }
+            return;
+        }
+        if !acceptable {
+            // A connection of another life on this flow: its challenge ACK is
+            // answered by the RST that it waits for, and the next SYN gets in.
+            if has(flags::ACK) && self.connection.syn_was_sent() {
+                self.connection.stray_rst = Some(segment.acknowledgment);
+            }
+            return;
+        }
+        if !has(flags::SYN) {
+            return;
+        }
+        self.connection.accept(at, segment);
+        self.probes.connect(self.connection.snd_una());
+        if let Some(handshake) = self.connection.handshake {
+            self.schedule.saw_rtt(handshake.rtt);
+            self.schedule.unnamed |= !handshake.sack;
+        }
+        if self.handshake.is_none() {
+            self.handshake = self.connection.handshake;
+            self.hello_ttl = segment.ttl;
+            self.push(Event::Established);
+        }
+        if self.connection.phase == Phase::Open {
+            self.open(options);
+        }
+    }
+
+    /// Probing begins, or goes on after a reopening.
+    fn open(&mut self, options: &SessionOptions) {
+        if !self.begun {
+            self.begun = true;
+            self.schedule
+                .begin(options, self.hello_ttl, self.connection.snd_wnd);
+        }
+    }
+
+    fn segment_while_open(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
+        let has = |bits: u8| segment.flags & bits != 0;
+        if has(flags::RST) {
+            // RFC 5961 §3.2: exactly in sequence, or it is not the peer's.
+            if segment.sequence == self.connection.rcv_nxt {
+                self.reset(options, at, segment);
+            }
+            return;
+        }
+        if has(flags::SYN) {
+            // The SYN-ACK again: our ACK was lost.
+            self.connection.ack_due = true;
+            return;
+        }
+        if !has(flags::ACK) {
+            return;
+        }
+        let window = self.connection.snd_wnd;
+        let in_sequence = segment.sequence == self.connection.rcv_nxt;
+        let finished = self.connection.take_in(segment);
+        // SYNPROXY answers the SYN with a closed window and opens it when it
+        // has reached the server: a pure ACK, no reply to anything.
+        if self.connection.phase == Phase::WindowWait {
+            if self.connection.snd_wnd > 0 {
+                self.connection.phase = Phase::Open;
+                self.open(options);
+            }
+        } else if segment.acknowledgment == self.connection.snd_una() {
+            let pure = segment.payload_len == 0 && in_sequence && !has(flags::FIN);
+            if !segment.options.sack.as_slice().is_empty() {
+                self.sack(at, segment, pure);
+            } else if pure && self.connection.snd_wnd == window {
+                // RFC 5681 §2: a duplicate ACK has no data and moves no window.
+                self.duplicate_ack(at, segment);
+            }
+        }
+        if finished {
+            self.connection.phase = Phase::HalfClosed;
+            self.peer_left(options, at, Verdict::ClosedByPeer);
+        }
+    }
+
+    /// RFC 2018: the blocks of a segment, the one that triggered it first.
+    fn sack(&mut self, at: Instant, segment: &Segment, pure: bool) {
+        let blocks = segment.options.sack.as_slice();
+        let offset = match self.learn.sack {
+            Offset::Known(offset) => offset,
+            _ => 0,
+        };
+        let duplicate = is_duplicate(blocks, segment.acknowledgment.wrapping_add(offset));
+        let mut unread = None;
+        for (place, block) in blocks.iter().enumerate() {
+            if place == 0 && duplicate {
+                continue;
+            }
+            match self.named(block, offset) {
+                Some(index) => {
+                    // Who was named first triggered the ACK, unless it was held
+                    // back for several; the others arrived no later than now.
+                    let bound = match place {
+                        0 if pure => RttBound::Exact,
+                        _ => RttBound::Upper,
+                    };
+                    self.reached(index, at, segment, ReplyKind::Sack, bound);
+                }
+                None => unread = unread.or(Some(*block)),
+            }
+        }
+        if let Some(block) = unread {
+            self.learn_from_sack(at, segment, block);
+        }
+    }
+
+    /// The probe that a block names. Between two probes lies a byte that was
+    /// never sent, so a true block holds one byte.
+    fn named(&self, block: &SackBlock, offset: u32) -> Option<usize> {
+        (block.right.wrapping_sub(block.left) == 1)
+            .then(|| self.probes.find_current(block.left.wrapping_sub(offset)))?
+    }
+
+    /// Blocks outside anything sent: a middlebox rewrites sequence numbers, but
+    /// not SACK edges.
+    fn learn_from_sack(&mut self, at: Instant, segment: &Segment, block: SackBlock) {
+        if !matches!(self.learn.sack, Offset::None | Offset::Seen) {
+            return;
+        }
+        self.learn.sack = Offset::Seen;
+        self.schedule.alone = true;
+        let Some(alone) = self.probes.only_flying() else {
+            return;
+        };
+        let Some(sequence) = self.probes.sequence(alone) else {
+            return;
+        };
+        let offset = block.left.wrapping_sub(sequence);
+        let blocks = segment.options.sack.as_slice();
+        if blocks
+            .iter()
+            .all(|block| self.named(block, offset).is_some())
+        {
+            self.learn.sack = Offset::Known(offset);
+            self.schedule.alone = false;
+            for block in blocks {
+                if let Some(index) = self.named(block, offset) {
+                    let bound = match index == alone {
+                        true => RttBound::Exact,
+                        false => RttBound::Upper,
+                    };
+                    self.reached(index, at, segment, ReplyKind::Sack, bound);
+                }
+            }
+        }
+    }
+
+    /// An ACK that names nothing. It answers a probe if the peer has no other
+    /// way to answer, and is credited if it can be meant for one probe only.
+    fn duplicate_ack(&mut self, at: Instant, segment: &Segment) {
+        let Some(lowest) = self.probes.flying().map(|(_, slot)| slot.ttl).min() else {
+            return;
+        };
+        if !self.schedule.unnamed {
+            self.bare_acks += 1;
+            if self.bare_acks < BARE_ACKS {
+                return;
+            }
+            self.schedule.unnamed = true;
+        }
+        match self.probes.only_flying() {
+            Some(index) => self.reached(index, at, segment, ReplyKind::DupAck, RttBound::Exact),
+            None => self.schedule.ambiguous(lowest),
+        }
+    }
+
+    /// A probe reached the peer.
+    fn reached(
+        &mut self,
+        index: usize,
+        at: Instant,
+        segment: &Segment,
+        kind: ReplyKind,
+        bound: RttBound,
+    ) {
+        // What was given up can still be named while an offset was unknown.
+        let late = self.learn.sack != Offset::None && kind == ReplyKind::Sack;
+        match self.probes.slot(index).map(|slot| slot.fate) {
+            Some(Fate::Flying) => {}
+            Some(Fate::Lost) if late => {}
+            _ => return,
+        }
+        self.credit(
+            index,
+            &Answer {
+                kind,
+                bound,
+                from: self.flow.remote.ip(),
+                at,
+                code: 0,
+                reply_ttl: segment.ttl,
+                quoted_ttl: None,
+                mtu: None,
+                mpls: &[],
+                rewrites: 0,
+            },
+        );
+    }
+
+    fn reset(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
+        self.connection.phase = Phase::Gone;
+        if let Some(index) = self.probes.only_flying() {
+            self.reached(index, at, segment, ReplyKind::Rst, RttBound::Exact);
+        }
+        self.peer_left(options, at, Verdict::Reset);
+    }
+
+    /// FIN or RST in mid-trace: opens once more if there is something left to
+    /// send and it is allowed.
+    fn peer_left(&mut self, options: &SessionOptions, now: Instant, verdict: Verdict) {
+        self.left = Some(verdict);
+        let done = self.begun
+            && self
+                .schedule
+                .is_exhausted(options, &self.probes, self.connection.snd_wnd);
+        if done && self.schedule.rewind.is_none() {
+            return;
+        }
+        if options.reopen && !self.reopened && self.session_makes_handshake(options) {
+            self.reopened = true;
+            let old = self.connection.snd_una();
+            let half_closed = self.connection.phase == Phase::HalfClosed;
+            self.connection.reopen(now);
+            if half_closed {
+                self.connection.stray_rst = Some(old);
+            }
+            self.learn = Default::default();
+            self.left = None;
+            return;
+        }
+        self.finish(now, verdict, None, options.close);
+    }
+
+    /// The handshake came to nothing.
+    pub(super) fn opening_failed(
+        &mut self,
+        options: &SessionOptions,
+        now: Instant,
+        verdict: Verdict,
+        detail: Option<String>,
+    ) {
+        if self.reopened {
+            let why = match verdict {
+                Verdict::Refused => "refused",
+                Verdict::Unreachable => "unreachable",
+                _ => "no answer",
+            };
+            let detail = alloc::format!("the peer closed the session; opening it again: {why}");
+            self.finish(now, Verdict::ClosedByPeer, Some(detail), options.close);
+        } else {
+            self.finish(now, verdict, detail, options.close);
+        }
+    }
+
+    /// Writes an answer down and tells of it.
+    pub(super) fn credit(&mut self, index: usize, answer: &Answer<'_>) {
+        let Some(ttl) = self.probes.slot(index).map(|slot| slot.ttl) else {
+            return;
+        };
+        let rtt = self.probes.answer(index, answer);
+        if answer.bound == RttBound::Exact {
+            self.schedule.saw_rtt(rtt);
+        }
+        self.schedule.answered(ttl, answer.kind);
+        self.push(Event::Answered(id(index)));
+        let target = self.flow.remote.ip();
+        let nearest = self.probes.nearest(|kind, from| match kind {
+            ReplyKind::Sack | ReplyKind::DupAck => true,
+            // A port or host that the target itself declares unreachable. Its
+            // *time exceeded* does not count: behind a DNAT routers answer with
+            // the target's address.
+            ReplyKind::Unreachable => from == target,
+            _ => false,
+        });
+        if nearest != self.schedule.destination {
+            self.schedule.destination = nearest;
+            if let Some(ttl) = nearest {
+                self.push(Event::Destination(ttl));
+            }
+        }
+    }
+}
+
+/// RFC 2883 §4: the first block reports a duplicate when it lies below the
+/// cumulative ACK, or within the second block.
+fn is_duplicate(blocks: &[SackBlock], acknowledgment: u32) -> bool {
+    match blocks {
+        [first, rest @ ..] => {
+            let below = first.left.wrapping_sub(acknowledgment) as i32;
+            let within = rest.first().is_some_and(|second| {
+                first.left.wrapping_sub(second.left) as i32 >= 0
+                    && second.right.wrapping_sub(first.right) as i32 >= 0
+            });
+            // Far below is no duplicate of ours, but another sequence space.
+            (-NEAR..0).contains(&below) || within
+        }
+        [] => false,
+    }
+}
+
+/// How far below the cumulative ACK a duplicate can lie: what was ever sent in
+/// order, the SYN and a probe session's worth.
+const NEAR: i32 = 1 << 16;

@@ -1,0 +1,1 @@
+//! Scripts of (time, event) → actions, one for each rule.
