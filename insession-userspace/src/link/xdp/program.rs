@@ -1,0 +1,531 @@
+//! The XDP program: loaded, attached, fed with flows, asked for counters.
+//!
+//! Attached by bpf_link: the kernel detaches when the last descriptor is closed,
+//! so also when this process dies in whatever way.
+
+use std::collections::HashMap as Table;
+use std::collections::hash_map::Entry;
+use std::error::Error;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::programs::xdp::XdpMode as Attachment;
+use aya::programs::{FdLink, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use insession_common::counters::Counter;
+use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
+use insession_common::names;
+
+use super::device::Device;
+use super::object::OBJECT;
+use super::permit::{self, BPF, NET_ADMIN};
+use super::{XdpMode, XdpOptions};
+use crate::link::LinkError;
+
+/// How long a program of ours that is attached already may take to go: its
+/// killed owner's descriptors are closed while a successor starts.
+const OWNER_GONE: Duration = Duration::from_secs(2);
+
+/// How the program is attached, as the kernel reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attached {
+    /// In the driver.
+    Native,
+    /// In the kernel's receive path, after the driver.
+    Generic,
+}
+
+impl Attached {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Attached::Native => "native",
+            Attached::Generic => "generic",
+        }
+    }
+}
+
+/// The program on its interface.
+pub(super) struct Program {
+    // First: detaches before anything else is closed.
+    _link: FdLink,
+    attached: Attached,
+    flows_v4: HashMap<MapData, FlowKeyV4, SessionId>,
+    flows_v6: HashMap<MapData, FlowKeyV6, SessionId>,
+    peers: Counted<PeerKey>,
+    ports: Counted<u16>,
+    peer_map: HashMap<MapData, PeerKey, u32>,
+    port_map: Array<MapData, u32>,
+    sockets: XskMap<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    log: Option<aya_log::EbpfLogger<&'static dyn Log>>,
+    ports_ours: std::ops::RangeInclusive<u16>,
+    interface: String,
+    _ebpf: Ebpf,
+}
+
+impl Program {
+    /// Loads the program and attaches it.
+    pub(super) fn open(device: &Device, options: &XdpOptions) -> Result<Self, LinkError> {
+        let interface = device.name();
+        let what = format!("interface {interface}: XDP program");
+        let (first, last) = (*options.ports.start(), *options.ports.end());
+        let level = u8::from(options.program_log) * aya_log::Level::Trace as u8;
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global(names::PORT_FIRST, &first, true)
+            .override_global(names::PORT_LAST, &last, true)
+            .override_global(aya_log::LEVEL, &level, false)
+            .map_max_entries(names::FLOWS_V4, options.flows)
+            .map_max_entries(names::FLOWS_V6, options.flows)
+            .map_max_entries(names::PEERS, options.flows)
+            .map_max_entries(names::SOCKETS, device.queues().max(64));
+        let refused = |error: &(dyn Error + 'static)| refusal(&what, error);
+        let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
+        let program: &mut Xdp = ebpf
+            .program_mut(names::PROGRAM)
+            .ok_or_else(|| absent(names::PROGRAM))?
+            .try_into()
+            .map_err(|error: aya::programs::ProgramError| refused(&error))?;
+        program.load().map_err(|error| refused(&error))?;
+        let (link, attached) = attach(program, device, options.mode)?;
+        let log = options
+            .program_log
+            .then(|| aya_log::EbpfLogger::init(&mut ebpf))
+            .and_then(|log| {
+                log.inspect_err(|error| tracing::warn!(%error, "no messages of the XDP program"))
+                    .ok()
+            });
+        Ok(Program {
+            _link: link,
+            attached,
+            flows_v4: map(&mut ebpf, names::FLOWS_V4)?,
+            flows_v6: map(&mut ebpf, names::FLOWS_V6)?,
+            peers: Counted::default(),
+            ports: Counted::default(),
+            peer_map: map(&mut ebpf, names::PEERS)?,
+            port_map: map(&mut ebpf, names::PORTS)?,
+            sockets: map(&mut ebpf, names::SOCKETS)?,
+            counters: map(&mut ebpf, names::COUNTERS)?,
+            log,
+            ports_ours: options.ports.clone(),
+            interface: interface.to_owned(),
+            _ebpf: ebpf,
+        })
+    }
+
+    pub(super) fn attached(&self) -> Attached {
+        self.attached
+    }
+
+    /// Replies that arrive on this queue go to this socket.
+    pub(super) fn set_socket(
+        &mut self,
+        queue: u32,
+        socket: &impl std::os::fd::AsRawFd,
+    ) -> Result<(), LinkError> {
+        self.sockets
+            .set(queue, socket, 0)
+            .map_err(|error| self.failed(names::SOCKETS, &error))
+    }
+
+    /// Steers a flow. The exact entry comes first and goes last, so that a quote
+    /// which is ours by peer or by port always finds its session if it can.
+    pub(super) fn add_flow(&mut self, key: FlowKey, session: SessionId) -> Result<(), LinkError> {
+        let port = key.local_port();
+        if !self.ports_ours.contains(&port) {
+            return Err(LinkError::Unsupported {
+                what: format!("source port {port}"),
+                reason: format!(
+                    "the XDP program steers {} to {} only",
+                    self.ports_ours.start(),
+                    self.ports_ours.end()
+                ),
+                mend: "widen `--source-ports`".into(),
+            });
+        }
+        // Does not replace: BPF_NOEXIST.
+        const NOEXIST: u64 = 1;
+        let added = match key {
+            FlowKey::V4(key) => self.flows_v4.insert(key, session, NOEXIST),
+            FlowKey::V6(key) => self.flows_v6.insert(key, session, NOEXIST),
+        };
+        added.map_err(|error| match errno(&error) {
+            Some(libc::EEXIST) => LinkError::FlowTaken,
+            Some(libc::E2BIG) => LinkError::Unsupported {
+                what: format!("interface {}: one more flow", self.interface),
+                reason: "the XDP program's flow map is full".into(),
+                mend: "run with more flows, or with fewer sessions at a time".into(),
+            },
+            _ => self.failed("a flow map", &error),
+        })?;
+        let counted = self.count(key.peer(), port, Change::More);
+        if counted.is_err() {
+            // Counted half: undo what was done.
+            self.remove_flow(key);
+        }
+        counted
+    }
+
+    /// No longer. Failures are not the caller's to mend: at worst a flow that is
+    /// over stays steered until the program goes.
+    pub(super) fn remove_flow(&mut self, key: FlowKey) {
+        let known = match key {
+            FlowKey::V4(key) => self.flows_v4.get(&key, 0).is_ok(),
+            FlowKey::V6(key) => self.flows_v6.get(&key, 0).is_ok(),
+        };
+        if !known {
+            return;
+        }
+        if let Err(error) = self.count(key.peer(), key.local_port(), Change::Less) {
+            tracing::debug!(%error, "a flow was not counted out");
+        }
+        let removed = match key {
+            FlowKey::V4(key) => self.flows_v4.remove(&key),
+            FlowKey::V6(key) => self.flows_v6.remove(&key),
+        };
+        if let Err(error) = removed {
+            tracing::debug!(%error, "a flow was not removed");
+        }
+    }
+
+    /// Both counts are kept here and written through: this process is the only
+    /// writer, and reading them back would double the system calls.
+    fn count(&mut self, peer: PeerKey, port: u16, change: Change) -> Result<(), LinkError> {
+        let peers = self.peers.change(peer, change);
+        let ports = self.ports.change(port, change);
+        match peers {
+            0 => self.peer_map.remove(&peer),
+            count => self.peer_map.insert(peer, count, 0),
+        }
+        .map_err(|error| self.failed(names::PEERS, &error))?;
+        self.port_map
+            .set(u32::from(port), ports, 0)
+            .map_err(|error| self.failed(names::PORTS, &error))
+    }
+
+    /// The program's counters, summed over processors.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Counter::ALL.iter().map(|&counter| {
+            let sum = self
+                .counters
+                .get(&(counter as u32), 0)
+                .map_or(0, |values| values.iter().sum());
+            (counter.label(), sum)
+        })
+    }
+
+    /// Hands on what the program logged.
+    pub(super) fn drain_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
+    fn failed(&self, what: &str, error: &(dyn Error + 'static)) -> LinkError {
+        refusal(&format!("interface {}: {what}", self.interface), error)
+    }
+}
+
+/// Attaches natively or generically, whichever is asked for and possible.
+fn attach(
+    program: &mut Xdp,
+    device: &Device,
+    mode: XdpMode,
+) -> Result<(FdLink, Attached), LinkError> {
+    let interface = device.name();
+    let what = format!("interface {interface}: XDP program, attaching it");
+    let started = Instant::now();
+    while let Some(other) = attached_to(program, device)? {
+        // A killed instance of ours is still being taken down; anybody else stays.
+        if !other.is_ours() || started.elapsed() > OWNER_GONE {
+            return Err(other.occupies(interface));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let modes: &[Attachment] = match mode {
+        XdpMode::Auto => &[Attachment::Driver, Attachment::Skb],
+        XdpMode::Native => &[Attachment::Driver],
+        XdpMode::Generic => &[Attachment::Skb],
+    };
+    let mut refused = None;
+    for &mode in modes {
+        let error = match program.attach_to_if_index(device.index(), mode) {
+            Ok(id) => {
+                let link = program.take_link(id).map_err(|error| refusal(&what, &error))?;
+                return Ok((by_bpf_link(link, program, device, mode)?, read_back(program, device)?));
+            }
+            Err(error) => error,
+        };
+        match errno(&error) {
+            Some(libc::EPERM | libc::EACCES) => return Err(refusal(&what, &error)),
+            Some(libc::ENODEV | libc::ENXIO) => return Err(LinkError::Down(interface.into())),
+            Some(libc::EBUSY | libc::EEXIST) => {
+                // Somebody was faster, or the other mode is in use.
+                return Err(match attached_to(program, device)? {
+                    Some(other) => other.occupies(interface),
+                    None => refusal(&what, &error),
+                });
+            }
+            _ => {
+                tracing::debug!(interface, ?mode, error = chain(&error), "XDP mode refused");
+                refused = Some(error);
+            }
+        }
+    }
+    let reason = refused.map_or_else(String::new, |error| chain(&error));
+    Err(LinkError::Unsupported {
+        what,
+        reason: match mode {
+            XdpMode::Native => format!("the driver does not do native XDP as it is set up ({reason})"),
+            _ => reason,
+        },
+        mend: match mode {
+            XdpMode::Native => "use `--xdp-mode auto`, or look at MTU, offloads and queues".into(),
+            _ => "use `--link packet`".into(),
+        },
+    })
+}
+
+/// The link as a descriptor. Before 5.9 the kernel knows no bpf_link for XDP and
+/// aya attaches by netlink, which would outlive us: undone, and an error.
+fn by_bpf_link(
+    link: aya::programs::xdp::XdpLink,
+    program: &Xdp,
+    device: &Device,
+    mode: Attachment,
+) -> Result<FdLink, LinkError> {
+    FdLink::try_from(link).map_err(|_| {
+        let flags = match mode {
+            Attachment::Skb => libbpf_rs::XdpFlags::SKB_MODE,
+            _ => libbpf_rs::XdpFlags::DRV_MODE,
+        };
+        if let (Ok(fd), Ok(index)) = (program.fd(), i32::try_from(device.index())) {
+            let _ = libbpf_rs::Xdp::new(fd.as_fd()).detach(index, flags);
+        }
+        LinkError::Unsupported {
+            what: format!("interface {}: XDP program by bpf_link", device.name()),
+            reason: "this kernel attaches by netlink only, which would leave the program behind; bpf_link for XDP exists since Linux 5.9".into(),
+            mend: "use a newer kernel, or `--link packet`".into(),
+        }
+    })
+}
+
+/// In which mode the kernel has attached the program.
+fn read_back(program: &Xdp, device: &Device) -> Result<Attached, LinkError> {
+    let answer = query(program, device)?;
+    match u32::from(answer.attach_mode) {
+        libbpf_rs::libbpf_sys::XDP_ATTACHED_DRV => Ok(Attached::Native),
+        libbpf_rs::libbpf_sys::XDP_ATTACHED_SKB => Ok(Attached::Generic),
+        other => Err(LinkError::System {
+            what: format!("interface {}: XDP program, its mode", device.name()),
+            source: std::io::Error::other(format!("the kernel reports mode {other}")),
+        }),
+    }
+}
+
+/// A program on the interface.
+struct Other {
+    id: u32,
+    /// Where listing programs is permitted (CAP_SYS_ADMIN).
+    name: Option<String>,
+}
+
+impl Other {
+    fn is_ours(&self) -> bool {
+        self.name.as_deref() == Some(names::PROGRAM)
+    }
+
+    fn occupies(self, interface: &str) -> LinkError {
+        let Other { id, name } = self;
+        let owner = match name {
+            Some(name) => format!("XDP program {name:?} (id {id})"),
+            None => format!("XDP program id {id}"),
+        };
+        LinkError::Occupied {
+            interface: interface.into(),
+            owner,
+            mend: format!(
+                "end its owner or detach it (`ip link set dev {interface} xdp off`), or use another interface"
+            ),
+        }
+    }
+}
+
+/// The program that is attached to the interface, in whatever mode.
+fn attached_to(program: &Xdp, device: &Device) -> Result<Option<Other>, LinkError> {
+    let answer = query(program, device)?;
+    let ids = [
+        answer.prog_id,
+        answer.drv_prog_id,
+        answer.skb_prog_id,
+        answer.hw_prog_id,
+    ];
+    Ok(ids.into_iter().find(|&id| id != 0).map(|id| Other {
+        id,
+        name: aya::programs::loaded_programs()
+            .filter_map(Result::ok)
+            .find(|program| program.id() == id)
+            .and_then(|program| program.name_as_str().map(str::to_owned)),
+    }))
+}
+
+fn query(
+    program: &Xdp,
+    device: &Device,
+) -> Result<libbpf_rs::libbpf_sys::bpf_xdp_query_opts, LinkError> {
+    let what = format!("interface {}: which XDP program it has", device.name());
+    let fd = program.fd().map_err(|error| refusal(&what, &error))?;
+    let index = i32::try_from(device.index())
+        .map_err(|_| LinkError::NoInterface(device.name().to_owned()))?;
+    libbpf_rs::Xdp::new(fd.as_fd())
+        .query(index, libbpf_rs::XdpFlags::NONE)
+        .map_err(|error| refusal(&what, &error))
+}
+
+fn map<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, LinkError>
+where
+    T: TryFrom<aya::maps::Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or_else(|| absent(name))?;
+    T::try_from(map).map_err(|error| refusal(&format!("map {name}"), &error))
+}
+
+fn absent(name: &str) -> LinkError {
+    LinkError::System {
+        what: format!("XDP object: {name}"),
+        source: std::io::ErrorKind::NotFound.into(),
+    }
+}
+
+/// Flows that share something: how many there are.
+#[derive(Debug)]
+struct Counted<K>(Table<K, u32>);
+
+impl<K> Default for Counted<K> {
+    fn default() -> Self {
+        Counted(Table::new())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    More,
+    Less,
+}
+
+impl<K: std::hash::Hash + Eq> Counted<K> {
+    /// How many there are now.
+    fn change(&mut self, key: K, change: Change) -> u32 {
+        match (self.0.entry(key), change) {
+            (entry, Change::More) => {
+                let count = entry.or_insert(0);
+                *count += 1;
+                *count
+            }
+            (Entry::Occupied(mut entry), Change::Less) if *entry.get() > 1 => {
+                *entry.get_mut() -= 1;
+                *entry.get()
+            }
+            (Entry::Occupied(entry), Change::Less) => {
+                entry.remove();
+                0
+            }
+            (Entry::Vacant(_), Change::Less) => 0,
+        }
+    }
+}
+
+/// The error for what the kernel answered to a bpf(2) call.
+fn refusal(what: &str, error: &(dyn Error + 'static)) -> LinkError {
+    match errno(error) {
+        Some(libc::EPERM | libc::EACCES) => {
+            permit::not_permitted(what.to_owned(), &[BPF, NET_ADMIN])
+        }
+        Some(libc::ENOSYS) => LinkError::Unsupported {
+            what: what.to_owned(),
+            reason: "the kernel is built without bpf(2)".into(),
+            mend: "use `--link packet`".into(),
+        },
+        Some(number) => LinkError::System {
+            what: format!("{what}: {}", chain(error)),
+            source: std::io::Error::from_raw_os_error(number),
+        },
+        None => LinkError::System {
+            what: what.to_owned(),
+            source: std::io::Error::other(chain(error)),
+        },
+    }
+}
+
+/// The kernel's answer at the bottom of an error.
+fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(number) = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error)
+        {
+            return Some(number);
+        }
+        if let Some(error) = error.downcast_ref::<libbpf_rs::Error>()
+            && let Some(number) = libbpf_errno(error)
+        {
+            return Some(number);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// libbpf-rs keeps the number to itself; its kind names those that matter.
+fn libbpf_errno(error: &libbpf_rs::Error) -> Option<i32> {
+    match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => Some(libc::EPERM),
+        libbpf_rs::ErrorKind::NotFound => Some(libc::ENODEV),
+        _ => None,
+    }
+}
+
+/// All that an error says, down to its cause.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_ports_and_peers_are_counted() {
+        let mut counted = Counted::default();
+        assert_eq!(counted.change(7u16, Change::More), 1);
+        assert_eq!(counted.change(7, Change::More), 2);
+        assert_eq!(counted.change(8, Change::More), 1);
+        assert_eq!(counted.change(7, Change::Less), 1);
+        assert_eq!(counted.change(7, Change::Less), 0);
+        assert_eq!(counted.change(7, Change::Less), 0, "not below");
+        assert_eq!(counted.change(8, Change::Less), 0);
+        assert!(counted.0.is_empty());
+    }
+
+    #[test]
+    fn the_kernels_answer_is_found_below() {
+        let error = MapError::CreateError {
+            name: "X".into(),
+            io_error: std::io::Error::from_raw_os_error(libc::EPERM),
+        };
+        assert_eq!(errno(&aya::EbpfError::from(error)), Some(libc::EPERM));
+        assert_eq!(errno(&MapError::KeyNotFound), None);
+    }
+}

@@ -1,0 +1,478 @@
+//! One AF_XDP socket on one queue: its memory, its rings, its system calls.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use super::permit;
+use super::ring::{Completion, Fill, Rx, Tx, View};
+use super::umem::{CHUNK, Frames, Mapping, Umem};
+use crate::link::LinkError;
+
+/// How long a queue may stay busy before it counts as somebody else's: the
+/// kernel takes sockets down asynchronously, 15–45 ms after the owner was
+/// killed. Shorter, a restart fails for no reason; longer, a real owner is
+/// reported late.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// linux/if_xdp.h, since 6.17: how many frames one sendto() takes in copy mode,
+/// 32 unless raised.
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+
+/// Which of copy and zero-copy to bind with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copying {
+    /// Copy mode.
+    Copy,
+    /// Zero-copy, and copy mode where the driver refuses.
+    ZeroCopyOrCopy,
+    /// Zero-copy or an error.
+    ZeroCopy,
+}
+
+/// How big a queue is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// Frames to receive into; a power of two.
+    pub(super) rx: u32,
+    /// Frames to send from; a power of two, or zero for a queue that only receives.
+    pub(super) tx: u32,
+}
+
+/// The sending half of a queue.
+#[derive(Debug)]
+pub(super) struct Transmit {
+    pub(super) ring: Tx,
+    pub(super) frames: Frames,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub(super) struct Queue {
+    // First, so that it is closed before its memory is unmapped.
+    descriptor: OwnedFd,
+    pub(super) number: u32,
+    pub(super) rx: Rx,
+    pub(super) fill: Fill,
+    pub(super) completion: Completion,
+    pub(super) received: Frames,
+    pub(super) transmit: Option<Transmit>,
+    pub(super) umem: Umem,
+    pub(super) zero_copy: bool,
+    /// The memory below the four rings.
+    _rings: Vec<Mapping>,
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsRawFd for Queue {
+    fn as_raw_fd(&self) -> i32 {
+        self.descriptor.as_raw_fd()
+    }
+}
+
+impl Queue {
+    /// Opens, fills and binds a socket.
+    pub(super) fn open(
+        interface: &str,
+        index: u32,
+        number: u32,
+        size: Size,
+        copying: Copying,
+    ) -> Result<Self, LinkError> {
+        let what = |tried: &str| format!("interface {interface}, queue {number}: {tried}");
+        let failed = |tried: &str| {
+            let what = what(tried);
+            move |source| LinkError::System { what, source }
+        };
+        let descriptor = socket(&what)?;
+        let umem = Umem::new(size.rx + size.tx).map_err(failed("memory for frames"))?;
+        register(&descriptor, &umem, &what)?;
+        // Every bind wants a completion ring, also that of a socket without TX.
+        // It has room for every frame, so the kernel never waits for us.
+        let rings = [
+            (libc::XDP_UMEM_FILL_RING, size.rx),
+            (libc::XDP_UMEM_COMPLETION_RING, size.tx.max(2)),
+            (libc::XDP_RX_RING, size.rx),
+            (libc::XDP_TX_RING, size.tx),
+        ];
+        for (option, entries) in rings {
+            if entries > 0 {
+                set(&descriptor, libc::SOL_XDP, option, &entries)
+                    .map_err(failed("size of a ring"))?;
+            }
+        }
+        let offsets: libc::xdp_mmap_offsets = get(&descriptor, libc::XDP_MMAP_OFFSETS)
+            .map_err(failed("where its rings lie (need_wakeup, Linux 5.4)"))?;
+        let mut mappings = Vec::with_capacity(4);
+        let mapped = failed("a ring's memory");
+        let mut map = |offset: &libc::xdp_ring_offset, entry: usize, entries: u32, page: u64| {
+            let length = offset.desc as usize + entry * entries as usize;
+            let mapping = Mapping::shared(length, descriptor.as_fd(), page as libc::off_t)?;
+            let parts = Parts::of(&mapping, offset, entry, entries)?;
+            mappings.push(mapping);
+            io::Result::Ok(parts)
+        };
+        let (address, descriptor_size) = (size_of::<u64>(), size_of::<libc::xdp_desc>());
+        let parts = (|| {
+            Ok((
+                map(&offsets.fr, address, size.rx, libc::XDP_UMEM_PGOFF_FILL_RING)?,
+                map(
+                    &offsets.cr,
+                    address,
+                    size.tx.max(2),
+                    libc::XDP_UMEM_PGOFF_COMPLETION_RING,
+                )?,
+                map(
+                    &offsets.rx,
+                    descriptor_size,
+                    size.rx,
+                    libc::XDP_PGOFF_RX_RING as u64,
+                )?,
+                match size.tx {
+                    0 => None,
+                    tx => Some(map(
+                        &offsets.tx,
+                        descriptor_size,
+                        tx,
+                        libc::XDP_PGOFF_TX_RING as u64,
+                    )?),
+                },
+            ))
+        })()
+        .map_err(mapped)?;
+        // SAFETY: `Parts::of` has seen that the parts lie inside their mappings,
+        // which the queue keeps; the other end is the kernel.
+        let (fill, completion, rx, tx) = unsafe {
+            (
+                Fill::new(parts.0.view()),
+                Completion::new(parts.1.view()),
+                Rx::new(parts.2.view()),
+                parts.3.map(|parts| Tx::new(parts.view())),
+            )
+        };
+        let mut queue = Queue {
+            descriptor,
+            number,
+            rx,
+            fill,
+            completion,
+            received: Frames::new(0..size.rx),
+            transmit: tx.map(|ring| Transmit {
+                ring,
+                frames: Frames::new(size.rx..size.rx + size.tx),
+            }),
+            umem,
+            zero_copy: false,
+            _rings: mappings,
+        };
+        if size.tx > 0 {
+            queue.widen(size.tx);
+        }
+        // Before the bind: zero-copy drivers fill their hardware rings in it.
+        queue.refill();
+        queue.bind(interface, index, copying)?;
+        let options: libc::xdp_options =
+            get(&queue, libc::XDP_OPTIONS).map_err(failed("what was bound"))?;
+        queue.zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
+        Ok(queue)
+    }
+
+    /// Lets a batch go with fewer calls. Both are improvements only: refused by
+    /// older kernels or without CAP_NET_ADMIN, nothing is lost but time.
+    fn widen(&self, frames: u32) {
+        let _ = set(&self, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames);
+        // In copy mode the frames in flight are accounted as socket buffers of
+        // less than 1 KiB each; the default holds 277 of them.
+        let _ = set(
+            &self,
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUFFORCE,
+            &frames.saturating_mul(1024),
+        );
+    }
+
+    fn bind(&mut self, interface: &str, index: u32, copying: Copying) -> Result<(), LinkError> {
+        let number = self.number;
+        let what = || format!("interface {interface}, queue {number}: AF_XDP socket");
+        let refused = |source: io::Error| match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => permit::not_permitted(what(), &[permit::NET_RAW]),
+            Some(libc::EBUSY) => LinkError::Occupied {
+                interface: interface.to_owned(),
+                owner: format!("an AF_XDP socket of another program on queue {number}"),
+                mend: "end it (`ss --xdp -p` names it), or use another interface".into(),
+            },
+            Some(libc::ENETDOWN | libc::ENODEV | libc::ENXIO) => {
+                LinkError::Down(interface.to_owned())
+            }
+            _ => LinkError::System {
+                what: what(),
+                source,
+            },
+        };
+        if copying != Copying::Copy {
+            match self.try_bind(index, libc::XDP_ZEROCOPY) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    return Err(refused(error));
+                }
+                Err(error) if copying == Copying::ZeroCopy => {
+                    return Err(LinkError::Unsupported {
+                        what: format!("interface {interface}, queue {number}: zero-copy"),
+                        reason: format!("the driver or this device does not do it ({error})"),
+                        mend: "use `--zero-copy auto` or `off`".into(),
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(interface, queue = number, %error, "no zero-copy, copying");
+                }
+            }
+        }
+        self.try_bind(index, libc::XDP_COPY).map_err(refused)
+    }
+
+    /// Binds, waiting for a dead owner's socket to be gone.
+    fn try_bind(&self, index: u32, flags: u16) -> io::Result<()> {
+        let address = libc::sockaddr_xdp {
+            sxdp_family: libc::AF_XDP as u16,
+            sxdp_flags: flags | libc::XDP_USE_NEED_WAKEUP,
+            sxdp_ifindex: index,
+            sxdp_queue_id: self.number,
+            sxdp_shared_umem_fd: 0,
+        };
+        let started = Instant::now();
+        loop {
+            // SAFETY: reads `address`, whose size is given.
+            let answer = unsafe {
+                libc::bind(
+                    self.as_raw_fd(),
+                    std::ptr::from_ref(&address).cast(),
+                    size_of_val(&address) as libc::socklen_t,
+                )
+            };
+            if answer == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EBUSY) if started.elapsed() < BUSY => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Some(libc::EINTR) => {}
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Offers all idle receive frames to the kernel.
+    pub(super) fn refill(&mut self) {
+        while let Some(chunk) = self.received.next() {
+            if !self.fill.push(u64::from(chunk) * CHUNK as u64) {
+                break;
+            }
+            self.received.hand_over();
+        }
+        self.fill.publish();
+    }
+
+    /// Takes back the frames that are sent; how many, and how many that were
+    /// never out.
+    pub(super) fn reclaim(&mut self) -> (usize, u64) {
+        let Some(transmit) = &mut self.transmit else {
+            return (0, 0);
+        };
+        let (mut returned, mut unknown) = (0, 0);
+        while let Some(address) = self.completion.pop() {
+            if transmit.frames.take_back(address) {
+                returned += 1;
+            } else {
+                unknown += 1;
+            }
+        }
+        self.completion.release();
+        transmit.frames.check();
+        (returned, unknown)
+    }
+
+    /// Has the kernel look at the TX ring.
+    pub(super) fn kick_tx(&self) -> io::Result<()> {
+        // SAFETY: no memory is passed.
+        let answer = unsafe {
+            libc::sendto(
+                self.as_raw_fd(),
+                std::ptr::null(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null(),
+                0,
+            )
+        };
+        if answer < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Has a driver that ran out of receive frames look at the fill ring. Its
+    /// answer does not matter: poll() asks again.
+    pub(super) fn kick_fill(&self) {
+        // SAFETY: no memory is passed.
+        unsafe {
+            libc::recvfrom(
+                self.as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+
+    /// The kernel's own counters of this socket.
+    pub(super) fn statistics(&self) -> io::Result<libc::xdp_statistics> {
+        get(self, libc::XDP_STATISTICS)
+    }
+}
+
+fn socket(what: &dyn Fn(&str) -> String) -> Result<OwnedFd, LinkError> {
+    // SAFETY: no memory is passed.
+    let descriptor = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if descriptor >= 0 {
+        // SAFETY: fresh, and nobody else's.
+        return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    }
+    let source = io::Error::last_os_error();
+    let what = what("AF_XDP socket");
+    Err(match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => permit::not_permitted(what, &[permit::NET_RAW]),
+        Some(libc::EAFNOSUPPORT) => LinkError::Unsupported {
+            what,
+            reason: "the kernel is built without CONFIG_XDP_SOCKETS".into(),
+            mend: "use `--link packet`".into(),
+        },
+        _ => LinkError::System { what, source },
+    })
+}
+
+fn register(
+    descriptor: &OwnedFd,
+    umem: &Umem,
+    what: &dyn Fn(&str) -> String,
+) -> Result<(), LinkError> {
+    let memory = libc::xdp_umem_reg {
+        addr: umem.address(),
+        len: umem.length(),
+        chunk_size: CHUNK as u32,
+        headroom: 0,
+        flags: 0,
+        tx_metadata_len: 0,
+    };
+    set(descriptor, libc::SOL_XDP, libc::XDP_UMEM_REG, &memory).map_err(|source| {
+        let what = what("memory for frames (UMEM)");
+        match source.raw_os_error() {
+            Some(libc::ENOBUFS) => permit::locked_memory(what, umem.length()),
+            Some(libc::EPERM | libc::EACCES) => permit::not_permitted(what, &[permit::NET_RAW]),
+            _ => LinkError::System { what, source },
+        }
+    })
+}
+
+/// The addresses of one ring's parts.
+struct Parts {
+    producer: NonNull<u8>,
+    consumer: NonNull<u8>,
+    flags: NonNull<u8>,
+    entries: NonNull<u8>,
+    size: u32,
+}
+
+impl Parts {
+    /// Where the kernel says they lie, if that is inside the mapping.
+    fn of(
+        mapping: &Mapping,
+        offset: &libc::xdp_ring_offset,
+        entry: usize,
+        size: u32,
+    ) -> io::Result<Self> {
+        let at = |offset: u64, align: usize, length: usize| {
+            let offset = usize::try_from(offset).ok()?;
+            let inside = offset.checked_add(length)? <= mapping.length();
+            // SAFETY: inside the mapping.
+            (inside && offset % align == 0).then(|| unsafe { mapping.start().add(offset) })
+        };
+        let parts = || {
+            Some(Parts {
+                producer: at(offset.producer, 4, 4)?,
+                consumer: at(offset.consumer, 4, 4)?,
+                flags: at(offset.flags, 4, 4)?,
+                entries: at(offset.desc, 8, entry * size as usize)?,
+                size,
+            })
+        };
+        parts().ok_or_else(|| io::Error::other("the kernel's offsets lie outside the ring"))
+    }
+
+    /// # Safety
+    /// The mapping outlives the view, holds `size` entries of `T`, and this is
+    /// the only view of our end.
+    unsafe fn view<T: Copy>(self) -> View<T> {
+        // SAFETY: by the contract above; `of` has looked at bounds and alignment.
+        unsafe {
+            View::new(
+                self.producer.cast(),
+                self.consumer.cast(),
+                self.flags.cast(),
+                self.entries.cast(),
+                self.size,
+            )
+        }
+    }
+}
+
+fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: reads `value`, whose size is given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Reads an option of the AF_XDP level; `T` is one of the kernel's structures of
+/// integers. A kernel that knows only a shorter structure is an error.
+fn get<T: Copy>(socket: &impl AsRawFd, option: i32) -> io::Result<T> {
+    // SAFETY: integers only, for which zero is a value.
+    let mut value: T = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: writes at most `length` octets into `value`.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            std::ptr::from_mut(&mut value).cast(),
+            &mut length,
+        )
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if (length as usize) < size_of::<T>() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(value)
+}
