@@ -3,15 +3,14 @@
 //! Attached by bpf_link: the kernel detaches when the last descriptor is closed,
 //! so also when this process dies in whatever way.
 
-use std::collections::HashMap as Table;
-use std::collections::hash_map::Entry;
 use std::error::Error;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
-use aya::programs::xdp::XdpMode as Attachment;
-use aya::programs::{FdLink, Xdp};
+use aya::programs::xdp::{XdpLink as Attachment, XdpMode as AttachMode};
+use aya::programs::Xdp;
+use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfLoader};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
@@ -22,6 +21,7 @@ use super::object::OBJECT;
 use super::permit::{self, BPF, NET_ADMIN};
 use super::{XdpMode, XdpOptions};
 use crate::link::LinkError;
+use crate::link::flows::{Changed, Counts};
 
 /// How long a program of ours that is attached already may take to go: its
 /// killed owner's descriptors are closed while a successor starts.
@@ -52,13 +52,15 @@ pub(super) struct Program {
     attached: Attached,
     flows_v4: HashMap<MapData, FlowKeyV4, SessionId>,
     flows_v6: HashMap<MapData, FlowKeyV6, SessionId>,
-    peers: Counted<PeerKey>,
-    ports: Counted<u16>,
-    peer_map: HashMap<MapData, PeerKey, u32>,
-    port_map: Array<MapData, u32>,
+    peers: HashMap<MapData, PeerKey, u32>,
+    ports: Array<MapData, u32>,
+    /// What stands in `peers` and `ports`: this process is their only writer, and
+    /// reading them back would double the system calls.
+    counts: Counts,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
-    log: Option<aya_log::EbpfLogger<&'static dyn Log>>,
+    /// Hands what the program logged to the `log` crate's logger.
+    log: Option<Box<dyn FnMut() + Send>>,
     ports_ours: std::ops::RangeInclusive<u16>,
     interface: String,
     _ebpf: Ebpf,
@@ -70,12 +72,12 @@ impl Program {
         let interface = device.name();
         let what = format!("interface {interface}: XDP program");
         let (first, last) = (*options.ports.start(), *options.ports.end());
-        let level = u8::from(options.program_log) * aya_log::Level::Trace as u8;
+        let log = u8::from(options.program_log);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
-            .override_global(aya_log::LEVEL, &level, false)
+            .override_global(names::LOG, &log, true)
             .map_max_entries(names::FLOWS_V4, options.flows)
             .map_max_entries(names::FLOWS_V6, options.flows)
             .map_max_entries(names::PEERS, options.flows)
@@ -89,22 +91,21 @@ impl Program {
             .map_err(|error: aya::programs::ProgramError| refused(&error))?;
         program.load().map_err(|error| refused(&error))?;
         let (link, attached) = attach(program, device, options.mode)?;
-        let log = options
-            .program_log
-            .then(|| aya_log::EbpfLogger::init(&mut ebpf))
-            .and_then(|log| {
-                log.inspect_err(|error| tracing::warn!(%error, "no messages of the XDP program"))
-                    .ok()
-            });
+        let log = if options.program_log {
+            let mut logger = aya_log::EbpfLogger::init(&mut ebpf)
+                .map_err(|error| refused(&error))?;
+            Some(Box::new(move || logger.flush()) as Box<dyn FnMut() + Send>)
+        } else {
+            None
+        };
         Ok(Program {
             _link: link,
             attached,
             flows_v4: map(&mut ebpf, names::FLOWS_V4)?,
             flows_v6: map(&mut ebpf, names::FLOWS_V6)?,
-            peers: Counted::default(),
-            ports: Counted::default(),
-            peer_map: map(&mut ebpf, names::PEERS)?,
-            port_map: map(&mut ebpf, names::PORTS)?,
+            peers: map(&mut ebpf, names::PEERS)?,
+            ports: map(&mut ebpf, names::PORTS)?,
+            counts: Counts::default(),
             sockets: map(&mut ebpf, names::SOCKETS)?,
             counters: map(&mut ebpf, names::COUNTERS)?,
             log,
@@ -122,7 +123,7 @@ impl Program {
     pub(super) fn set_socket(
         &mut self,
         queue: u32,
-        socket: &impl std::os::fd::AsRawFd,
+        socket: BorrowedFd<'_>,
     ) -> Result<(), LinkError> {
         self.sockets
             .set(queue, socket, 0)
@@ -131,7 +132,7 @@ impl Program {
 
     /// Steers a flow. The exact entry comes first and goes last, so that a quote
     /// which is ours by peer or by port always finds its session if it can.
-    pub(super) fn add_flow(&mut self, key: FlowKey, session: SessionId) -> Result<(), LinkError> {
+    pub(super) fn add_flow(&mut self, key: &FlowKey, session: SessionId) -> Result<(), LinkError> {
         let port = key.local_port();
         if !self.ports_ours.contains(&port) {
             return Err(LinkError::Unsupported {
@@ -147,8 +148,8 @@ impl Program {
         // Does not replace: BPF_NOEXIST.
         const NOEXIST: u64 = 1;
         let added = match key {
-            FlowKey::V4(key) => self.flows_v4.insert(key, session, NOEXIST),
-            FlowKey::V6(key) => self.flows_v6.insert(key, session, NOEXIST),
+            FlowKey::V4(key) => self.flows_v4.insert(*key, session, NOEXIST),
+            FlowKey::V6(key) => self.flows_v6.insert(*key, session, NOEXIST),
         };
         added.map_err(|error| match errno(&error) {
             Some(libc::EEXIST) => LinkError::FlowTaken,
@@ -159,9 +160,10 @@ impl Program {
             },
             _ => self.failed("a flow map", &error),
         })?;
-        let counted = self.count(key.peer(), port, Change::More);
+        let changed = self.counts.add(key);
+        let counted = self.write(&changed);
         if counted.is_err() {
-            // Counted half: undo what was done.
+            // Undo what was done, so that a half-steered flow is none.
             self.remove_flow(key);
         }
         counted
@@ -169,38 +171,41 @@ impl Program {
 
     /// No longer. Failures are not the caller's to mend: at worst a flow that is
     /// over stays steered until the program goes.
-    pub(super) fn remove_flow(&mut self, key: FlowKey) {
+    pub(super) fn remove_flow(&mut self, key: &FlowKey) {
         let known = match key {
-            FlowKey::V4(key) => self.flows_v4.get(&key, 0).is_ok(),
-            FlowKey::V6(key) => self.flows_v6.get(&key, 0).is_ok(),
+            FlowKey::V4(key) => self.flows_v4.get(key, 0).is_ok(),
+            FlowKey::V6(key) => self.flows_v6.get(key, 0).is_ok(),
         };
         if !known {
             return;
         }
-        if let Err(error) = self.count(key.peer(), key.local_port(), Change::Less) {
-            tracing::debug!(%error, "a flow was not counted out");
-        }
+        let changed = self.counts.remove(key);
+        let counted = self.write(&changed);
         let removed = match key {
-            FlowKey::V4(key) => self.flows_v4.remove(&key),
-            FlowKey::V6(key) => self.flows_v6.remove(&key),
+            FlowKey::V4(key) => self.flows_v4.remove(key),
+            FlowKey::V6(key) => self.flows_v6.remove(key),
         };
-        if let Err(error) = removed {
+        let removed = removed.map_err(|error| self.failed("a flow map", &error));
+        if let Err(error) = counted.and(removed) {
             tracing::debug!(%error, "a flow was not removed");
         }
     }
 
-    /// Both counts are kept here and written through: this process is the only
-    /// writer, and reading them back would double the system calls.
-    fn count(&mut self, peer: PeerKey, port: u16, change: Change) -> Result<(), LinkError> {
-        let peers = self.peers.change(peer, change);
-        let ports = self.ports.change(port, change);
-        match peers {
-            0 => self.peer_map.remove(&peer),
-            count => self.peer_map.insert(peer, count, 0),
+    fn write(&mut self, changed: &Changed) -> Result<(), LinkError> {
+        match changed.peer_flows {
+            0 => match self.peers.remove(&changed.peer) {
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+                {
+                    Ok(())
+                }
+                other => other,
+            },
+            flows => self.peers.insert(changed.peer, flows, 0),
         }
         .map_err(|error| self.failed(names::PEERS, &error))?;
-        self.port_map
-            .set(u32::from(port), ports, 0)
+        self.ports
+            .set(u32::from(changed.port), changed.port_flows, 0)
             .map_err(|error| self.failed(names::PORTS, &error))
     }
 
@@ -218,7 +223,7 @@ impl Program {
     /// Hands on what the program logged.
     pub(super) fn drain_log(&mut self) {
         if let Some(log) = &mut self.log {
-            log.flush();
+            log();
         }
     }
 
@@ -243,10 +248,10 @@ fn attach(
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    let modes: &[Attachment] = match mode {
-        XdpMode::Auto => &[Attachment::Driver, Attachment::Skb],
-        XdpMode::Native => &[Attachment::Driver],
-        XdpMode::Generic => &[Attachment::Skb],
+    let modes: &[AttachMode] = match mode {
+        XdpMode::Auto => &[AttachMode::Driver, AttachMode::Skb],
+        XdpMode::Native => &[AttachMode::Driver],
+        XdpMode::Generic => &[AttachMode::Skb],
     };
     let mut refused = None;
     for &mode in modes {
@@ -290,14 +295,14 @@ fn attach(
 /// The link as a descriptor. Before 5.9 the kernel knows no bpf_link for XDP and
 /// aya attaches by netlink, which would outlive us: undone, and an error.
 fn by_bpf_link(
-    link: aya::programs::xdp::XdpLink,
+    link: Attachment,
     program: &Xdp,
     device: &Device,
-    mode: Attachment,
+    mode: AttachMode,
 ) -> Result<FdLink, LinkError> {
     FdLink::try_from(link).map_err(|_| {
         let flags = match mode {
-            Attachment::Skb => libbpf_rs::XdpFlags::SKB_MODE,
+            AttachMode::Skb => libbpf_rs::XdpFlags::SKB_MODE,
             _ => libbpf_rs::XdpFlags::DRV_MODE,
         };
         if let (Ok(fd), Ok(index)) = (program.fd(), i32::try_from(device.index())) {
@@ -398,44 +403,6 @@ fn absent(name: &str) -> LinkError {
     }
 }
 
-/// Flows that share something: how many there are.
-#[derive(Debug)]
-struct Counted<K>(Table<K, u32>);
-
-impl<K> Default for Counted<K> {
-    fn default() -> Self {
-        Counted(Table::new())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Change {
-    More,
-    Less,
-}
-
-impl<K: std::hash::Hash + Eq> Counted<K> {
-    /// How many there are now.
-    fn change(&mut self, key: K, change: Change) -> u32 {
-        match (self.0.entry(key), change) {
-            (entry, Change::More) => {
-                let count = entry.or_insert(0);
-                *count += 1;
-                *count
-            }
-            (Entry::Occupied(mut entry), Change::Less) if *entry.get() > 1 => {
-                *entry.get_mut() -= 1;
-                *entry.get()
-            }
-            (Entry::Occupied(entry), Change::Less) => {
-                entry.remove();
-                0
-            }
-            (Entry::Vacant(_), Change::Less) => 0,
-        }
-    }
-}
-
 /// The error for what the kernel answered to a bpf(2) call.
 fn refusal(what: &str, error: &(dyn Error + 'static)) -> LinkError {
     match errno(error) {
@@ -505,19 +472,6 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shared_ports_and_peers_are_counted() {
-        let mut counted = Counted::default();
-        assert_eq!(counted.change(7u16, Change::More), 1);
-        assert_eq!(counted.change(7, Change::More), 2);
-        assert_eq!(counted.change(8, Change::More), 1);
-        assert_eq!(counted.change(7, Change::Less), 1);
-        assert_eq!(counted.change(7, Change::Less), 0);
-        assert_eq!(counted.change(7, Change::Less), 0, "not below");
-        assert_eq!(counted.change(8, Change::Less), 0);
-        assert!(counted.0.is_empty());
-    }
 
     #[test]
     fn the_kernels_answer_is_found_below() {

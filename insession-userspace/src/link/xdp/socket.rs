@@ -1,6 +1,7 @@
 //! One AF_XDP socket on one queue: its memory, its rings, its system calls.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
@@ -186,11 +187,11 @@ impl Queue {
     /// Lets a batch go with fewer calls. Both are improvements only: refused by
     /// older kernels or without CAP_NET_ADMIN, nothing is lost but time.
     fn widen(&self, frames: u32) {
-        let _ = set(&self, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames);
+        let _ = set(self, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames);
         // In copy mode the frames in flight are accounted as socket buffers of
         // less than 1 KiB each; the default holds 277 of them.
         let _ = set(
-            &self,
+            self,
             libc::SOL_SOCKET,
             libc::SO_SNDBUFFORCE,
             &frames.saturating_mul(1024),
@@ -247,18 +248,9 @@ impl Queue {
         };
         let started = Instant::now();
         loop {
-            // SAFETY: reads `address`, whose size is given.
-            let answer = unsafe {
-                libc::bind(
-                    self.as_raw_fd(),
-                    std::ptr::from_ref(&address).cast(),
-                    size_of_val(&address) as libc::socklen_t,
-                )
-            };
-            if answer == 0 {
+            let Err(error) = bind_to(self, &address) else {
                 return Ok(());
-            }
-            let error = io::Error::last_os_error();
+            };
             match error.raw_os_error() {
                 Some(libc::EBUSY) if started.elapsed() < BUSY => {
                     std::thread::sleep(Duration::from_millis(1));
@@ -338,6 +330,64 @@ impl Queue {
     pub(super) fn statistics(&self) -> io::Result<libc::xdp_statistics> {
         get(self, libc::XDP_STATISTICS)
     }
+}
+
+/// Whether the kernel holds this local TCP endpoint: a plain bind() of it fails
+/// with EADDRINUSE, for listeners, live connections and TIME_WAIT alike.
+pub(super) fn is_bound(local: SocketAddr) -> bool {
+    let family = match local {
+        SocketAddr::V4(_) => libc::AF_INET,
+        SocketAddr::V6(_) => libc::AF_INET6,
+    };
+    // SAFETY: no memory is passed.
+    let descriptor = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if descriptor < 0 {
+        return false;
+    }
+    // SAFETY: fresh, and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let answer = match local {
+        SocketAddr::V4(local) => bind_to(
+            &socket,
+            &libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: local.port().to_be(),
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(local.ip().octets()),
+                },
+                sin_zero: [0; 8],
+            },
+        ),
+        SocketAddr::V6(local) => bind_to(
+            &socket,
+            &libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: local.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr {
+                    s6_addr: local.ip().octets(),
+                },
+                sin6_scope_id: local.scope_id(),
+            },
+        ),
+    };
+    answer.is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
+}
+
+/// bind(2); `T` is a socket address of the socket's family.
+fn bind_to<T>(socket: &impl AsRawFd, address: &T) -> io::Result<()> {
+    // SAFETY: reads `address`, whose size is given.
+    let answer = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(address).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn socket(what: &dyn Fn(&str) -> String) -> Result<OwnedFd, LinkError> {

@@ -1,0 +1,450 @@
+//! The AF_XDP link on veth pairs, in the real kernel. Needs root.
+
+mod frames;
+mod lab;
+mod owners;
+
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+use insession::link::xdp::{XdpLink, XdpMode, XdpOptions, ZeroCopy};
+use insession::link::{Link, LinkError};
+use insession::session::Flow;
+use insession::time::{Duration, Instant};
+use insession_common::stamp::SteerKind;
+
+use frames::{flow, segment, time_exceeded};
+use lab::{FAR, Lab, NEAR, ip, with_pair};
+
+/// An ethertype for local experiments (IEEE 802).
+const EXPERIMENTAL: u16 = 0x88b5;
+
+fn open(lab: &Lab, mode: XdpMode) -> XdpLink {
+    let options = XdpOptions {
+        mode,
+        ..XdpOptions::default()
+    };
+    XdpLink::open(&lab.interface(), &options).unwrap()
+}
+
+fn in_seconds(link: &XdpLink, seconds: u64) -> Instant {
+    link.now() + Duration::from_secs(seconds)
+}
+
+/// What a received frame was steered as.
+#[derive(Clone, Debug, PartialEq)]
+struct Steered {
+    session: u32,
+    kind: SteerKind,
+    at: Instant,
+    l3_offset: usize,
+    bytes: Vec<u8>,
+}
+
+/// Receives so many frames, or as many as come within 5 s.
+fn receive(link: &mut XdpLink, wanted: usize) -> Vec<Steered> {
+    let until = in_seconds(link, 5);
+    let mut all = Vec::new();
+    while all.len() < wanted && link.now() < until {
+        link.receive(64, &mut |frame| {
+            all.push(Steered {
+                session: frame.session,
+                kind: frame.kind,
+                at: frame.at,
+                l3_offset: frame.l3_offset,
+                bytes: frame.bytes.to_vec(),
+            });
+        })
+        .unwrap();
+        if all.len() < wanted {
+            link.wait(until).unwrap();
+        }
+    }
+    all
+}
+
+fn counter(link: &mut XdpLink, label: &str) -> u64 {
+    let counters = link.counters();
+    counters.iter().find(|(name, _)| *name == label).unwrap().1
+}
+
+/// Waits until every frame is given back, 5 s at most.
+fn settle(link: &mut XdpLink) {
+    let until = in_seconds(link, 5);
+    while link.in_flight() > 0 && link.now() < until {
+        let soon = link.now() + Duration::from_millis(1);
+        link.wait(soon).unwrap();
+        link.room();
+    }
+}
+
+/// Frame number `n` of a stream: every length, every content different.
+fn numbered(n: u32) -> Vec<u8> {
+    let mut frame = frames::ethernet(EXPERIMENTAL);
+    frame.extend_from_slice(&n.to_be_bytes());
+    let length = 60 + n as usize % 190;
+    while frame.len() < length {
+        frame.push((n as usize * 31 + frame.len()) as u8);
+    }
+    frame
+}
+
+fn frames_arrive(mode: XdpMode, name: &str) {
+    with_pair(1, |lab| {
+        let far = lab.far_socket(EXPERIMENTAL);
+        let mut link = open(lab, mode);
+        let info = link.info();
+        assert_eq!((info.kind, info.mode), ("xdp", Some(name)));
+        assert!(!info.zero_copy, "veth has none");
+        assert_eq!(info.interface, NEAR);
+        let total = link.room();
+        let (mut sent, count) = (0, 10_000);
+        while sent < count {
+            let batch = link.room().min(64).min((count - sent) as usize);
+            if batch == 0 {
+                let until = in_seconds(&link, 5);
+                link.wait(until).unwrap();
+                assert!(link.now() < until, "no room for 5 s");
+            }
+            for _ in 0..batch {
+                link.transmit(&mut |bytes| {
+                    let frame = numbered(sent);
+                    bytes[..frame.len()].copy_from_slice(&frame);
+                    frame.len()
+                })
+                .unwrap();
+                sent += 1;
+            }
+            link.flush().unwrap();
+        }
+        for n in 0..count {
+            assert_eq!(far.receive(), Some(numbered(n)), "frame {n}");
+        }
+        settle(&mut link);
+        assert_eq!(link.in_flight(), 0);
+        assert_eq!(link.room(), total, "every frame is back");
+        for label in ["xsk-tx-invalid", "unknown-frame", "bad-stamp"] {
+            assert_eq!(counter(&mut link, label), 0, "{label}");
+        }
+    });
+}
+
+#[test]
+fn frames_arrive_byte_for_byte_from_the_driver() {
+    frames_arrive(XdpMode::Auto, "native");
+}
+
+#[test]
+fn frames_arrive_byte_for_byte_from_the_generic_path() {
+    frames_arrive(XdpMode::Generic, "generic");
+}
+
+/// More than one call of the kernel takes, more than there is room for.
+#[test]
+fn batch_of_all_frames_goes_with_one_flush() {
+    with_pair(1, |lab| {
+        let far = lab.far_socket(EXPERIMENTAL);
+        let mut link = open(lab, XdpMode::Auto);
+        let total = link.room() as u32;
+        let mut n = 0;
+        while link
+            .transmit(&mut |bytes| {
+                let frame = numbered(n);
+                bytes[..frame.len()].copy_from_slice(&frame);
+                frame.len()
+            })
+            .is_ok()
+        {
+            n += 1;
+        }
+        assert_eq!(n, total);
+        let mut called = false;
+        let full = link.transmit(&mut |_| {
+            called = true;
+            60
+        });
+        assert!(matches!(full, Err(LinkError::Full)) && !called);
+        link.flush().unwrap();
+        for n in 0..total {
+            assert_eq!(far.receive(), Some(numbered(n)));
+        }
+        settle(&mut link);
+        assert_eq!(link.room(), total as usize);
+    });
+}
+
+#[test]
+fn frame_that_is_not_filled_stays_ours() {
+    with_pair(1, |lab| {
+        let mut link = open(lab, XdpMode::Auto);
+        let total = link.room();
+        link.transmit(&mut |bytes| {
+            assert!(bytes.len() >= insession::link::MAX_FRAME);
+            0
+        })
+        .unwrap();
+        link.flush().unwrap();
+        assert_eq!((link.room(), link.in_flight()), (total, 0));
+    });
+}
+
+fn replies_are_steered(mode: XdpMode) {
+    with_pair(1, |lab| {
+        let far = lab.far_socket(0x0800);
+        let mut link = open(lab, mode);
+        let (first, second) = (flow(61_001), flow(61_002));
+        link.add_flow(&first, 7).unwrap();
+        link.add_flow(&second, 8).unwrap();
+        let before = link.now();
+        far.send(&segment(&second));
+        far.send(&time_exceeded(&first));
+        let got = receive(&mut link, 2);
+        let after = link.now();
+        let seen: Vec<_> = got.iter().map(|got| (got.session, got.kind)).collect();
+        assert_eq!(seen, [(8, SteerKind::Segment), (7, SteerKind::Quote)]);
+        assert_eq!(got[0].bytes, segment(&second));
+        assert_eq!(got[1].bytes, time_exceeded(&first));
+        for got in &got {
+            assert_eq!(got.l3_offset, 14);
+            assert!(before <= got.at && got.at <= after, "{:?}", got.at);
+        }
+        assert_eq!(counter(&mut link, "segment"), 1);
+        assert_eq!(counter(&mut link, "quote"), 1);
+    });
+}
+
+#[test]
+fn replies_are_steered_from_the_driver() {
+    replies_are_steered(XdpMode::Native);
+}
+
+#[test]
+fn replies_are_steered_from_the_generic_path() {
+    replies_are_steered(XdpMode::Generic);
+}
+
+/// Many times round the rings: no receive frame is lost.
+#[test]
+fn thousands_of_replies_are_received() {
+    with_pair(1, |lab| {
+        let far = lab.far_socket(0x0800);
+        let options = XdpOptions {
+            rx_frames: 64,
+            ..XdpOptions::default()
+        };
+        let mut link = XdpLink::open(&lab.interface(), &options).unwrap();
+        for port in 0..32 {
+            link.add_flow(&flow(62_000 + port), port.into()).unwrap();
+        }
+        for round in 0..100 {
+            for port in 0..32 {
+                far.send(&segment(&flow(62_000 + port)));
+            }
+            let got = receive(&mut link, 32);
+            let sessions: Vec<_> = got.iter().map(|got| got.session).collect();
+            assert_eq!(sessions, (0..32).collect::<Vec<_>>(), "round {round}");
+        }
+        assert_eq!(counter(&mut link, "segment"), 3200);
+        for label in ["unknown-frame", "bad-stamp", "xsk-rx-dropped"] {
+            assert_eq!(counter(&mut link, label), 0, "{label}");
+        }
+    });
+}
+
+#[test]
+fn replies_on_every_queue_are_received() {
+    with_pair(4, |lab| {
+        let far = lab.far_socket(0x0800);
+        let mut link = open(lab, XdpMode::Auto);
+        assert_eq!(link.queues(), 4);
+        // The peer's kernel spreads flows over its queues by their hash.
+        for port in 0..256 {
+            link.add_flow(&flow(62_000 + port), port.into()).unwrap();
+            far.send(&segment(&flow(62_000 + port)));
+        }
+        let mut sessions: Vec<_> = receive(&mut link, 256)
+            .iter()
+            .map(|got| got.session)
+            .collect();
+        assert!(!sessions.is_sorted(), "all came over one queue");
+        sessions.sort_unstable();
+        assert_eq!(sessions, (0..256).collect::<Vec<_>>());
+        assert_eq!(counter(&mut link, "redirect-failed"), 0);
+    });
+}
+
+#[test]
+fn flow_is_steered_once_and_no_longer_when_removed() {
+    with_pair(1, |lab| {
+        let far = lab.far_socket(0x0800);
+        let mut link = open(lab, XdpMode::Auto);
+        let (ours, other) = (flow(61_001), flow(61_002));
+        link.add_flow(&ours, 1).unwrap();
+        assert!(matches!(link.add_flow(&ours, 2), Err(LinkError::FlowTaken)));
+        link.add_flow(&other, 3).unwrap();
+        link.remove_flow(&ours);
+        link.remove_flow(&ours);
+        far.send(&segment(&ours));
+        far.send(&segment(&other));
+        let got = receive(&mut link, 1);
+        assert_eq!(got[0].session, 3);
+        assert_eq!(counter(&mut link, "no-flow"), 1);
+        link.add_flow(&ours, 4).unwrap();
+        far.send(&segment(&ours));
+        assert_eq!(receive(&mut link, 1)[0].session, 4);
+        let outside = Flow {
+            local: "10.77.0.1:443".parse().unwrap(),
+            ..ours
+        };
+        let refused = link.add_flow(&outside, 5).unwrap_err().to_string();
+        assert!(refused.starts_with("source port 443: "), "{refused}");
+    });
+}
+
+#[test]
+fn full_flow_map_is_an_error_with_a_name() {
+    with_pair(1, |lab| {
+        let options = XdpOptions {
+            flows: 8,
+            ..XdpOptions::default()
+        };
+        let mut link = XdpLink::open(&lab.interface(), &options).unwrap();
+        // The kernel's hash maps may hold a few more than asked for, a processor.
+        let refused = (0..2000).find_map(|port| link.add_flow(&flow(62_000 + port), 1).err());
+        let refused = refused.unwrap().to_string();
+        assert!(refused.contains("flow map is full"), "{refused}");
+    });
+}
+
+/// What is not ours is the kernel's.
+#[test]
+fn foreign_traffic_reaches_the_kernel() {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        with_pair(1, |lab| {
+            let mut link = open(lab, mode);
+            link.add_flow(&flow(61_001), 1).unwrap();
+            let near = UdpSocket::bind("10.77.0.1:0").unwrap();
+            let far = lab.far(|| UdpSocket::bind("10.77.0.2:0").unwrap());
+            for socket in [&near, &far] {
+                let limit = Some(Duration::from_secs(5));
+                socket.set_read_timeout(limit).unwrap();
+            }
+            for n in 0..50u8 {
+                let mut answer = [0; 1];
+                near.send_to(&[n], far.local_addr().unwrap()).unwrap();
+                let (_, from) = far.recv_from(&mut answer).unwrap();
+                far.send_to(&answer, from).unwrap();
+                near.recv_from(&mut answer).unwrap();
+                assert_eq!(answer, [n]);
+            }
+            assert!(counter(&mut link, "other-protocol") >= 50);
+        });
+    }
+}
+
+#[test]
+fn waker_ends_a_wait() {
+    with_pair(1, |lab| {
+        let mut link = open(lab, XdpMode::Auto);
+        let waker = link.waker().unwrap();
+        for _ in 0..2 {
+            // SAFETY: reads 8 octets.
+            unsafe { libc::write(waker.as_raw_fd(), (&raw const ONE).cast(), 8) };
+            let until = in_seconds(&link, 60);
+            link.wait(until).unwrap();
+            assert!(link.now() < until);
+        }
+        // The wake-ups are used up.
+        let until = link.now() + Duration::from_millis(1);
+        link.wait(until).unwrap();
+        assert!(link.now() >= until);
+    });
+    static ONE: u64 = 1;
+}
+
+/// Waits and flushes until the link reports an error, 5 s at most.
+fn failure(link: &mut XdpLink) -> Option<LinkError> {
+    let until = in_seconds(link, 5);
+    while link.now() < until {
+        let soon = link.now() + Duration::from_millis(20);
+        let result = link.wait(soon).and_then(|()| link.flush());
+        if let Err(error) = result {
+            return Some(error);
+        }
+    }
+    None
+}
+
+#[test]
+fn interface_that_goes_down_is_an_error() {
+    with_pair(1, |lab| {
+        let mut link = open(lab, XdpMode::Auto);
+        ip(&format!("link set {NEAR} down"));
+        assert!(matches!(failure(&mut link), Some(LinkError::Down(name)) if name == NEAR));
+        drop(link);
+        let down = XdpLink::open(&lab.interface(), &XdpOptions::default());
+        assert!(matches!(down, Err(LinkError::Down(name)) if name == NEAR));
+    });
+}
+
+#[test]
+fn interface_that_is_deleted_is_an_error() {
+    with_pair(1, |lab| {
+        let mut link = open(lab, XdpMode::Auto);
+        ip(&format!("link del {NEAR}"));
+        assert!(matches!(failure(&mut link), Some(LinkError::Down(name)) if name == NEAR));
+    });
+}
+
+#[test]
+fn renamed_interface_and_short_loss_of_carrier_do_no_harm() {
+    with_pair(1, |lab| {
+        let far = lab.far_socket(0x0800);
+        let mut link = open(lab, XdpMode::Auto);
+        link.add_flow(&flow(61_001), 1).unwrap();
+        ip(&format!("link set {NEAR} name renamed0"));
+        lab.far(|| ip(&format!("link set {FAR} down")));
+        for _ in 0..3 {
+            let next = link.now() + Duration::from_millis(101);
+            link.wait(next).unwrap();
+        }
+        lab.far(|| ip(&format!("link set {FAR} up")));
+        far.send(&segment(&flow(61_001)));
+        assert_eq!(receive(&mut link, 1).len(), 1);
+    });
+}
+
+#[test]
+fn zero_copy_is_refused_where_the_driver_has_none() {
+    with_pair(1, |lab| {
+        for (mode, reason) in [
+            (XdpMode::Auto, "the driver or this device does not do it"),
+            (XdpMode::Generic, "attached generically"),
+        ] {
+            let options = XdpOptions {
+                mode,
+                zero_copy: ZeroCopy::On,
+                ..XdpOptions::default()
+            };
+            let error = XdpLink::open(&lab.interface(), &options).unwrap_err();
+            assert!(matches!(error, LinkError::Unsupported { .. }));
+            assert!(error.to_string().contains(reason), "{error}");
+            assert_eq!(lab.attached(), 0, "a failed start leaves nothing");
+        }
+    });
+}
+
+#[test]
+fn kernel_port_is_taken() {
+    with_pair(1, |lab| {
+        ip("link set lo up");
+        let link = open(lab, XdpMode::Auto);
+        for address in ["10.77.0.1:0", "[::1]:0"] {
+            let kernel = std::net::TcpListener::bind(address).unwrap();
+            let local = kernel.local_addr().unwrap();
+            assert!(link.port_taken(local), "{local}");
+            drop(kernel);
+            assert!(!link.port_taken(local), "{local}");
+        }
+    });
+}
