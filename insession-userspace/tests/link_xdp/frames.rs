@@ -23,6 +23,14 @@ pub fn ethernet(ethertype: u16) -> Vec<u8> {
     frame
 }
 
+/// The same over IPv6.
+pub fn flow_v6(port: u16) -> Flow {
+    Flow {
+        local: format!("[fd77::1]:{port}").parse().unwrap(),
+        remote: "[fd77::2]:443".parse().unwrap(),
+    }
+}
+
 fn octets(address: IpAddr) -> [u8; 4] {
     match address {
         IpAddr::V4(address) => address.octets(),
@@ -33,8 +41,13 @@ fn octets(address: IpAddr) -> [u8; 4] {
 /// A SYN-ACK of the flow, from the peer to us.
 pub fn segment(flow: &Flow) -> Vec<u8> {
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(FAR_MAC, NEAR_MAC)
-        .ipv4(octets(flow.remote.ip()), octets(flow.local.ip()), 64)
+    let builder = PacketBuilder::ethernet2(FAR_MAC, NEAR_MAC);
+    let builder = match (flow.remote.ip(), flow.local.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
+        (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
+        _ => panic!("one family"),
+    };
+    builder
         .tcp(flow.remote.port(), flow.local.port(), 1000, 65_000)
         .syn()
         .ack(2000)

@@ -181,12 +181,7 @@ impl PacketSocket {
     pub fn send(&self, frame: &[u8]) {
         // SAFETY: reads `frame`, whose size is given.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        assert_eq!(
-            sent,
-            frame.len() as isize,
-            "{}",
-            io::Error::last_os_error()
-        );
+        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
     }
 
     /// The next frame; `None` after the time-out.

@@ -1,4 +1,5 @@
 //! The AF_XDP link on veth pairs, in the real kernel. Needs root.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too, may panic")]
 
 mod frames;
 mod lab;
@@ -13,7 +14,7 @@ use insession::session::Flow;
 use insession::time::{Duration, Instant};
 use insession_common::stamp::SteerKind;
 
-use frames::{flow, segment, time_exceeded};
+use frames::{flow, flow_v6, segment, time_exceeded};
 use lab::{FAR, Lab, NEAR, ip, with_pair};
 
 /// An ethertype for local experiments (IEEE 802).
@@ -46,7 +47,8 @@ fn receive(link: &mut XdpLink, wanted: usize) -> Vec<Steered> {
     let until = in_seconds(link, 5);
     let mut all = Vec::new();
     while all.len() < wanted && link.now() < until {
-        link.receive(64, &mut |frame| {
+        let budget = (wanted - all.len()).min(64);
+        link.receive(budget, &mut |frame| {
             all.push(Steered {
                 session: frame.session,
                 kind: frame.kind,
@@ -192,23 +194,28 @@ fn replies_are_steered(mode: XdpMode) {
     with_pair(1, |lab| {
         let far = lab.far_socket(0x0800);
         let mut link = open(lab, mode);
-        let (first, second) = (flow(61_001), flow(61_002));
+        let far_v6 = lab.far_socket(0x86dd);
+        let (first, second, third) = (flow(61_001), flow(61_002), flow_v6(61_002));
         link.add_flow(&first, 7).unwrap();
         link.add_flow(&second, 8).unwrap();
+        link.add_flow(&third, 9).unwrap();
         let before = link.now();
         far.send(&segment(&second));
         far.send(&time_exceeded(&first));
-        let got = receive(&mut link, 2);
+        far_v6.send(&segment(&third));
+        let got = receive(&mut link, 3);
         let after = link.now();
         let seen: Vec<_> = got.iter().map(|got| (got.session, got.kind)).collect();
-        assert_eq!(seen, [(8, SteerKind::Segment), (7, SteerKind::Quote)]);
+        let segment_of = |session| (session, SteerKind::Segment);
+        assert_eq!(seen, [segment_of(8), (7, SteerKind::Quote), segment_of(9)]);
         assert_eq!(got[0].bytes, segment(&second));
         assert_eq!(got[1].bytes, time_exceeded(&first));
+        assert_eq!(got[2].bytes, segment(&third));
         for got in &got {
             assert_eq!(got.l3_offset, 14);
             assert!(before <= got.at && got.at <= after, "{:?}", got.at);
         }
-        assert_eq!(counter(&mut link, "segment"), 1);
+        assert_eq!(counter(&mut link, "segment"), 2);
         assert_eq!(counter(&mut link, "quote"), 1);
     });
 }
@@ -221,6 +228,67 @@ fn replies_are_steered_from_the_driver() {
 #[test]
 fn replies_are_steered_from_the_generic_path() {
     replies_are_steered(XdpMode::Generic);
+}
+
+/// Quotes that a NAT rewrote are ours by port or by peer, as long as some flow of
+/// ours has that port or peer; and the program says so, where it may.
+#[test]
+fn rewritten_quotes_are_ours_while_a_flow_lives() {
+    #[derive(Clone, Default)]
+    struct Said(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let said = Said::default();
+    let writer = said.clone();
+    tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .init();
+    with_pair(1, |lab| {
+        let far = lab.far_socket(0x0800);
+        let options = XdpOptions {
+            program_log: true,
+            ..XdpOptions::default()
+        };
+        let mut link = XdpLink::open(&lab.interface(), &options).unwrap();
+        let (one, two) = (flow(61_001), flow(61_002));
+        let by_port = Flow {
+            remote: "198.51.100.9:443".parse().unwrap(),
+            ..one
+        };
+        let by_peer = Flow {
+            local: "10.77.0.1:1024".parse().unwrap(),
+            ..one
+        };
+        let ours = |link: &mut XdpLink, passed: u64| {
+            far.send(&time_exceeded(&by_port));
+            far.send(&time_exceeded(&by_peer));
+            // Behind them, so that what was passed has been passed.
+            far.send(&segment(&two));
+            let before = counter(link, "rewritten-quote");
+            let mut count = 0;
+            while receive(link, 1)[0].kind == SteerKind::RewrittenQuote {
+                count += 1;
+            }
+            assert_eq!(counter(link, "rewritten-quote") - before, count);
+            assert_eq!(count + passed, 2);
+        };
+        link.add_flow(&two, 2).unwrap();
+        // The peer is that of `two`, the port is nobody's.
+        ours(&mut link, 1);
+        link.add_flow(&one, 1).unwrap();
+        ours(&mut link, 0);
+        link.remove_flow(&one);
+        ours(&mut link, 1);
+    });
+    let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+    assert!(said.contains("queue 0: a rewritten quote"), "{said}");
 }
 
 /// Many times round the rings: no receive frame is lost.
@@ -399,7 +467,6 @@ fn interface_that_is_deleted_is_an_error() {
 #[test]
 fn renamed_interface_and_short_loss_of_carrier_do_no_harm() {
     with_pair(1, |lab| {
-        let far = lab.far_socket(0x0800);
         let mut link = open(lab, XdpMode::Auto);
         link.add_flow(&flow(61_001), 1).unwrap();
         ip(&format!("link set {NEAR} name renamed0"));
@@ -409,7 +476,7 @@ fn renamed_interface_and_short_loss_of_carrier_do_no_harm() {
             link.wait(next).unwrap();
         }
         lab.far(|| ip(&format!("link set {FAR} up")));
-        far.send(&segment(&flow(61_001)));
+        lab.far_socket(0x0800).send(&segment(&flow(61_001)));
         assert_eq!(receive(&mut link, 1).len(), 1);
     });
 }

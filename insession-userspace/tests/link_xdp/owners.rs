@@ -159,7 +159,10 @@ const CAP_BPF: u32 = 39;
 fn missing_capability_is_named() {
     for (dropped, named) in [
         (&[CAP_BPF, CAP_SYS_ADMIN][..], "CAP_BPF is missing"),
-        (&[CAP_NET_ADMIN, CAP_SYS_ADMIN][..], "CAP_NET_ADMIN is missing"),
+        (
+            &[CAP_NET_ADMIN, CAP_SYS_ADMIN][..],
+            "CAP_NET_ADMIN is missing",
+        ),
         (&[CAP_NET_RAW][..], "CAP_NET_RAW is missing"),
     ] {
         with_pair(1, |lab| {
@@ -172,11 +175,13 @@ fn missing_capability_is_named() {
     }
 }
 
+/// Sets the soft limit of locked memory, up to the hard one.
 fn limit_locked_memory(octets: u64) {
-    let limit = libc::rlimit {
-        rlim_cur: octets,
-        rlim_max: libc::RLIM_INFINITY,
-    };
+    // SAFETY: plain data, for which zero is a value.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: writes `limit`.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    limit.rlim_cur = octets.min(limit.rlim_max);
     // SAFETY: reads `limit`.
     let answer = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
     assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
@@ -188,14 +193,19 @@ fn limit_locked_memory(octets: u64) {
 fn low_limit_of_locked_memory_is_named() {
     with_pair(1, |lab| {
         let interface = lab.interface();
-        limit_locked_memory(libc::RLIM_INFINITY);
+        let small = XdpOptions {
+            tx_frames: 64,
+            rx_frames: 64,
+            ..XdpOptions::default()
+        };
         let others: Vec<u32> = (0..41)
             .filter(|bit| ![CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF].contains(bit))
             .collect();
         without(&others);
-        drop(XdpLink::open(&interface, &XdpOptions::default()).unwrap());
+        limit_locked_memory(4 << 20);
+        drop(XdpLink::open(&interface, &small).unwrap());
         limit_locked_memory(64 << 10);
-        let error = XdpLink::open(&interface, &XdpOptions::default()).unwrap_err();
+        let error = XdpLink::open(&interface, &small).unwrap_err();
         assert!(matches!(error, LinkError::NotPermitted { .. }), "{error}");
         assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}");
     });

@@ -198,7 +198,11 @@ impl XdpLink {
         for number in 0..link.device.queues() {
             let size = Size {
                 rx: size(options.rx_frames),
-                tx: if number == 0 { size(options.tx_frames) } else { 0 },
+                tx: if number == 0 {
+                    size(options.tx_frames)
+                } else {
+                    0
+                },
             };
             let (name, index) = (link.device.name(), link.device.index());
             link.queues
@@ -232,7 +236,10 @@ impl XdpLink {
     /// Frames written or handed over for sending and not given back yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        let transmit = self.queues.first().and_then(|queue| queue.transmit.as_ref());
+        let transmit = self
+            .queues
+            .first()
+            .and_then(|queue| queue.transmit.as_ref());
         transmit.map_or(0, |transmit| transmit.frames.out())
     }
 
@@ -260,7 +267,10 @@ impl XdpLink {
             return Err(self.down());
         }
         let out = self.in_flight();
-        if !self.progress.observe(now, out, std::mem::take(&mut self.returned)) {
+        if !self
+            .progress
+            .observe(now, out, std::mem::take(&mut self.returned))
+        {
             return Err(LinkError::Stalled {
                 interface: self.device.name().to_owned(),
                 frames: out,
@@ -358,7 +368,10 @@ impl XdpLink {
             unsafe { libc::read(waker.fd, count.as_mut_ptr().cast(), count.len()) };
         }
         // The kernel sets an error on sockets whose interface goes away.
-        if sockets.iter().any(|polled| polled.revents & !libc::POLLIN != 0) {
+        if sockets
+            .iter()
+            .any(|polled| polled.revents & !libc::POLLIN != 0)
+        {
             return Err(self.down());
         }
         Ok(true)
@@ -398,7 +411,10 @@ impl Link for XdpLink {
 
     fn room(&mut self) -> usize {
         self.reclaim();
-        let transmit = self.queues.first().and_then(|queue| queue.transmit.as_ref());
+        let transmit = self
+            .queues
+            .first()
+            .and_then(|queue| queue.transmit.as_ref());
         transmit.map_or(0, |transmit| transmit.frames.idle())
     }
 
@@ -509,7 +525,11 @@ impl Link for XdpLink {
             ("xsk-tx-invalid", 0),
             ("xsk-tx-ring-empty", 0),
         ];
-        for statistics in self.queues.iter().filter_map(|queue| queue.statistics().ok()) {
+        for statistics in self
+            .queues
+            .iter()
+            .filter_map(|queue| queue.statistics().ok())
+        {
             let values = [
                 statistics.rx_dropped,
                 statistics.rx_invalid_descs,
@@ -559,11 +579,7 @@ fn key(flow: &Flow) -> Result<FlowKey, LinkError> {
 }
 
 /// Which kind of bind to ask for.
-fn copying(
-    device: &Device,
-    attached: Attached,
-    zero_copy: ZeroCopy,
-) -> Result<Copying, LinkError> {
+fn copying(device: &Device, attached: Attached, zero_copy: ZeroCopy) -> Result<Copying, LinkError> {
     match (zero_copy, attached) {
         // The driver would put packets into our frames that generic XDP never sees.
         (ZeroCopy::On, Attached::Generic) => Err(LinkError::Unsupported {

@@ -84,7 +84,10 @@ impl Permissions {
         if !missing.is_empty() {
             let verb = if missing.len() == 1 { "is" } else { "are" };
             return (
-                format!("{} {verb} missing from the effective capabilities", missing.join(" and ")),
+                format!(
+                    "{} {verb} missing from the effective capabilities",
+                    missing.join(" and ")
+                ),
                 "run as root, or give the binary `setcap cap_net_raw,cap_net_admin,cap_bpf+ep`"
                     .into(),
             );
@@ -109,7 +112,9 @@ impl Permissions {
             format!(" (active: {})", self.security_modules)
         };
         (
-            format!("the capabilities are there and no seccomp filter is: a security module denies it{modules}"),
+            format!(
+                "the capabilities are there and no seccomp filter is: a security module denies it{modules}"
+            ),
             "look for the denial in the audit log".into(),
         )
     }

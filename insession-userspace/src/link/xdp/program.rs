@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
-use aya::programs::xdp::{XdpLink as Attachment, XdpMode as AttachMode};
 use aya::programs::Xdp;
 use aya::programs::links::FdLink;
+use aya::programs::xdp::{XdpLink as Attachment, XdpMode as AttachMode};
 use aya::{Ebpf, EbpfLoader};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
@@ -73,14 +73,15 @@ impl Program {
         let what = format!("interface {interface}: XDP program");
         let (first, last) = (*options.ports.start(), *options.ports.end());
         let log = u8::from(options.program_log);
+        let flows = options.flows.max(1);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
             .override_global(names::LOG, &log, true)
-            .map_max_entries(names::FLOWS_V4, options.flows)
-            .map_max_entries(names::FLOWS_V6, options.flows)
-            .map_max_entries(names::PEERS, options.flows)
+            .map_max_entries(names::FLOWS_V4, flows)
+            .map_max_entries(names::FLOWS_V6, flows)
+            .map_max_entries(names::PEERS, flows)
             .map_max_entries(names::SOCKETS, device.queues().max(64));
         let refused = |error: &(dyn Error + 'static)| refusal(&what, error);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
@@ -92,8 +93,8 @@ impl Program {
         program.load().map_err(|error| refused(&error))?;
         let (link, attached) = attach(program, device, options.mode)?;
         let log = if options.program_log {
-            let mut logger = aya_log::EbpfLogger::init(&mut ebpf)
-                .map_err(|error| refused(&error))?;
+            let mut logger =
+                aya_log::EbpfLogger::init(&mut ebpf).map_err(|error| refused(&error))?;
             Some(Box::new(move || logger.flush()) as Box<dyn FnMut() + Send>)
         } else {
             None
@@ -243,7 +244,7 @@ fn attach(
     let started = Instant::now();
     while let Some(other) = attached_to(program, device)? {
         // A killed instance of ours is still being taken down; anybody else stays.
-        if !other.is_ours() || started.elapsed() > OWNER_GONE {
+        if !other.may_be_ours() || started.elapsed() > OWNER_GONE {
             return Err(other.occupies(interface));
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -257,8 +258,13 @@ fn attach(
     for &mode in modes {
         let error = match program.attach_to_if_index(device.index(), mode) {
             Ok(id) => {
-                let link = program.take_link(id).map_err(|error| refusal(&what, &error))?;
-                return Ok((by_bpf_link(link, program, device, mode)?, read_back(program, device)?));
+                let link = program
+                    .take_link(id)
+                    .map_err(|error| refusal(&what, &error))?;
+                return Ok((
+                    by_bpf_link(link, program, device, mode)?,
+                    read_back(program, device)?,
+                ));
             }
             Err(error) => error,
         };
@@ -282,7 +288,9 @@ fn attach(
     Err(LinkError::Unsupported {
         what,
         reason: match mode {
-            XdpMode::Native => format!("the driver does not do native XDP as it is set up ({reason})"),
+            XdpMode::Native => {
+                format!("the driver does not do native XDP as it is set up ({reason})")
+            }
             _ => reason,
         },
         mend: match mode {
@@ -337,8 +345,11 @@ struct Other {
 }
 
 impl Other {
-    fn is_ours(&self) -> bool {
-        self.name.as_deref() == Some(names::PROGRAM)
+    /// Where names are not to be had, it may be.
+    fn may_be_ours(&self) -> bool {
+        self.name
+            .as_deref()
+            .is_none_or(|name| name == names::PROGRAM)
     }
 
     fn occupies(self, interface: &str) -> LinkError {

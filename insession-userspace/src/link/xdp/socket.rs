@@ -122,7 +122,12 @@ impl Queue {
         let (address, descriptor_size) = (size_of::<u64>(), size_of::<libc::xdp_desc>());
         let parts = (|| {
             Ok((
-                map(&offsets.fr, address, size.rx, libc::XDP_UMEM_PGOFF_FILL_RING)?,
+                map(
+                    &offsets.fr,
+                    address,
+                    size.rx,
+                    libc::XDP_UMEM_PGOFF_FILL_RING,
+                )?,
                 map(
                     &offsets.cr,
                     address,

@@ -125,9 +125,7 @@ impl Umem {
 
     fn inside(&self, range: &Range<usize>) -> Option<()> {
         let last = range.end.checked_sub(1)?;
-        (range.start <= last
-            && range.end <= self.0.length()
-            && range.start / CHUNK == last / CHUNK)
+        (range.start <= last && range.end <= self.0.length() && range.start / CHUNK == last / CHUNK)
             .then_some(())
     }
 }
@@ -238,7 +236,10 @@ mod tests {
         assert!(!frames.take_back(3 * CHUNK as u64), "below the range");
         assert!(!frames.take_back(6 * CHUNK as u64), "above the range");
         assert!(!frames.take_back(u64::MAX));
-        assert!(frames.take_back(4 * CHUNK as u64 + 256), "any address inside");
+        assert!(
+            frames.take_back(4 * CHUNK as u64 + 256),
+            "any address inside"
+        );
         assert!(!frames.take_back(4 * CHUNK as u64), "twice");
         frames.check();
     }
