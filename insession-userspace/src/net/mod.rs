@@ -1,6 +1,23 @@
-//! Interfaces, routes, neighbours: what the kernel knows, over netlink.
+//! Interfaces, routes, neighbours, sockets in use: what the kernel knows, over
+//! netlink. Everything is about the network namespace of the calling thread.
 
 use std::net::IpAddr;
+
+mod error;
+mod interfaces;
+mod neighbour;
+mod netlink;
+pub mod ports;
+mod route;
+pub(crate) mod socket;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use error::NetError;
+pub use interfaces::{InterfaceInfo, Vlan, XdpAttachment, interface, interfaces};
+pub use route::{Router, RouterOptions};
 
 /// A way to a target: everything that a frame's Ethernet header and source
 /// address need.

@@ -1,0 +1,68 @@
+//! Network namespaces for tests. They have no names: they go when the last
+//! descriptor of them is closed, however a test ends.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+
+/// A network namespace of a test's own, with loopback up.
+pub(crate) struct Namespace {
+    file: File,
+}
+
+impl Namespace {
+    /// Makes one. Fails without root, and says so.
+    pub(crate) fn new() -> Self {
+        let file = std::thread::spawn(|| {
+            // SAFETY: no pointers; the new namespace is this thread's alone.
+            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(
+                result,
+                0,
+                "unshare(CLONE_NEWNET): {}; this test needs root",
+                std::io::Error::last_os_error()
+            );
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let namespace = Namespace {
+            file: file.join().expect("a namespace (needs root)"),
+        };
+        namespace.run(|| {
+            // Addresses are usable at once, without duplicate detection.
+            std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
+        });
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    /// Runs `body` on a thread inside the namespace.
+    pub(crate) fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            // SAFETY: no pointers; the descriptor is open.
+            let result = unsafe { libc::setns(self.file.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(result, 0, "setns: {}", std::io::Error::last_os_error());
+            body()
+        };
+        std::thread::scope(|scope| match scope.spawn(inside).join() {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// Runs `ip` with these words inside the namespace; it has to succeed.
+    pub(crate) fn ip(&self, words: &str) {
+        let output = self.run(|| Command::new("ip").args(words.split(' ')).output().unwrap());
+        assert!(output.status.success(), "ip {words}: {output:?}");
+    }
+
+    /// A veth pair between this namespace (`name`) and `peer` (`peer_name`),
+    /// both up.
+    pub(crate) fn veth(&self, name: &str, peer: &Namespace, peer_name: &str) {
+        let there = format!("/proc/{}/fd/{}", std::process::id(), peer.file.as_raw_fd());
+        self.ip(&format!(
+            "link add {name} type veth peer name {peer_name} netns {there}"
+        ));
+        self.ip(&format!("link set {name} up"));
+        peer.ip(&format!("link set {peer_name} up"));
+    }
+}

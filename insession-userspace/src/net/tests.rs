@@ -1,0 +1,290 @@
+//! Routes, neighbours and interfaces against a real kernel, in namespaces of
+//! their own.
+
+use std::net::IpAddr;
+
+use super::testing::Namespace;
+use super::*;
+use crate::engine::Target;
+use crate::engine::campaign::{RouteFailure, Routing};
+use crate::trace::Verdict;
+
+fn target(address: &str) -> Target {
+    Target {
+        index: 0,
+        name: address.to_owned(),
+        address: address.parse().unwrap(),
+        port: 443,
+    }
+}
+
+fn route_with(
+    namespace: &Namespace,
+    options: RouterOptions,
+    address: &str,
+) -> Result<Route, RouteFailure> {
+    namespace.run(|| Router::new(options).unwrap().route(&target(address)))
+}
+
+fn route(namespace: &Namespace, address: &str) -> Result<Route, RouteFailure> {
+    route_with(namespace, RouterOptions::default(), address)
+}
+
+fn info(namespace: &Namespace, name: &str) -> InterfaceInfo {
+    namespace.run(|| interface(name).unwrap())
+}
+
+/// Two namespaces on one wire: 198.18.1.1/24 and .2, fd00:1::1/64 and ::2.
+fn pair() -> (Namespace, Namespace) {
+    let (near, far) = (Namespace::new(), Namespace::new());
+    near.veth("near0", &far, "far0");
+    near.ip("address add 198.18.1.1/24 dev near0");
+    near.ip("address add fd00:1::1/64 dev near0 nodad");
+    far.ip("address add 198.18.1.2/24 dev far0");
+    far.ip("address add fd00:1::2/64 dev far0 nodad");
+    (near, far)
+}
+
+#[test]
+fn a_target_on_the_link_is_found_in_both_families() {
+    let (near, far) = pair();
+    let (here, there) = (info(&near, "near0"), info(&far, "far0"));
+    assert_eq!(here.kind.as_deref(), Some("veth"));
+    for (address, source) in [("198.18.1.2", "198.18.1.1"), ("fd00:1::2", "fd00:1::1")] {
+        let route = route(&near, address).unwrap();
+        let expected = Route {
+            interface: Interface {
+                index: here.index,
+                name: "near0".to_owned(),
+            },
+            vlan: None,
+            source: source.parse().unwrap(),
+            source_mac: here.mac.unwrap(),
+            next_hop_mac: there.mac.unwrap(),
+            mtu: 1500,
+        };
+        assert_eq!(route, expected);
+    }
+}
+
+#[test]
+fn a_gateway_may_be_of_the_other_family() {
+    let (near, far) = pair();
+    near.ip("route add 203.0.113.0/24 via 198.18.1.2");
+    near.ip("route add 192.0.2.0/24 via inet6 fd00:1::2");
+    near.ip("route add 2001:db8::/32 via fd00:1::2");
+    let mac = info(&far, "far0").mac.unwrap();
+    for address in ["203.0.113.7", "192.0.2.7", "2001:db8::7"] {
+        assert_eq!(
+            route(&near, address).unwrap().next_hop_mac,
+            mac,
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn unwilling_routes_are_told_apart() {
+    let (near, _far) = pair();
+    for (kind, v4, v6) in [
+        ("prohibit", "203.0.113.1", "2001:db8:1::1"),
+        ("blackhole", "203.0.113.2", "2001:db8:2::1"),
+        ("unreachable", "203.0.113.3", "2001:db8:3::1"),
+    ] {
+        for address in [v4, v6] {
+            near.ip(&format!("route add {kind} {address}"));
+            let failure = route(&near, address).unwrap_err();
+            assert_eq!(failure.verdict, Verdict::NoRoute, "{address}");
+            let expected = format!(
+                "route to {address}: its route is of type {kind}; see `ip route get {address}`"
+            );
+            assert_eq!(failure.detail, expected);
+        }
+    }
+    for address in ["203.0.113.99", "2001:db8:99::1"] {
+        let failure = route(&near, address).unwrap_err();
+        assert_eq!(failure.verdict, Verdict::NoRoute, "{address}");
+        let expected =
+            format!("route to {address}: no route leads there; see `ip route get {address}`");
+        assert_eq!(failure.detail, expected);
+    }
+    let failure = route(&near, "198.18.1.255").unwrap_err();
+    assert_eq!(failure.verdict, Verdict::NoRoute);
+    assert!(failure.detail.contains("broadcast"), "{}", failure.detail);
+}
+
+#[test]
+fn a_silent_next_hop_is_named_and_remembered() {
+    let (near, _far) = pair();
+    // The kernel gives up after one request each, a quarter of a second.
+    near.run(|| {
+        for family in ["ipv4", "ipv6"] {
+            let path = format!("/proc/sys/net/{family}/neigh/near0");
+            std::fs::write(format!("{path}/mcast_solicit"), "1").unwrap();
+            std::fs::write(format!("{path}/retrans_time_ms"), "250").unwrap();
+        }
+        let mut router = Router::new(RouterOptions::default()).unwrap();
+        for (address, how) in [
+            ("198.18.1.77", "ARP"),
+            ("fd00:1::77", "neighbour discovery"),
+        ] {
+            let first = router.route(&target(address)).unwrap_err();
+            assert_eq!(first.verdict, Verdict::Error);
+            let expected = format!("next hop {address} on near0: it does not answer {how}; ");
+            assert!(first.detail.starts_with(&expected), "{}", first.detail);
+            assert_eq!(router.route(&target(address)).unwrap_err(), first);
+        }
+    });
+}
+
+#[test]
+fn a_neighbour_that_answers_late_is_waited_for() {
+    let (near, far) = pair();
+    far.ip("link set far0 arp off");
+    let mac = info(&far, "far0").mac.unwrap();
+    let found = near.run(|| {
+        let mut router = Router::new(RouterOptions::default()).unwrap();
+        let late = std::thread::spawn(move || {
+            // The kernel answers its second or third request.
+            far.ip("link set far0 arp on");
+            far
+        });
+        let found = router.route(&target("198.18.1.2"));
+        late.join().unwrap();
+        found
+    });
+    assert_eq!(found.unwrap().next_hop_mac, mac);
+}
+
+#[test]
+fn a_forced_source_is_used_and_must_be_ours() {
+    let (near, _far) = pair();
+    near.ip("address add 198.18.1.9/24 dev near0");
+    near.ip("address add fd00:1::9/64 dev near0 nodad");
+    let sources = |texts: &[&str]| RouterOptions {
+        sources: texts.iter().map(|text| text.parse().unwrap()).collect(),
+        interface: None,
+    };
+    let both = sources(&["198.18.1.9", "fd00:1::9"]);
+    for (address, source) in [("198.18.1.2", "198.18.1.9"), ("fd00:1::2", "fd00:1::9")] {
+        let found = route_with(&near, both.clone(), address).unwrap();
+        assert_eq!(found.source, source.parse::<IpAddr>().unwrap());
+    }
+    // Targets take turns.
+    let found: Vec<_> = near.run(|| {
+        let mut router = Router::new(sources(&["198.18.1.9", "198.18.1.1"])).unwrap();
+        let turn = |index| Target {
+            index,
+            ..target("198.18.1.2")
+        };
+        (0..4)
+            .map(|index| router.route(&turn(index)).unwrap().source.to_string())
+            .collect()
+    });
+    assert_eq!(
+        found,
+        ["198.18.1.9", "198.18.1.1", "198.18.1.9", "198.18.1.1"]
+    );
+
+    let error = near.run(|| Router::new(sources(&["192.0.2.1"])).unwrap_err());
+    assert_eq!(
+        error.to_string(),
+        "source address 192.0.2.1: no interface of this host has it; `ip address` lists those \
+         there are"
+    );
+    let failure = route_with(&near, sources(&["198.18.1.9"]), "fd00:1::2").unwrap_err();
+    assert_eq!(failure.verdict, Verdict::NoRoute);
+    assert!(failure.detail.contains("--source"), "{}", failure.detail);
+}
+
+#[test]
+fn a_forced_interface_is_used_and_must_exist() {
+    let (near, far) = pair();
+    near.veth("near1", &far, "far1");
+    near.ip("address add 198.18.2.1/24 dev near1");
+    far.ip("address add 198.18.2.2/24 dev far1");
+    near.ip("route add 203.0.113.0/24 via 198.18.1.2");
+    near.ip("route add 203.0.113.0/24 via 198.18.2.2 metric 100");
+    let through = |name: &str| RouterOptions {
+        sources: Vec::new(),
+        interface: Some(name.to_owned()),
+    };
+    let usual = route(&near, "203.0.113.1").unwrap();
+    assert_eq!(usual.interface.name, "near0");
+    let forced = route_with(&near, through("near1"), "203.0.113.1").unwrap();
+    assert_eq!(forced.interface.name, "near1");
+    assert_eq!(forced.source, "198.18.2.1".parse::<IpAddr>().unwrap());
+    assert_eq!(forced.next_hop_mac, info(&far, "far1").mac.unwrap());
+
+    let error = near.run(|| Router::new(through("nowhere0")).unwrap_err());
+    assert_eq!(
+        error.to_string(),
+        "interface \"nowhere0\": no such interface; `ip link` lists them"
+    );
+    let failure = route_with(&near, through("near0"), "198.18.1.1").unwrap_err();
+    assert_eq!(failure.verdict, Verdict::NoRoute);
+    assert!(failure.detail.contains("its way is over lo"), "{failure:?}");
+    let failure = route(&near, "fe80::1").unwrap_err();
+    assert!(failure.detail.contains("--interface"), "{failure:?}");
+}
+
+#[test]
+fn the_mtu_is_the_routes_before_the_interfaces() {
+    let (near, _far) = pair();
+    near.ip("link set near0 mtu 1400");
+    near.ip("route add 203.0.113.0/24 via 198.18.1.2 mtu 1280");
+    near.ip("route add 2001:db8::/32 via fd00:1::2 mtu 1300");
+    assert_eq!(route(&near, "198.18.1.2").unwrap().mtu, 1400);
+    assert_eq!(route(&near, "203.0.113.1").unwrap().mtu, 1280);
+    assert_eq!(route(&near, "2001:db8::1").unwrap().mtu, 1300);
+}
+
+#[test]
+fn our_own_addresses_go_over_loopback() {
+    let (near, _far) = pair();
+    for address in ["127.0.0.1", "::1", "198.18.1.1", "fd00:1::1"] {
+        let found = route(&near, address).unwrap();
+        let expected = Route {
+            interface: Interface {
+                index: 1,
+                name: "lo".to_owned(),
+            },
+            vlan: None,
+            source: address.parse().unwrap(),
+            source_mac: [0; 6],
+            next_hop_mac: [0; 6],
+            mtu: 65536,
+        };
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn an_interface_without_ethernet_header_is_refused() {
+    let namespace = Namespace::new();
+    namespace.ip("tuntap add mode tun name tun0");
+    namespace.ip("link set tun0 up");
+    namespace.ip("address add 198.18.3.1/24 dev tun0");
+    let failure = route(&namespace, "198.18.3.2").unwrap_err();
+    assert_eq!(failure.verdict, Verdict::Error);
+    assert_eq!(
+        failure.detail,
+        "route to 198.18.3.2: interface tun0 has no Ethernet header; choose another with \
+         `--interface`"
+    );
+}
+
+#[test]
+fn interfaces_are_listed_with_what_holds_them() {
+    let (near, _far) = pair();
+    let all = near.run(|| interfaces().unwrap());
+    let names: Vec<_> = all.iter().map(|info| info.name.as_str()).collect();
+    assert_eq!(names, ["lo", "near0"]);
+    let [lo, veth] = &all[..] else { unreachable!() };
+    assert!(lo.loopback && lo.up && lo.ethernet);
+    assert!(!veth.loopback && veth.up && veth.carrier && veth.ethernet);
+    assert_eq!(veth.driver.as_deref(), Some("veth"));
+    assert_eq!(veth.rx_queues, 1);
+    assert_eq!((veth.xdp, veth.vlan, veth.master), (None, None, None));
+    assert_eq!(veth.mtu, 1500);
+}
