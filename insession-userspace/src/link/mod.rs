@@ -13,6 +13,7 @@ use crate::session::Flow;
 use crate::time::Instant;
 use crate::trace::LinkInfo;
 
+pub(crate) mod clock;
 mod error;
 pub mod flows;
 pub mod packet;

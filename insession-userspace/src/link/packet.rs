@@ -1,1 +1,0 @@
-//! AF_PACKET with kernel-owned connections, where BPF is not permitted.

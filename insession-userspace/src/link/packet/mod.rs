@@ -1,0 +1,489 @@
+//! AF_PACKET with kernel-owned connections, where BPF is not permitted.
+//!
+//! It needs CAP_NET_RAW and nothing else. The kernel makes the handshake,
+//! acknowledges the server's data and closes; we see its SYN and the server's
+//! answers on an AF_PACKET socket, and put probes on the wire beside it. Frames
+//! are steered by the same [`insession_common::steer()`] as under XDP, over a
+//! table in user space, behind a classic BPF filter.
+//!
+//! **What the kernel makes of probes that it did not send** (Linux 6.18). Its
+//! `snd_una` and `snd_nxt` both stand at ISN + 1 throughout; every probe lies
+//! above.
+//! * The server's duplicate ACKs acknowledge `snd_una` with nothing outstanding:
+//!   no retransmission comes of them (`tcp_ack`, `no_queue`,
+//!   net/ipv4/tcp_input.c).
+//! * SACK blocks above `snd_nxt` are invalid and skipped, D-SACKs as well
+//!   (`tcp_is_sackblock_valid`, net/ipv4/tcp_input.c; counted as TCPSACKDiscard).
+//! * ICMP errors that quote a probe are outside `snd_una..=snd_nxt` and dropped
+//!   (`tcp_v4_err`, net/ipv4/tcp_ipv4.c, and `tcp_v6_err`, net/ipv6/tcp_ipv6.c;
+//!   counted as OutOfWindowIcmps). That goes for "fragmentation needed" too.
+//!   Errors that quote the SYN are not: they end the kernel's attempt, as the
+//!   session's.
+//! * The server's TSecr echoes the last segment in order, which is the kernel's
+//!   own: timestamps of probes come back to the kernel in no segment that it
+//!   measures, and PAWS at the server compares with the kernel's TSval, below
+//!   which the session's never falls.
+//! * The kernel sends its SYN again by its own timer; each is seen, and given
+//!   out as outgoing.
+//! * If the server closes, the kernel acknowledges and stays in CLOSE_WAIT until
+//!   the flow is removed; the RST of that is at `snd_nxt`, which is the server's
+//!   `rcv_nxt` (RFC 5961 §3.2).
+//!
+//! **Receive stamps** are the kernel's, of CLOCK_REALTIME: AF_PACKET has no
+//! others. They are moved to CLOCK_MONOTONIC by the distance of the two clocks
+//! at the moment of reading. Where the civil clock is set in the microseconds
+//! between, the stamps of that batch are off by that step; slewing is not seen.
+//!
+//! **VLAN tags** that the kernel took out of a frame are put back.
+//!
+//! **On loopback** a frame is seen twice, leaving and arriving; the filter and
+//! the steering decision take the right one of the two.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use insession_common::counters::Counter;
+use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
+use insession_common::stamp::SteerKind;
+use insession_common::steer::{Decision, Flows, steer};
+
+use super::flows::{FlowTable, NotAdded};
+use super::{Link, LinkError, MAX_FRAME, Received, clock};
+use crate::net::{self, ports};
+use crate::session::Flow;
+use crate::time::{Duration, Instant};
+use crate::trace::LinkInfo;
+
+mod connection;
+mod filter;
+mod socket;
+
+/// How a [`PacketLink`] is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketOptions {
+    /// Local ports that flows may have.
+    pub ports: RangeInclusive<u16>,
+    /// DSCP (6 bits) of the kernel's segments: that of the probes.
+    pub dscp: u8,
+    /// Device that connections are bound to (`SO_BINDTODEVICE`): where the
+    /// kernel's own choice of a route could be another than the one found. For
+    /// a VLAN the sub-interface, not the link's.
+    pub device: Option<String>,
+}
+
+impl PacketOptions {
+    /// With these local ports, best-effort traffic class, no device forced.
+    #[must_use]
+    pub fn new(ports: RangeInclusive<u16>) -> Self {
+        PacketOptions {
+            ports,
+            dscp: 0,
+            device: None,
+        }
+    }
+}
+
+/// A link over AF_PACKET; connections are the kernel's. Closing it closes them.
+///
+/// IPv6 probes have to carry flow label 0 on this link, as the kernel's
+/// segments do: a balancer that hashes the label would send them elsewhere.
+pub struct PacketLink {
+    name: String,
+    options: PacketOptions,
+    socket: OwnedFd,
+    event: Arc<OwnedFd>,
+    flows: FlowTable,
+    connections: HashMap<FlowKey, OwnedFd>,
+    receiver: socket::Receiver,
+    outgoing: Outgoing,
+    counts: [u64; Counter::ALL.len()],
+    tx_dropped: u64,
+    rx_dropped: u64,
+}
+
+/// Frames that were written and not yet sent.
+struct Outgoing {
+    frames: Box<[[u8; MAX_FRAME]; ROOM]>,
+    lengths: [usize; ROOM],
+    /// The first that the kernel has not taken, and the first that is free.
+    first: usize,
+    end: usize,
+    /// Since when the kernel has not taken any.
+    stuck_since: Option<Instant>,
+}
+
+/// Frames a batch. More make the call no cheaper (measured: flat from 64 on).
+const ROOM: usize = 128;
+
+/// A socket buffer that stays full this long belongs to an interface that sends
+/// nothing. A paced queue of some megabits a second empties in less.
+const STALLED_AFTER: Duration = Duration::from_secs(2);
+
+impl PacketLink {
+    /// Opens one on the interface of this name, in the calling thread's network
+    /// namespace.
+    ///
+    /// # Errors
+    /// When there is no such interface, it is down or without Ethernet header,
+    /// or AF_PACKET is not permitted.
+    pub fn open(interface: &str, options: &PacketOptions) -> Result<PacketLink, LinkError> {
+        let all = net::interfaces().map_err(|error| LinkError::System {
+            what: format!("interface {interface}"),
+            source: io::Error::other(error),
+        })?;
+        let found = all.into_iter().find(|info| info.name == interface);
+        let info = found.ok_or_else(|| LinkError::NoInterface(interface.to_owned()))?;
+        if !info.ethernet {
+            return Err(LinkError::Unsupported {
+                what: format!("interface {interface}"),
+                reason: "it has no Ethernet header".to_owned(),
+                mend: "choose another with `--interface`".to_owned(),
+            });
+        }
+        if !info.up {
+            return Err(LinkError::Down(interface.to_owned()));
+        }
+        let (first, last) = (*options.ports.start(), *options.ports.end());
+        let socket = socket::open(info.index, &filter::program(first, last))
+            .map_err(|error| not_opened(interface, error))?;
+        let event = socket::event().map_err(|source| LinkError::System {
+            what: "eventfd".to_owned(),
+            source,
+        })?;
+        connection::raise_descriptor_limit();
+        Ok(PacketLink {
+            name: info.name,
+            options: options.clone(),
+            socket,
+            event: Arc::new(event),
+            flows: FlowTable::new(first, last),
+            connections: HashMap::new(),
+            receiver: socket::Receiver::new(),
+            outgoing: Outgoing {
+                frames: Box::new([[0; MAX_FRAME]; ROOM]),
+                lengths: [0; ROOM],
+                first: 0,
+                end: 0,
+                stuck_since: None,
+            },
+            counts: [0; Counter::ALL.len()],
+            tx_dropped: 0,
+            rx_dropped: 0,
+        })
+    }
+
+    fn failed(&self, what: &str, source: io::Error) -> LinkError {
+        match source.raw_os_error() {
+            Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => LinkError::Down(self.name.clone()),
+            _ => LinkError::System {
+                what: format!("interface {}: {what}", self.name),
+                source,
+            },
+        }
+    }
+
+    /// Offers the kernel what is written; keeps what it does not take.
+    fn offer(&mut self) -> Result<(), LinkError> {
+        let outgoing = &mut self.outgoing;
+        while outgoing.first < outgoing.end {
+            let pending = outgoing.first..outgoing.end;
+            let frames = outgoing.frames.get(pending.clone()).unwrap_or_default();
+            let lengths = outgoing.lengths.get(pending).unwrap_or_default();
+            let frames = frames
+                .iter()
+                .zip(lengths)
+                .map(|(frame, length)| frame.get(..*length).unwrap_or_default());
+            match socket::send(&self.socket, frames) {
+                Ok(sent) => {
+                    outgoing.first += sent;
+                    outgoing.stuck_since = None;
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => {
+                        let now = clock::monotonic();
+                        let since = *outgoing.stuck_since.get_or_insert(now);
+                        if now.since(since) < STALLED_AFTER {
+                            return Ok(());
+                        }
+                        return Err(LinkError::Stalled {
+                            interface: self.name.clone(),
+                            frames: outgoing.end - outgoing.first,
+                            seconds: STALLED_AFTER.as_secs(),
+                        });
+                    }
+                    // The queueing discipline dropped this one (`packet_snd`,
+                    // net/packet/af_packet.c): lost, as on any wire.
+                    Some(libc::ENOBUFS) => {
+                        outgoing.first += 1;
+                        self.tx_dropped += 1;
+                    }
+                    _ => return Err(self.failed("send", error)),
+                },
+            }
+        }
+        outgoing.first = 0;
+        outgoing.end = 0;
+        Ok(())
+    }
+}
+
+impl Link for PacketLink {
+    fn info(&self) -> LinkInfo {
+        LinkInfo {
+            kind: "packet",
+            mode: None,
+            zero_copy: false,
+            interface: self.name.clone(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        clock::monotonic()
+    }
+
+    fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
+        let unsupported = |reason: &str, mend: &str| LinkError::Unsupported {
+            what: format!("flow from {} to {}", flow.local, flow.remote),
+            reason: reason.to_owned(),
+            mend: mend.to_owned(),
+        };
+        let Some(key) = FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP) else {
+            return Err(unsupported(
+                "its addresses are of two families",
+                "give a source of the target's",
+            ));
+        };
+        match self.flows.insert(&key, session) {
+            Ok(_) => {}
+            Err(NotAdded::Taken) => return Err(LinkError::FlowTaken),
+            Err(NotAdded::PortOutside) => {
+                return Err(unsupported(
+                    "its local port is outside of the link's",
+                    "widen `--source-ports`",
+                ));
+            }
+        }
+        match connection::connect(flow, &self.options) {
+            Ok(connection) => {
+                self.connections.insert(key, connection);
+                Ok(())
+            }
+            Err(error) => {
+                let _ = self.flows.remove(&key);
+                Err(error)
+            }
+        }
+    }
+
+    fn remove_flow(&mut self, flow: &Flow) {
+        if let Some(key) = FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP) {
+            let _ = self.flows.remove(&key);
+            // Closes it, with RST.
+            self.connections.remove(&key);
+        }
+    }
+
+    fn room(&mut self) -> usize {
+        if self.outgoing.stuck_since.is_some() {
+            // Its error comes again, and is told, at the next flush.
+            let _ = self.offer();
+        }
+        ROOM - self.outgoing.end
+    }
+
+    fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), LinkError> {
+        let outgoing = &mut self.outgoing;
+        let frame = outgoing.frames.get_mut(outgoing.end);
+        let length = outgoing.lengths.get_mut(outgoing.end);
+        let (Some(frame), Some(length)) = (frame, length) else {
+            return Err(LinkError::Full);
+        };
+        *length = fill(frame).min(MAX_FRAME);
+        outgoing.end += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LinkError> {
+        self.offer()
+    }
+
+    fn receive(
+        &mut self,
+        budget: usize,
+        each: &mut dyn FnMut(Received<'_>),
+    ) -> Result<usize, LinkError> {
+        let (mut given, mut left) = (0, budget);
+        while left > 0 {
+            let received = match self.receiver.receive(&self.socket, left) {
+                Ok(0) => break,
+                Ok(received) => received,
+                Err(error) => return Err(self.failed("receive", error)),
+            };
+            left -= received;
+            let (now, offset) = (clock::monotonic(), clock::realtime_offset());
+            for frame in self.receiver.frames() {
+                let found = if frame.outgoing {
+                    own_syn(frame.bytes, &self.flows)
+                } else {
+                    match steer(&frame.bytes, &self.flows) {
+                        Decision::Ours {
+                            session,
+                            kind,
+                            l3_offset,
+                        } => Ok((session, kind, usize::from(l3_offset))),
+                        Decision::Pass(reason) => Err(reason),
+                    }
+                };
+                let counter = match found {
+                    Ok((_, SteerKind::Segment, _)) => Counter::Segment,
+                    Ok((_, SteerKind::Quote, _)) => Counter::Quote,
+                    Ok((_, SteerKind::RewrittenQuote, _)) => Counter::RewrittenQuote,
+                    Err(reason) => reason,
+                };
+                if let Some(count) = self.counts.get_mut(counter as usize) {
+                    *count += 1;
+                }
+                let Ok((session, kind, l3_offset)) = found else {
+                    continue;
+                };
+                given += 1;
+                each(Received {
+                    bytes: frame.bytes,
+                    at: monotonic_stamp(frame.stamp, offset, now),
+                    session,
+                    kind,
+                    l3_offset,
+                    outgoing: frame.outgoing,
+                });
+            }
+        }
+        Ok(given)
+    }
+
+    fn wait(&mut self, until: Instant) -> Result<(), LinkError> {
+        let timeout = until.since(clock::monotonic());
+        let for_room = self.outgoing.stuck_since.is_some();
+        let awake = socket::sleep(&self.socket, &self.event, for_room, timeout)
+            .map_err(|error| self.failed("wait", error))?;
+        if awake.event {
+            socket::drain(&self.event);
+        }
+        if for_room {
+            self.offer()?;
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Option<Arc<OwnedFd>> {
+        Some(Arc::clone(&self.event))
+    }
+
+    fn counters(&mut self) -> Vec<(&'static str, u64)> {
+        self.rx_dropped += u64::from(socket::take_drops(&self.socket));
+        let branches = Counter::ALL.iter().zip(self.counts);
+        let mut all: Vec<_> = branches
+            .map(|(counter, count)| (counter.label(), count))
+            .collect();
+        all.push(("rx-dropped", self.rx_dropped));
+        all.push(("tx-dropped", self.tx_dropped));
+        all
+    }
+
+    fn kernel_owns_connections(&self) -> bool {
+        true
+    }
+
+    /// Ports of our own connections are not taken: the kernel lets flows share
+    /// them.
+    fn port_taken(&self, local: SocketAddr) -> bool {
+        !self.flows.has_port(local.port()) && ports::is_held(local)
+    }
+}
+
+/// A stamp of CLOCK_REALTIME on CLOCK_MONOTONIC. A frame is not received after
+/// it was read, nor, without a stamp, when it was read at the latest.
+fn monotonic_stamp(stamp: u64, offset: i64, now: Instant) -> Instant {
+    if stamp == 0 {
+        return now;
+    }
+    let nanos = stamp.wrapping_sub(offset.cast_unsigned());
+    Instant::from_nanos(nanos).min(now)
+}
+
+/// Whose SYN this is, where it is one that our kernel sends for a flow of ours.
+fn own_syn(frame: &[u8], flows: &FlowTable) -> Result<(SessionId, SteerKind, usize), Counter> {
+    let mut l3 = 14;
+    let ethertype = loop {
+        let field = frame.get(l3 - 2..l3).ok_or(Counter::Truncated)?;
+        match field {
+            [0x81, 0] | [0x88, 0xa8] | [0x91, 0] if l3 < 22 => l3 += 4,
+            _ => break field,
+        }
+    };
+    let packet = frame.get(l3..).unwrap_or_default();
+    // Our kernel puts no extension headers in front of its SYNs.
+    let (protocol, source, destination, tcp) = match ethertype {
+        [0x08, 0] => {
+            let header = usize::from(packet.first().ok_or(Counter::Truncated)? & 0xf) * 4;
+            let four = |at: usize| packet.get(at..at + 4)?.try_into().ok().map(v4_address);
+            (packet.get(9), four(12), four(16), packet.get(header..))
+        }
+        [0x86, 0xdd] => {
+            let all = |at: usize| packet.get(at..at + 16)?.try_into().ok().map(v6_address);
+            (packet.get(6), all(8), all(24), packet.get(40..))
+        }
+        _ => return Err(Counter::NotIp),
+    };
+    let (Some(protocol), Some(source), Some(destination), Some(tcp)) =
+        (protocol, source, destination, tcp)
+    else {
+        return Err(Counter::Truncated);
+    };
+    if *protocol != PROTOCOL_TCP {
+        return Err(Counter::OtherProtocol);
+    }
+    let &[a, b, c, d, ..] = tcp else {
+        return Err(Counter::Truncated);
+    };
+    let flags = tcp.get(13).ok_or(Counter::Truncated)?;
+    if flags & 0x12 != 0x02 {
+        return Err(Counter::NoFlow);
+    }
+    let local = SocketAddr::new(source, u16::from_be_bytes([a, b]));
+    let remote = SocketAddr::new(destination, u16::from_be_bytes([c, d]));
+    FlowKey::new(local, remote, PROTOCOL_TCP)
+        .and_then(|key| flows.get(&key))
+        .map(|session| (session, SteerKind::Segment, l3))
+        .ok_or(Counter::NoFlow)
+}
+
+fn v4_address(octets: [u8; 4]) -> std::net::IpAddr {
+    octets.into()
+}
+
+fn v6_address(octets: [u8; 16]) -> std::net::IpAddr {
+    octets.into()
+}
+
+fn not_opened(interface: &str, source: io::Error) -> LinkError {
+    let what = format!("interface {interface}: AF_PACKET socket");
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => LinkError::NotPermitted {
+            what,
+            reason: "CAP_NET_RAW is missing in this network namespace, or a seccomp filter or \
+                     LSM denies it"
+                .to_owned(),
+            mend: "run as root, or grant it (`setcap cap_net_raw+ep`)".to_owned(),
+        },
+        Some(libc::EAFNOSUPPORT) => LinkError::Unsupported {
+            what,
+            reason: "this kernel has no AF_PACKET (CONFIG_PACKET)".to_owned(),
+            mend: "`modprobe af_packet`, or use `--link xdp`".to_owned(),
+        },
+        _ => LinkError::System { what, source },
+    }
+}
