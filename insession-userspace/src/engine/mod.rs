@@ -5,8 +5,22 @@
 //! egress interface, and runs one worker thread a link. Only targets (in),
 //! outputs (out), the stop flag and the statistics cross threads.
 
+mod admit;
 pub mod campaign;
+pub mod isn;
+pub mod jobs;
+pub mod lookup;
+mod outbox;
+pub mod pacer;
+pub mod ports;
+pub mod ready;
+mod receive;
+pub mod record;
+pub mod slab;
 pub mod stats;
+mod stop;
+pub mod wheel;
+pub mod worker;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

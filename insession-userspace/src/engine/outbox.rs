@@ -1,0 +1,73 @@
+//! The way out of a worker: a bounded channel that is never waited for. What
+//! does not fit stays here, in order, and the worker admits no new session until
+//! it has gone; so what piles up is bounded by what the open sessions still have
+//! to tell. Nothing is dropped.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, Sender};
+
+use super::Output;
+
+/// The way out of one worker.
+#[derive(Debug)]
+pub(super) struct Outbox<'a> {
+    outputs: &'a Sender<Output>,
+    backlog: VecDeque<Output>,
+    closed: bool,
+}
+
+impl<'a> Outbox<'a> {
+    pub(super) fn new(outputs: &'a mpsc::Sender<Output>) -> Self {
+        Outbox {
+            outputs,
+            backlog: VecDeque::new(),
+            closed: false,
+        }
+    }
+
+    /// Tells it, now or later.
+    pub(super) fn push(&mut self, output: Output) {
+        self.backlog.push_back(output);
+        self.drain();
+    }
+
+    /// Hands over as much as there is room for.
+    pub(super) fn drain(&mut self) {
+        while let Some(output) = self.backlog.pop_front() {
+            match self.outputs.try_send(output) {
+                Ok(()) => {}
+                Err(TrySendError::Full(output)) => {
+                    self.backlog.push_front(output);
+                    return;
+                }
+                Err(TrySendError::Closed(_)) => {
+                    self.closed = true;
+                    self.backlog.clear();
+                }
+            }
+        }
+    }
+
+    /// Hands over everything, waiting for room: for when the link is dead and
+    /// there is no packet left to be late for.
+    pub(super) fn drain_blocking(&mut self) {
+        for output in self.backlog.drain(..) {
+            if self.outputs.blocking_send(output).is_err() {
+                self.closed = true;
+                return;
+            }
+        }
+    }
+
+    /// Whether everything was handed over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    /// Whether nobody reads any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed || self.outputs.is_closed()
+    }
+}

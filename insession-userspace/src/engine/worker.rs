@@ -1,0 +1,557 @@
+//! The loop that joins sessions and a link:
+//!
+//! > drain a batch of replies → sessions react → due timers → admit new
+//! > sessions → one batch of segments → one kick → sleep until something is due
+//!
+//! All time comes from [`Link::now`]. What runs once a packet allocates nothing,
+//! takes no lock and makes no system call; what runs once a session (admission,
+//! its record) may.
+//!
+//! Sessions that run go before new ones: a target is admitted only when nobody
+//! waits for the pacer. Otherwise a hundred thousand SYNs would stand before the
+//! ACKs that their SYN-ACKs are waiting for.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use insession_common::flow::SessionId;
+use tokio::sync::mpsc;
+
+use super::isn::Secret;
+use super::jobs::Jobs;
+use super::lookup::Lookup;
+use super::outbox::Outbox;
+use super::pacer::Pacer;
+use super::ports::Ports;
+use super::ready::Ready;
+use super::record::{self, Clock};
+use super::slab::{self, Slab};
+use super::stats::{Stats, Tally};
+use super::wheel::Wheel;
+use super::{EngineOptions, Output, Target};
+use crate::link::{Link, LinkError};
+use crate::session::{
+    Event, Flow, Handshaker, ProbeId, Session, SessionOptions, Transmit, TransmitKind,
+};
+use crate::time::{Duration, Instant};
+use crate::trace::{LinkInfo, Verdict};
+use crate::wire::template::Template;
+
+/// Frames a kick. All of a batch count their round-trip times from its kick, so
+/// a longer batch makes the last ones look slower (1 µs a frame on veth); a
+/// shorter one pays more kicks.
+pub(super) const BATCH: usize = 64;
+/// Frames taken in before segments go out again.
+const RECEIVE_BUDGET: usize = 256;
+/// Timers that fire before replies are looked at again.
+const TIMER_BUDGET: usize = 1024;
+/// How long a flow stays steered to us after its session has ended. What the
+/// peer had in flight when our RST went out arrives within one round trip; with
+/// the entry gone the kernel would answer it with a RST of its own. Longer only
+/// holds ports and map entries.
+const LINGER: Duration = Duration::from_secs(1);
+/// No more than this many flows linger; the oldest go first.
+const LINGER_MAX: usize = 1 << 16;
+/// Longest sleep: how late the stop flag is seen and the statistics are.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
+/// Sleep while somebody else (who reads the outputs, who holds the last session
+/// permit) has to move first.
+const POLL: Duration = Duration::from_millis(2);
+/// What the workers of a run share.
+#[derive(Debug)]
+pub struct Shared<'a> {
+    /// How the run is made.
+    pub options: &'a EngineOptions,
+    /// Where outputs go.
+    pub outputs: &'a mpsc::Sender<Output>,
+    /// Set from outside to end the run.
+    pub stop: &'a AtomicBool,
+    /// What is counted.
+    pub stats: &'a Stats,
+    open: AtomicUsize,
+    busy: AtomicUsize,
+}
+
+impl<'a> Shared<'a> {
+    /// For one run.
+    #[must_use]
+    pub fn new(
+        options: &'a EngineOptions,
+        outputs: &'a mpsc::Sender<Output>,
+        stop: &'a AtomicBool,
+        stats: &'a Stats,
+    ) -> Self {
+        Shared {
+            options,
+            outputs,
+            stop,
+            stats,
+            open: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes one of the run's session permits.
+    pub(super) fn permit(&self) -> bool {
+        let most = self.options.sessions.max(1);
+        self.open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < most).then_some(open + 1)
+            })
+            .is_ok()
+    }
+
+    pub(super) fn give_back_permit(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Traces every target of `jobs` over `link`, on this thread; returns when each
+/// has its record, or when the run was stopped and every session is closed.
+///
+/// # Errors
+/// What the link failed of. Every job has its record then, too: open sessions
+/// and jobs still to come end with verdict `error`.
+pub fn run(link: &mut dyn Link, jobs: &mut dyn Jobs, shared: &Shared<'_>) -> Result<(), LinkError> {
+    let mut worker = Worker::new(link, shared);
+    tracing::debug!(link = ?worker.info, "worker begins");
+    let result = worker.run(link, jobs);
+    if let Err(error) = &result {
+        tracing::debug!(%error, "worker's link failed");
+        worker.fail(jobs, error, link.now());
+    }
+    worker.let_go(link, usize::MAX);
+    worker.set_busy(false);
+    worker.tally.publish(shared.stats);
+    worker.tally.publish_link(shared.stats, link.counters());
+    tracing::debug!(link = ?worker.info, "worker ends");
+    result
+}
+
+/// An open session.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) session: Session,
+    template: Template,
+    target: Target,
+    established: bool,
+    /// TTL of each probe, by its number, for [`Output::Answer`]; empty unless live.
+    ttls: Vec<u8>,
+}
+
+/// A flow whose session has ended.
+#[derive(Debug)]
+struct Lingering {
+    until: Instant,
+    flow: Flow,
+}
+
+pub(super) struct Worker<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    /// The run's, with the handshake that this link makes.
+    pub(super) options: SessionOptions,
+    pub(super) kernel_owned: bool,
+    pub(super) info: LinkInfo,
+    clock: Clock,
+    pub(super) secret: Secret,
+    pub(super) open: Slab<Open>,
+    pub(super) ready: Ready,
+    pub(super) wheel: Wheel,
+    pub(super) lookup: Lookup,
+    pub(super) ports: Ports,
+    pub(super) pacer: Pacer,
+    pub(super) outbox: Outbox<'a>,
+    pub(super) tally: Tally,
+    lingering: VecDeque<Lingering>,
+    /// The batch being built: whose segment, and what for.
+    batch: Vec<(SessionId, TransmitKind)>,
+    /// A segment that the link had no room for after all.
+    pub(super) held: Option<(SessionId, Transmit)>,
+    identification: u16,
+    /// Whether a new job ends the link's sleep.
+    wakeable: bool,
+    busy: bool,
+    pub(super) supply: Awaited,
+    pub(super) stopping: Option<Instant>,
+    next_report: Instant,
+}
+
+/// What the supply of targets last said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// There may be one at once.
+    Job,
+    /// One may come.
+    Later,
+    /// All permits are out.
+    Permit,
+    /// None will.
+    Nothing,
+}
+
+impl<'a> Worker<'a> {
+    fn new(link: &dyn Link, shared: &'a Shared<'a>) -> Self {
+        let now = link.now();
+        let options = shared.options;
+        let secret = Secret::new(&options.secret);
+        let kernel_owned = link.kernel_owns_connections();
+        let mut session = options.session.clone();
+        if kernel_owned {
+            session.handshaker = Handshaker::Kernel;
+        }
+        Worker {
+            shared,
+            options: session,
+            kernel_owned,
+            info: link.info(),
+            clock: Clock::new(now),
+            secret,
+            open: Slab::default(),
+            ready: Ready::default(),
+            wheel: Wheel::new(now),
+            lookup: Lookup::new(options.ports.clone()),
+            ports: Ports::new(options.ports.clone(), secret),
+            pacer: Pacer::new(options.rate),
+            outbox: Outbox::new(shared.outputs),
+            tally: Tally::default(),
+            lingering: VecDeque::new(),
+            batch: Vec::with_capacity(BATCH),
+            held: None,
+            identification: 0,
+            wakeable: link.waker().is_some(),
+            busy: false,
+            supply: Awaited::Job,
+            stopping: None,
+            next_report: now,
+        }
+    }
+
+    fn run(&mut self, link: &mut dyn Link, jobs: &mut dyn Jobs) -> Result<(), LinkError> {
+        loop {
+            let now = link.now();
+            self.look_for_stop(now);
+            self.outbox.drain();
+            if matches!(self.supply, Awaited::Later | Awaited::Permit) {
+                self.supply = Awaited::Job;
+            }
+
+            let received = link.receive(RECEIVE_BUDGET, &mut |frame| self.frame(&frame, now))?;
+            let now = link.now();
+            let fired = self.timers(now);
+            self.let_go_due(link, now);
+            let admitted = self.admit(link, jobs, now)?;
+            let sent = self.transmit(link, now)?;
+
+            self.set_busy(!self.open.is_empty() || self.supply == Awaited::Job);
+            self.tally.publish(self.shared.stats);
+            if now >= self.next_report {
+                self.next_report = now + HEARTBEAT;
+                self.tally.publish_link(self.shared.stats, link.counters());
+            }
+
+            if received > 0 || fired || admitted || sent {
+                continue;
+            }
+            if self.open.is_empty() && self.outbox.is_empty() {
+                match self.supply {
+                    Awaited::Nothing => return Ok(()),
+                    Awaited::Later => {
+                        // No packet is awaited: nothing is missed by not looking.
+                        jobs.wait(HEARTBEAT);
+                        continue;
+                    }
+                    Awaited::Job | Awaited::Permit => {}
+                }
+            }
+            let until = self.wake_at(now);
+            if until > now {
+                link.wait(until)?;
+            }
+        }
+    }
+
+    /// When there is something to do again, unless a frame comes first.
+    fn wake_at(&self, now: Instant) -> Instant {
+        let mut until = now + HEARTBEAT;
+        let mut sooner = |at: Instant| until = until.min(at);
+        if let Some(at) = self.wheel.next() {
+            sooner(at);
+        }
+        if let Some(first) = self.lingering.front() {
+            sooner(first.until);
+        }
+        let wants = !self.ready.is_empty() || self.held.is_some() || self.supply == Awaited::Job;
+        if wants && self.pacer.allowance(now) == 0 {
+            sooner(self.pacer.next(now));
+        }
+        let unwoken = self.supply == Awaited::Later && !self.wakeable;
+        if !self.outbox.is_empty() || self.supply == Awaited::Permit || unwoken {
+            sooner(now + POLL);
+        }
+        if let Some(deadline) = self.stopping {
+            sooner(deadline);
+        }
+        until
+    }
+
+    /// Workers that have something to do share the rate.
+    pub(super) fn set_busy(&mut self, busy: bool) {
+        if busy != self.busy {
+            self.busy = busy;
+            if busy {
+                self.shared.busy.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.shared.busy.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.pacer.share(self.shared.busy.load(Ordering::Relaxed));
+    }
+
+    fn timers(&mut self, now: Instant) -> bool {
+        for fired in 0..TIMER_BUDGET {
+            let Some(slot) = self.wheel.expire(now) else {
+                return fired > 0;
+            };
+            let Some(id) = self.open.id_at(slot) else {
+                continue;
+            };
+            if let Some(open) = self.open.get_mut(id) {
+                open.session.handle_timeout(&self.options, now);
+                self.settle(id, now);
+            }
+        }
+        true
+    }
+
+    /// The drain rule of [`crate::session`], after every `handle_*`.
+    pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
+        let Some(open) = self.open.get_mut(id) else {
+            return;
+        };
+        while let Some(event) = open.session.poll_event() {
+            match event {
+                Event::Established if !open.established => {
+                    open.established = true;
+                    self.tally.established += 1;
+                    if self.shared.options.live {
+                        let index = open.target.index;
+                        self.outbox.push(Output::Established { index });
+                    }
+                }
+                Event::Answered(probe) | Event::Lost(probe) if self.shared.options.live => {
+                    if let Some(answer) = open.answer(probe) {
+                        self.outbox.push(answer);
+                    }
+                }
+                Event::Destination(ttl) if self.shared.options.live => {
+                    let index = open.target.index;
+                    self.outbox.push(Output::Destination { index, ttl });
+                }
+                _ => {}
+            }
+        }
+        if open.session.is_finished() {
+            self.finish(id, now);
+            return;
+        }
+        let slot = slab::index(id);
+        if open.session.wants_transmit(&self.options, now) {
+            self.ready.push(slot);
+        }
+        match open.session.poll_timeout() {
+            // Not again at this very moment: time has to go on in between.
+            Some((at, _)) => self.wheel.arm(slot, at.max(now + Duration::from_nanos(1))),
+            None => self.wheel.cancel(slot),
+        }
+    }
+
+    /// Turns a session into its record. Its flow goes on to be steered to us
+    /// for a while.
+    pub(super) fn finish(&mut self, id: SessionId, now: Instant) {
+        let Some(open) = self.open.remove(id) else {
+            return;
+        };
+        let slot = slab::index(id);
+        self.wheel.cancel(slot);
+        let flow = open.session.flow();
+        self.lookup.remove(&flow, slot);
+        self.tally.open -= 1;
+        self.tally.established -= u64::from(open.established);
+        self.shared.give_back_permit();
+        // A connection that the kernel owns is closed by taking its flow away.
+        let linger = if self.kernel_owned {
+            Duration::ZERO
+        } else {
+            LINGER
+        };
+        self.lingering.push_back(Lingering {
+            until: now + linger,
+            flow,
+        });
+        let index = open.target.index;
+        let report = open.session.into_report(now);
+        let info = self.info.clone();
+        let trace = record::of_session(open.target, &flow, report, info, &self.clock);
+        self.tally.finished += 1;
+        self.outbox.push(Output::Trace {
+            index,
+            trace: Box::new(trace),
+        });
+    }
+
+    /// The record of a target that gets no session.
+    pub(super) fn refuse(
+        &mut self,
+        target: Target,
+        source: IpAddr,
+        now: Instant,
+        verdict: Verdict,
+        detail: Option<String>,
+    ) {
+        let index = target.index;
+        let started = self.clock.unix(now);
+        let link = Some(self.info.clone());
+        let trace = record::without_session(target, Some(source), link, started, verdict, detail);
+        self.tally.finished += 1;
+        self.outbox.push(Output::Trace {
+            index,
+            trace: Box::new(trace),
+        });
+    }
+
+    /// Frees the flows that have lingered long enough.
+    fn let_go_due(&mut self, link: &mut dyn Link, now: Instant) {
+        let due = self.lingering.iter().take_while(|flow| flow.until <= now);
+        let due = due.count();
+        self.let_go(
+            link,
+            due.max(self.lingering.len().saturating_sub(LINGER_MAX)),
+        );
+    }
+
+    /// Frees that many lingering flows, oldest first; whether there was one.
+    pub(super) fn let_go(&mut self, link: &mut dyn Link, flows: usize) -> bool {
+        let flows = flows.min(self.lingering.len());
+        for Lingering { flow, .. } in self.lingering.drain(..flows) {
+            link.remove_flow(&flow);
+            self.ports.give_back(&flow);
+        }
+        flows > 0
+    }
+
+    /// One batch: a segment a session in turn, as many as the pacer and the link
+    /// let pass, and one kick.
+    fn transmit(&mut self, link: &mut dyn Link, now: Instant) -> Result<bool, LinkError> {
+        let room = self.pacer.allowance(now).min(BATCH);
+        if room == 0 || (self.ready.is_empty() && self.held.is_none()) {
+            return Ok(false);
+        }
+        let room = room.min(link.room());
+        while self.batch.len() < room {
+            let Some((id, transmit)) = self.held.take().or_else(|| self.next_segment(now)) else {
+                break;
+            };
+            let Some(open) = self.open.get(id) else {
+                continue;
+            };
+            let identification = self.identification;
+            let written = link.transmit(&mut |frame| {
+                open.template
+                    .write(&transmit.segment, identification, frame)
+            });
+            match written {
+                Ok(()) => {}
+                // The session has given it out: it would not be given again.
+                Err(LinkError::Full) => {
+                    self.held = Some((id, transmit));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            self.identification = identification.wrapping_add(1);
+            self.batch.push((id, transmit.kind));
+            if open.session.wants_transmit(&self.options, now) {
+                self.ready.push(slab::index(id));
+            }
+        }
+        if self.batch.is_empty() {
+            return Ok(false);
+        }
+        // Before the kick: on a link that transmits within it, replies are
+        // stamped before it returns.
+        let at = link.now();
+        link.flush()?;
+        self.pacer.spend(now, self.batch.len());
+        self.tally.sent += self.batch.len() as u64;
+        let mut batch = core::mem::take(&mut self.batch);
+        for (id, kind) in batch.drain(..) {
+            self.tally.probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
+            if let Some(open) = self.open.get_mut(id) {
+                open.session.handle_transmitted(kind, at);
+                self.settle(id, at);
+            }
+        }
+        self.batch = batch;
+        Ok(true)
+    }
+
+    /// The next segment of the session whose turn it is.
+    fn next_segment(&mut self, now: Instant) -> Option<(SessionId, Transmit)> {
+        loop {
+            let slot = self.ready.pop()?;
+            let Some(id) = self.open.id_at(slot) else {
+                continue;
+            };
+            let Some(open) = self.open.get_mut(id) else {
+                continue;
+            };
+            if let Some(transmit) = open.session.poll_transmit(&self.options, now) {
+                if let (TransmitKind::Probe(probe), true) =
+                    (transmit.kind, self.shared.options.live)
+                {
+                    open.note_ttl(probe, transmit.segment.ttl);
+                }
+                return Some((id, transmit));
+            }
+        }
+    }
+}
+
+impl Open {
+    pub(super) fn new(session: Session, template: Template, target: Target) -> Self {
+        Open {
+            session,
+            template,
+            target,
+            established: false,
+            ttls: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_target(self) -> Target {
+        self.target
+    }
+
+    /// Keeps the TTL a probe was sent with.
+    fn note_ttl(&mut self, probe: ProbeId, ttl: u8) {
+        let nth = usize::from(probe.0.get()) - 1;
+        if self.ttls.len() <= nth {
+            self.ttls.resize(nth + 1, 0);
+        }
+        self.ttls[nth] = ttl;
+    }
+
+    /// What became of a probe.
+    fn answer(&self, id: ProbeId) -> Option<Output> {
+        let (ttl, probe) = self.session.probe(id)?;
+        let before = self.ttls.get(..usize::from(id.0.get()) - 1)?;
+        let nth = before.iter().filter(|earlier| **earlier == ttl).count();
+        Some(Output::Answer {
+            index: self.target.index,
+            ttl,
+            nth: u8::try_from(nth).ok()?,
+            probe: Box::new(probe),
+        })
+    }
+}
