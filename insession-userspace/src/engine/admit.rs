@@ -28,14 +28,6 @@ enum Unclaimed {
     Link(LinkError),
 }
 
-/// Why a target gets no session.
-enum Refused {
-    /// Its own trouble.
-    Target(Target, String),
-    /// The link is dead.
-    Link(Target, LinkError),
-}
-
 impl Worker<'_> {
     /// Starts sessions, while nobody waits for the pacer, the link or the reader
     /// of outputs. Whether it did anything.
@@ -73,18 +65,7 @@ impl Worker<'_> {
                 }
                 Supply::Job(Job { target, route }) => {
                     any = true;
-                    match self.start(link, target, &route, now) {
-                        Ok(()) => admitted = true,
-                        Err(Refused::Target(target, detail)) => {
-                            self.refuse(target, route.source, now, Verdict::Error, Some(detail));
-                        }
-                        Err(Refused::Link(target, error)) => {
-                            self.shared.give_back_permit();
-                            let detail = Some(error.to_string());
-                            self.refuse(target, route.source, now, Verdict::Error, detail);
-                            return Err(error);
-                        }
-                    }
+                    admitted = self.start(link, target, &route, now)?;
                 }
                 Supply::Later => self.supply = Awaited::Later,
                 Supply::Done => self.supply = Awaited::Nothing,
@@ -96,58 +77,60 @@ impl Worker<'_> {
         Ok(any)
     }
 
+    /// Starts the session of a target, or writes the record that says why it has
+    /// none; whether it has one.
     fn start(
         &mut self,
         link: &mut dyn Link,
         target: Target,
         route: &Route,
         now: Instant,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, LinkError> {
         let remote = SocketAddr::new(target.address, target.port);
-        if route.source.is_ipv4() != remote.is_ipv4() {
-            let detail = format!(
+        let mut taken = Vec::new();
+        let claimed = if route.source.is_ipv4() == remote.is_ipv4() {
+            self.claim(link, route.source, remote, &mut taken)
+        } else {
+            Err(Unclaimed::Target(format!(
                 "target {remote}: the source address {} is of the other IP version; name another --source",
                 route.source
-            );
-            return Err(Refused::Target(target, detail));
-        }
-        let mut taken = Vec::new();
-        let claimed = self.claim(link, route.source, remote, &mut taken);
+            )))
+        };
         for flow in &taken {
             self.ports.give_back(flow);
         }
-        let (flow, id) = match claimed {
+        let claimed = claimed.and_then(|(flow, id)| {
+            let ends = Ends {
+                source_mac: route.source_mac,
+                next_hop_mac: route.next_hop_mac,
+                vlan: route.vlan,
+                local: flow.local,
+                remote,
+                dscp: self.options.dscp,
+                flow_label: self.secret.flow_label(&flow),
+            };
+            let template = Template::new(&ends).ok_or_else(|| {
+                Unclaimed::Target(format!("no frame can be laid out for {ends:?}"))
+            })?;
+            Ok((flow, id, template))
+        });
+        let (flow, id, template) = match claimed {
             Ok(claimed) => claimed,
-            Err(Unclaimed::Target(detail)) => return Err(Refused::Target(target, detail)),
-            Err(Unclaimed::Link(error)) => return Err(Refused::Link(target, error)),
+            Err(Unclaimed::Target(detail)) => {
+                self.refuse(target, route.source, now, Verdict::Error, Some(detail));
+                return Ok(false);
+            }
+            Err(Unclaimed::Link(error)) => {
+                let detail = Some(error.to_string());
+                self.refuse(target, route.source, now, Verdict::Error, detail);
+                self.shared.give_back_permit();
+                return Err(error);
+            }
         };
-        let ends = Ends {
-            source_mac: route.source_mac,
-            next_hop_mac: route.next_hop_mac,
-            vlan: route.vlan,
-            local: flow.local,
-            remote,
-            dscp: self.options.dscp,
-            flow_label: self.secret.flow_label(&flow),
-        };
-        let session = Session::new(
-            flow,
-            self.secret.isn(&flow, now),
-            self.secret.timestamp_offset(&flow),
-            mss(route),
-            now,
-        );
-        let Some(template) = Template::new(&ends) else {
-            self.drop_flow(link, &flow);
-            let detail =
-                format!("target {remote}: no frame can be laid out for {flow:?}; this is a defect");
-            return Err(Refused::Target(target, detail));
-        };
-        if let Err(open) = self.open.insert(Open::new(session, template, target)) {
-            self.drop_flow(link, &flow);
-            let detail = format!("target {remote}: too many sessions are open; lower --sessions");
-            return Err(Refused::Target(open.into_target(), detail));
-        }
+        let isn = self.secret.isn(&flow, now);
+        let timestamp_offset = self.secret.timestamp_offset(&flow);
+        let session = Session::new(flow, isn, timestamp_offset, mss(route), now);
+        self.open.insert(Open::new(session, template, target));
         self.wheel.reserve(self.open.indices());
         self.ready.reserve(self.open.indices());
         self.lookup.insert(&flow, slab::index(id));
@@ -157,7 +140,7 @@ impl Worker<'_> {
             self.pacer.spend(now, 1);
         }
         self.settle(id, now);
-        Ok(())
+        Ok(true)
     }
 
     /// Finds a flow that nobody has, and steers it to the session that is to be
@@ -208,11 +191,6 @@ impl Worker<'_> {
                 }
             }
         }
-    }
-
-    fn drop_flow(&mut self, link: &mut dyn Link, flow: &Flow) {
-        link.remove_flow(flow);
-        self.ports.give_back(flow);
     }
 }
 

@@ -1,15 +1,41 @@
 //! Targets in, traces out: routes each target, opens one link an egress
 //! interface, runs one worker thread a link.
+//!
+//! Three kinds of threads, so that what may block blocks nobody else: one pulls
+//! the targets (standard input, a resolver), the caller's own routes them
+//! (neighbours take their time), and the workers send and receive.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::jobs::{Channel, Job, Jobs, Supply};
+use super::record::{self, today};
 use super::stats::Stats;
+use super::worker::{self, Shared};
 use super::{EngineOptions, Output, Target};
 use crate::link::{Link, LinkError};
 use crate::net::{Interface, Route};
+use crate::trace::Verdict;
+
+/// Targets that are pulled before there is a worker for them.
+const PULLED: usize = 64;
+/// Targets that are routed before their worker asks for them.
+const ROUTED: usize = 256;
+/// How late a stop is seen while no target comes.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+/// After a stop: how long targets that come at once are still taken, to get
+/// their record, and how long a pause ends that. A supply may be endless.
+const REST: Duration = Duration::from_secs(2);
+const REST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Finds ways. Implemented by `net::Router`, and by a table in tests.
 pub trait Routing {
@@ -24,7 +50,7 @@ pub trait Routing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteFailure {
     /// `NoRoute`, or `Error` for a neighbour that does not answer.
-    pub verdict: crate::trace::Verdict,
+    pub verdict: Verdict,
     /// The reason, and the mend.
     pub detail: String,
 }
@@ -32,16 +58,24 @@ pub struct RouteFailure {
 /// Opens links: called once an egress interface, on the thread that will use it.
 pub type OpenLink = dyn Fn(&Interface) -> Result<Box<dyn Link>, LinkError> + Send + Sync;
 
+/// What [`run`] is given: pulled on a thread of its own, one at a time, as there
+/// is room for more; `next` may block.
+pub type Targets = Box<dyn Iterator<Item = Target> + Send>;
+
 /// Traces every target; returns when each has its record in `outputs`, or when
-/// `stop` was set and every open session is closed (records say `interrupted`).
+/// `stop` was set and every open session is closed (records say `interrupted`,
+/// those of targets that were not started too).
 ///
-/// Blocking: runs on a thread of its own.
+/// Blocking: runs on a thread of its own, which is not one of an async runtime.
+/// When it was stopped while `targets` blocks, a thread is left behind that ends
+/// when `targets` goes on.
 ///
 /// # Errors
-/// When no link could be opened at all. A link that fails later ends its
-/// sessions with verdict `error`; the run goes on with the others.
+/// When no link could be opened at all. A link that cannot be opened, or fails
+/// later, ends its targets with verdict `error`; the run goes on with the others.
+/// But when the first of all is not permitted, none will be: the run ends at once.
 pub fn run(
-    targets: &mut dyn Iterator<Item = Target>,
+    targets: Targets,
     routing: &mut dyn Routing,
     open: &OpenLink,
     options: &EngineOptions,
@@ -49,6 +83,237 @@ pub fn run(
     stop: &Arc<AtomicBool>,
     stats: &Arc<Stats>,
 ) -> Result<(), LinkError> {
-    let _ = (targets, routing, open, options, outputs, stop, stats);
-    unimplemented!()
+    let shared = Shared::new(options, outputs, stop, stats);
+    let links = Links::default();
+    let pulled = pull(targets).map_err(|source| LinkError::System {
+        what: "starting a thread for the targets".into(),
+        source,
+    })?;
+    thread::scope(|scope| {
+        let mut workers = HashMap::new();
+        while !shared.is_stopped() && !links.are_forbidden() {
+            let target = match pulled.recv_timeout(HEARTBEAT) {
+                Ok(target) => target,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let route = match routing.route(&target) {
+                Ok(route) => route,
+                Err(RouteFailure { verdict, detail }) => {
+                    shared.tell(target, verdict, Some(detail));
+                    continue;
+                }
+            };
+            let worker = workers
+                .entry(route.interface.index)
+                .or_insert_with(|| Worker::spawn(scope, &route.interface, open, &shared, &links));
+            if let Err((target, detail)) = worker.give(Job { target, route }) {
+                shared.tell(target, Verdict::Error, Some(detail));
+            }
+        }
+        // No more jobs; who sleeps learns of it, or of the stop.
+        for worker in workers.into_values() {
+            worker.dismiss();
+        }
+        if shared.is_stopped() {
+            shared.tell_rest(&pulled);
+        }
+    });
+    links.result()
+}
+
+/// Pulls targets, no faster than they are taken.
+fn pull(targets: Targets) -> std::io::Result<Receiver<Target>> {
+    let (sender, receiver) = sync_channel(PULLED);
+    thread::Builder::new()
+        .name("targets".into())
+        .spawn(move || {
+            for target in targets {
+                if sender.send(target).is_err() {
+                    break;
+                }
+            }
+        })?;
+    Ok(receiver)
+}
+
+/// How opening the links went.
+#[derive(Debug, Default)]
+struct Links(Mutex<Opened>);
+
+#[derive(Debug, Default)]
+struct Opened {
+    links: usize,
+    first_error: Option<LinkError>,
+}
+
+impl Links {
+    fn opened(&self) {
+        self.with(|opened| opened.links += 1);
+    }
+
+    fn failed(&self, error: LinkError) {
+        self.with(|opened| {
+            opened.first_error.get_or_insert(error);
+        });
+    }
+
+    /// Whether this process may not open links.
+    fn are_forbidden(&self) -> bool {
+        self.with(|opened| {
+            opened.links == 0 && matches!(opened.first_error, Some(LinkError::NotPermitted { .. }))
+        })
+    }
+
+    fn result(&self) -> Result<(), LinkError> {
+        self.with(|opened| match opened.first_error.take() {
+            Some(error) if opened.links == 0 => Err(error),
+            _ => Ok(()),
+        })
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Opened) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A worker as its campaign sees it.
+struct Worker {
+    jobs: SyncSender<Job>,
+    bell: Arc<Bell>,
+}
+
+/// What wakes a worker.
+#[derive(Debug, Default)]
+struct Bell {
+    /// The worker found no job the last time it looked.
+    hungry: AtomicBool,
+    waker: OnceLock<File>,
+}
+
+impl Bell {
+    fn set_waker(&self, waker: Option<Arc<OwnedFd>>) {
+        // A link without one, or no descriptor left: the worker looks by itself.
+        if let Some(waker) = waker.and_then(|waker| waker.try_clone().ok()) {
+            let _ = self.waker.set(File::from(waker));
+        }
+    }
+
+    fn ring(&self) {
+        if let Some(mut waker) = self.waker.get() {
+            // Fails only when 2^64 - 2 wakes are pending: it is awake.
+            let _ = waker.write_all(&1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Worker {
+    fn spawn<'scope, 'env>(
+        scope: &'scope thread::Scope<'scope, 'env>,
+        interface: &Interface,
+        open: &'env OpenLink,
+        shared: &'env Shared<'env>,
+        links: &'env Links,
+    ) -> Self {
+        let (sender, receiver) = sync_channel(ROUTED);
+        let bell = Arc::new(Bell::default());
+        let (interface, rung) = (interface.clone(), Arc::clone(&bell));
+        let spawned = thread::Builder::new()
+            .name(format!("worker {}", interface.name))
+            .spawn_scoped(scope, move || {
+                work(&interface, open, shared, links, receiver, &rung);
+            });
+        if let Err(source) = spawned {
+            // The closure, and the receiver with it, are gone: `give` fails.
+            links.failed(LinkError::System {
+                what: "starting a worker's thread".into(),
+                source,
+            });
+        }
+        Worker { jobs: sender, bell }
+    }
+
+    /// Hands a job over; waits while the worker has enough of them. It takes
+    /// them even when it is stopped or its link is dead.
+    fn give(&self, job: Job) -> Result<(), (Target, String)> {
+        let name = job.route.interface.name.clone();
+        self.jobs.send(job).map_err(|back| {
+            let detail =
+                format!("interface {name}: its worker has ended; see the messages before this");
+            (back.0.target, detail)
+        })?;
+        if self.bell.hungry.swap(false, Ordering::SeqCst) {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    /// There will be no more jobs.
+    fn dismiss(self) {
+        drop(self.jobs);
+        self.bell.ring();
+    }
+}
+
+/// A worker's thread.
+fn work(
+    interface: &Interface,
+    open: &OpenLink,
+    shared: &Shared<'_>,
+    links: &Links,
+    jobs: Receiver<Job>,
+    bell: &Bell,
+) {
+    let mut jobs = Channel::new(jobs, &bell.hungry);
+    let mut link = match open(interface) {
+        Ok(link) => link,
+        Err(error) => {
+            tracing::warn!(interface = interface.name, %error, "no link");
+            let detail = error.to_string();
+            links.failed(error);
+            refuse_all(&mut jobs, shared, &detail);
+            return;
+        }
+    };
+    links.opened();
+    bell.set_waker(link.waker());
+    if let Err(error) = worker::run(&mut *link, &mut jobs, shared) {
+        tracing::warn!(interface = interface.name, %error, "link failed");
+    }
+}
+
+/// Without a link, every job to come ends with verdict `error`.
+fn refuse_all(jobs: &mut dyn Jobs, shared: &Shared<'_>, detail: &str) {
+    loop {
+        match jobs.poll() {
+            Supply::Job(Job { target, .. }) => {
+                shared.tell(target, Verdict::Error, Some(detail.to_owned()));
+            }
+            Supply::Later => jobs.wait(HEARTBEAT),
+            Supply::Done => return,
+        }
+    }
+}
+
+impl Shared<'_> {
+    /// The record of a target that got to no worker.
+    fn tell(&self, target: Target, verdict: Verdict, detail: Option<String>) {
+        let index = target.index;
+        let trace = record::without_session(target, None, None, today(), verdict, detail);
+        self.stats.finished.fetch_add(1, Ordering::Relaxed);
+        let trace = Box::new(trace);
+        // Fails when nobody reads: then the run is stopping.
+        let _ = self.outputs.blocking_send(Output::Trace { index, trace });
+    }
+
+    /// The records of the targets that a stopped run had not come to.
+    fn tell_rest(&self, pulled: &Receiver<Target>) {
+        let begin = std::time::Instant::now();
+        while begin.elapsed() < REST
+            && !self.outputs.is_closed()
+            && let Ok(target) = pulled.recv_timeout(REST_PAUSE)
+        {
+            self.tell(target, Verdict::Interrupted, None);
+        }
+    }
 }

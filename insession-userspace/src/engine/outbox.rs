@@ -15,7 +15,6 @@ use super::Output;
 pub(super) struct Outbox<'a> {
     outputs: &'a Sender<Output>,
     backlog: VecDeque<Output>,
-    closed: bool,
 }
 
 impl<'a> Outbox<'a> {
@@ -23,7 +22,6 @@ impl<'a> Outbox<'a> {
         Outbox {
             outputs,
             backlog: VecDeque::new(),
-            closed: false,
         }
     }
 
@@ -42,10 +40,8 @@ impl<'a> Outbox<'a> {
                     self.backlog.push_front(output);
                     return;
                 }
-                Err(TrySendError::Closed(_)) => {
-                    self.closed = true;
-                    self.backlog.clear();
-                }
+                // Nobody reads any more: the worker stops for it.
+                Err(TrySendError::Closed(_)) => self.backlog.clear(),
             }
         }
     }
@@ -55,7 +51,6 @@ impl<'a> Outbox<'a> {
     pub(super) fn drain_blocking(&mut self) {
         for output in self.backlog.drain(..) {
             if self.outputs.blocking_send(output).is_err() {
-                self.closed = true;
                 return;
             }
         }
@@ -64,10 +59,5 @@ impl<'a> Outbox<'a> {
     /// Whether everything was handed over.
     pub(super) fn is_empty(&self) -> bool {
         self.backlog.is_empty()
-    }
-
-    /// Whether nobody reads any more.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed || self.outputs.is_closed()
     }
 }

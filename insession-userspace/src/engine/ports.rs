@@ -177,7 +177,7 @@ mod tests {
         let asked = RefCell::new(Vec::new());
         let kernel = |local: SocketAddr| {
             asked.borrow_mut().push(local.port());
-            local.port() % 2 == 0
+            local.port().is_multiple_of(2)
         };
         for target in 1..=20 {
             for _ in 0..5 {

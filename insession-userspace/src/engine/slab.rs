@@ -74,21 +74,14 @@ impl<T> Slab<T> {
         Some(u32::from(slot.generation) << INDEX_BITS | index)
     }
 
-    /// Puts it in.
-    ///
-    /// # Errors
-    /// What was to be put in, when the slab is full.
-    pub fn insert(&mut self, value: T) -> Result<SessionId, T> {
-        let Some(id) = self.next_id() else {
-            return Err(value);
-        };
-        let Some(slot) = self.slot_mut(index(id)) else {
-            return Err(value);
-        };
-        slot.value = Some(value);
+    /// Puts it in, under the id that [`Slab::next_id`] gives; `None` when the
+    /// slab is full.
+    pub fn insert(&mut self, value: T) -> Option<SessionId> {
+        let id = self.next_id()?;
+        self.slot_mut(index(id))?.value = Some(value);
         self.free.pop();
         self.len += 1;
-        Ok(id)
+        Some(id)
     }
 
     /// Takes it out; its id is not valid any more.

@@ -7,7 +7,6 @@ use crate::link::LinkError;
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
 use insession_common::flow::SessionId;
-use std::sync::atomic::Ordering;
 
 /// By when all closing segments should be out. The pace is raised above the
 /// run's rate if it must be for that: a connection left open costs its server
@@ -23,7 +22,7 @@ impl Worker<'_> {
     pub(super) fn look_for_stop(&mut self, now: Instant) {
         match self.stopping {
             None => {
-                if self.shared.stop.load(Ordering::Relaxed) || self.outbox.is_closed() {
+                if self.shared.is_stopped() {
                     self.stopping = Some(now + GIVE_UP_AFTER);
                     self.close_all(now);
                 }

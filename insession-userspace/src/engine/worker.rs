@@ -92,6 +92,11 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// Whether the run is to end: told so, or because nobody reads its outputs.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.outputs.is_closed()
+    }
+
     /// Takes one of the run's session permits.
     pub(super) fn permit(&self) -> bool {
         let most = self.options.sessions.max(1);
@@ -527,10 +532,6 @@ impl Open {
             established: false,
             ttls: Vec::new(),
         }
-    }
-
-    pub(super) fn into_target(self) -> Target {
-        self.target
     }
 
     /// Keeps the TTL a probe was sent with.
