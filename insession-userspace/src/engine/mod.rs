@@ -92,3 +92,6 @@ pub enum Output {
         trace: Box<Trace>,
     },
 }
+
+#[cfg(test)]
+mod tests;
