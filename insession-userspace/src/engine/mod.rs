@@ -54,7 +54,8 @@ pub struct EngineOptions {
     pub ports: RangeInclusive<u16>,
     /// Key of initial sequence numbers (RFC 6528) and timestamp offsets.
     pub secret: [u8; 16],
-    /// Emit [`Output::Answer`] as replies come in.
+    /// Emit [`Output::Established`], [`Output::Answer`] and
+    /// [`Output::Destination`] as they come; without it only records.
     pub live: bool,
 }
 

@@ -58,6 +58,7 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Sleep while somebody else (who reads the outputs, who holds the last session
 /// permit) has to move first.
 const POLL: Duration = Duration::from_millis(2);
+
 /// What the workers of a run share.
 #[derive(Debug)]
 pub struct Shared<'a> {
@@ -120,6 +121,7 @@ impl<'a> Shared<'a> {
 /// and jobs still to come end with verdict `error`.
 pub fn run(link: &mut dyn Link, jobs: &mut dyn Jobs, shared: &Shared<'_>) -> Result<(), LinkError> {
     let mut worker = Worker::new(link, shared);
+    worker.set_busy(true);
     tracing::debug!(link = ?worker.info, "worker begins");
     let result = worker.run(link, jobs);
     if let Err(error) = &result {
@@ -294,8 +296,8 @@ impl<'a> Worker<'a> {
         if !self.outbox.is_empty() || self.supply == Awaited::Permit || unwoken {
             sooner(now + POLL);
         }
-        if let Some(deadline) = self.stopping {
-            sooner(deadline);
+        if let (Some(give_up), false) = (self.stopping, self.open.is_empty()) {
+            sooner(give_up);
         }
         until
     }
@@ -446,13 +448,14 @@ impl<'a> Worker<'a> {
     }
 
     /// One batch: a segment a session in turn, as many as the pacer and the link
-    /// let pass, and one kick.
+    /// let pass, and one kick. Whether there was something to do.
     fn transmit(&mut self, link: &mut dyn Link, now: Instant) -> Result<bool, LinkError> {
         let room = self.pacer.allowance(now).min(BATCH);
         if room == 0 || (self.ready.is_empty() && self.held.is_none()) {
             return Ok(false);
         }
         let room = room.min(link.room());
+        let waiting = self.ready.len();
         while self.batch.len() < room {
             let Some((id, transmit)) = self.held.take().or_else(|| self.next_segment(now)) else {
                 break;
@@ -481,7 +484,8 @@ impl<'a> Worker<'a> {
             }
         }
         if self.batch.is_empty() {
-            return Ok(false);
+            // Some did not want to any more: that makes room for new sessions.
+            return Ok(self.ready.len() < waiting);
         }
         // Before the kick: on a link that transmits within it, replies are
         // stamped before it returns.
