@@ -1,2 +1,5 @@
-//! The `insession` command.
-fn main() {}
+//! The `insession` command: everything is in [`insession::cli`].
+
+fn main() -> std::process::ExitCode {
+    insession::cli::main()
+}

@@ -1,0 +1,24 @@
+//! Diagnostics on standard error, by `-v` or `RUST_LOG`.
+
+use tracing_subscriber::EnvFilter;
+
+/// Sets the subscriber up: warnings by default, `-v` informs, `-vv` debugs,
+/// `-vvv` also tells of every library. `RUST_LOG`, where set, decides instead.
+pub fn init(verbose: u8) {
+    let directives = match verbose {
+        0 => "insession=warn",
+        1 => "insession=info",
+        2 => "insession=debug",
+        _ => "trace",
+    };
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(wanted) if !wanted.is_empty() => EnvFilter::builder().parse_lossy(wanted),
+        _ => EnvFilter::builder().parse_lossy(directives),
+    };
+    // A second call (tests) keeps the first subscriber.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(verbose > 1)
+        .try_init();
+}

@@ -1,0 +1,339 @@
+//! What the options of `insession trace` mean together: checked once, before
+//! anything is opened.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::arguments::{Arguments, CloseName, MethodName};
+use super::target::{Host, TargetSpec};
+use crate::cli::exit::Failure;
+use crate::report::Format;
+use crate::session::{CloseMode, SessionOptions};
+
+/// Which addresses of a name are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// IPv4, else IPv6, as traceroute does.
+    Any,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// Format on standard output; `None`: nothing goes there.
+    pub stdout: Option<Format>,
+    /// A file, and its format.
+    pub file: Option<(PathBuf, Format)>,
+}
+
+/// Options that were found consistent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Which addresses of a name are traced.
+    pub family: Family,
+    /// What sessions have in common.
+    pub session: SessionOptions,
+    /// Where results go.
+    pub outputs: Outputs,
+}
+
+impl Plan {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// A usage error that names input, reason and mend.
+    pub fn new(arguments: &Arguments) -> Result<Plan, Failure> {
+        method(arguments.method)?;
+        if arguments.as_lookups {
+            return Err(Failure::usage(
+                "-A: not built yet; leave it out, the records say \"asn\":null",
+            ));
+        }
+        if arguments.first_ttl > arguments.max_ttl {
+            return Err(Failure::usage(format!(
+                "--first-ttl {}: it is above --max-ttl {}; lower the one or raise the other",
+                arguments.first_ttl, arguments.max_ttl
+            )));
+        }
+        let family = family(arguments)?;
+        for target in &arguments.targets {
+            fits(target, family, arguments.source)?;
+        }
+        Ok(Plan {
+            family,
+            session: SessionOptions {
+                first_ttl: arguments.first_ttl,
+                max_ttl: arguments.max_ttl,
+                probes: arguments.probes,
+                probe_timeout: arguments.timeout,
+                handshake_timeout: arguments.handshake_timeout,
+                gap_limit: arguments.gap_limit,
+                close: match arguments.close {
+                    CloseName::Rst => CloseMode::Rst,
+                    CloseName::Fin => CloseMode::Fin,
+                },
+                dscp: arguments.dscp,
+                ..SessionOptions::default()
+            },
+            outputs: outputs(arguments)?,
+        })
+    }
+}
+
+fn method(method: MethodName) -> Result<(), Failure> {
+    use clap::ValueEnum as _;
+    if method == MethodName::InSession {
+        return Ok(());
+    }
+    let value = method.to_possible_value();
+    let name = value.as_ref().map_or("", |value| value.get_name());
+    Err(Failure::usage(format!(
+        "--method {name}: not built yet; use --method insession"
+    )))
+}
+
+fn family(arguments: &Arguments) -> Result<Family, Failure> {
+    let family = match (arguments.ipv4, arguments.ipv6) {
+        (true, _) => Family::V4,
+        (_, true) => Family::V6,
+        _ => Family::Any,
+    };
+    match (arguments.source, family) {
+        (None, family) => Ok(family),
+        (Some(source), _) if source.is_unspecified() || source.is_multicast() => {
+            Err(Failure::usage(format!(
+                "--source {source}: no host has this address; name one of this machine's"
+            )))
+        }
+        (Some(IpAddr::V4(source)), Family::V6) => Err(Failure::usage(format!(
+            "--source {source}: it is IPv4, but -6 was given; leave one of them out"
+        ))),
+        (Some(IpAddr::V6(source)), Family::V4) => Err(Failure::usage(format!(
+            "--source {source}: it is IPv6, but -4 was given; leave one of them out"
+        ))),
+        (Some(IpAddr::V4(_)), _) => Ok(Family::V4),
+        (Some(IpAddr::V6(_)), _) => Ok(Family::V6),
+    }
+}
+
+/// An address of the wrong family can never be traced: an input error, not a result.
+fn fits(target: &TargetSpec, family: Family, source: Option<IpAddr>) -> Result<(), Failure> {
+    let because = source.map_or_else(
+        || if family == Family::V4 { "-4" } else { "-6" }.to_owned(),
+        |source| format!("--source {source}"),
+    );
+    let kind = match (&target.host, family) {
+        (Host::Address(IpAddr::V4(_)), Family::V6) => "IPv4",
+        (Host::Address(IpAddr::V6(_)), Family::V4) => "IPv6",
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!(
+        "{}: it is {kind}, but {because} was given; leave one of them out",
+        target.name
+    )))
+}
+
+fn outputs(arguments: &Arguments) -> Result<Outputs, Failure> {
+    let file = arguments
+        .output
+        .as_deref()
+        .filter(|path| *path != Path::new("-"));
+    if file.is_some_and(|path| path.as_os_str().is_empty()) {
+        return Err(Failure::usage(
+            "--output \"\": an empty name; write a file's, or - for standard output",
+        ));
+    }
+    match (file, arguments.json, arguments.format) {
+        (None, true, Some(Format::Text)) => Err(Failure::usage(
+            "--format text: --json asks for JSON on standard output; leave one of them out, or name a file with -o",
+        )),
+        (None, true, _) => Ok(Outputs {
+            stdout: Some(Format::Json),
+            file: None,
+        }),
+        (None, false, format) => Ok(Outputs {
+            stdout: Some(format.unwrap_or(Format::Text)),
+            file: None,
+        }),
+        (Some(path), json, format) => Ok(Outputs {
+            stdout: json.then_some(Format::Json),
+            file: Some((path.to_owned(), format.unwrap_or(Format::Json))),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let words = std::iter::once("trace").chain(line.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.arguments)
+    }
+
+    fn plan(line: &str) -> Result<Plan, Failure> {
+        Plan::new(&parse(line).unwrap())
+    }
+
+    #[test]
+    fn the_contracts_defaults() {
+        let arguments = parse("www.example").unwrap();
+        assert_eq!(arguments.port, 443);
+        assert_eq!(arguments.rate, None);
+        let plan = Plan::new(&arguments).unwrap();
+        assert_eq!(plan.family, Family::Any);
+        assert_eq!(plan.session, SessionOptions::default());
+        assert_eq!(plan.outputs.stdout, Some(Format::Text));
+        assert_eq!(plan.outputs.file, None);
+    }
+
+    #[test]
+    fn every_option_by_its_letter_and_by_its_name() {
+        for line in [
+            "-m insession -4 -p 80 -i eth0 -s 10.0.0.1 --source-ports 61000-62000 -f 2 -M 20 -q 1 \
+             -w 500ms --handshake-timeout 3s --gap-limit 5 --dscp cs1 --rate 10k --link xdp \
+             --xdp-mode native --zero-copy off --close fin -n -o out --format text --json \
+             --pcap out.pcapng --sessions 7 --progress never www.example",
+            "--method insession -4 --port 80 --interface eth0 --source 10.0.0.1 \
+             --source-ports 61000-62000 --first-ttl 2 --max-ttl 20 --probes 1 --timeout 500ms \
+             --handshake-timeout 3s --gap-limit 5 --dscp 8 --rate 10000 --link xdp \
+             --xdp-mode native --zero-copy off --close fin -n --output out --format text --json \
+             --pcap out.pcapng --sessions 7 --progress never www.example",
+        ] {
+            let arguments = parse(line).unwrap();
+            assert_eq!(arguments.port, 80);
+            assert_eq!(arguments.interface.as_deref(), Some("eth0"));
+            assert_eq!(arguments.source_ports, Some(61000..=62000));
+            assert_eq!(arguments.rate, Some(10_000.0));
+            assert_eq!(arguments.sessions, 7);
+            assert!(arguments.numeric);
+            assert_eq!(arguments.pcap.as_deref(), Some(Path::new("out.pcapng")));
+            let plan = Plan::new(&arguments).unwrap();
+            assert_eq!(plan.family, Family::V4);
+            assert_eq!(
+                plan.session,
+                SessionOptions {
+                    first_ttl: 2,
+                    max_ttl: 20,
+                    probes: 1,
+                    probe_timeout: Duration::from_millis(500),
+                    handshake_timeout: Duration::from_secs(3),
+                    gap_limit: 5,
+                    close: CloseMode::Fin,
+                    dscp: 8,
+                    ..SessionOptions::default()
+                }
+            );
+            assert_eq!(
+                plan.outputs,
+                Outputs {
+                    stdout: Some(Format::Json),
+                    file: Some(("out".into(), Format::Text)),
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_usage_errors_of_clap() {
+        for line in [
+            "",
+            "-4 -6 host",
+            "-p 0 host",
+            "-f 0 host",
+            "-M 256 host",
+            "-q 0 host",
+            "-w 0 host",
+            "--sessions 0 host",
+            "-m smoke-signal host",
+            "--link wifi host",
+            "--format xml host",
+            "host:99999",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told_with_its_mend() {
+        for (line, message) in [
+            (
+                "-m icmp host",
+                "--method icmp: not built yet; use --method insession",
+            ),
+            (
+                "-m paris-udp host",
+                "--method paris-udp: not built yet; use --method insession",
+            ),
+            (
+                "-A host",
+                "-A: not built yet; leave it out, the records say \"asn\":null",
+            ),
+            (
+                "-f 9 -M 8 host",
+                "--first-ttl 9: it is above --max-ttl 8; lower the one or raise the other",
+            ),
+            (
+                "-4 2001:db8::1",
+                "2001:db8::1: it is IPv6, but -4 was given; leave one of them out",
+            ),
+            (
+                "-6 10.0.0.1:80",
+                "10.0.0.1:80: it is IPv4, but -6 was given; leave one of them out",
+            ),
+            (
+                "-s 10.0.0.1 -6 host",
+                "--source 10.0.0.1: it is IPv4, but -6 was given; leave one of them out",
+            ),
+            (
+                "-s ::1 10.0.0.1",
+                "10.0.0.1: it is IPv4, but --source ::1 was given; leave one of them out",
+            ),
+            (
+                "-s 0.0.0.0 host",
+                "--source 0.0.0.0: no host has this address; name one of this machine's",
+            ),
+            (
+                "--json --format text host",
+                "--format text: --json asks for JSON on standard output; leave one of them out, or name a file with -o",
+            ),
+        ] {
+            assert_eq!(plan(line), Err(Failure::usage(message)), "{line}");
+        }
+    }
+
+    #[test]
+    fn results_go_where_they_were_asked_to() {
+        let json = Some(Format::Json);
+        let text = Some(Format::Text);
+        let file = |format| Some((PathBuf::from("f"), format));
+        for (line, stdout, to_file) in [
+            ("host", text, None),
+            ("--json host", json, None),
+            ("--format json host", json, None),
+            ("-o - host", text, None),
+            ("-o - --json host", json, None),
+            ("-o f host", None, file(Format::Json)),
+            ("-o f --format text host", None, file(Format::Text)),
+            ("-o f --json host", json, file(Format::Json)),
+        ] {
+            let expected = Outputs {
+                stdout,
+                file: to_file,
+            };
+            assert_eq!(plan(line).unwrap().outputs, expected, "{line}");
+        }
+    }
+}
