@@ -1,0 +1,127 @@
+//! Targets, resolved beside the engine: addresses go straight through, names
+//! are looked up a bounded number at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::dns::Dns;
+use super::target::{Host, TargetSpec};
+use crate::engine::stats::Stats;
+use crate::engine::{Output, Target};
+use crate::time::{Duration, UnixTime};
+use crate::trace::{Method, Trace, Verdict};
+
+/// Look-ups under way at a time.
+const AT_A_TIME: usize = 64;
+
+/// Where targets go: to the engine, or, unresolved, straight to the report.
+pub struct Stage {
+    /// The port of targets that name none.
+    pub port: u16,
+    /// Who resolves.
+    pub dns: Arc<Dns>,
+    /// To the engine.
+    pub targets: mpsc::Sender<Target>,
+    /// To the report.
+    pub outputs: mpsc::Sender<Output>,
+    /// Counts the unresolved as finished.
+    pub stats: Arc<Stats>,
+}
+
+impl Stage {
+    /// Resolves every target; ends early when the engine takes no more.
+    pub async fn run(self, specs: Arc<[TargetSpec]>) {
+        let mut running = JoinSet::new();
+        for (index, spec) in (0..).zip(specs.iter()) {
+            match &spec.host {
+                Host::Address(address) => {
+                    let target = Target {
+                        index,
+                        name: spec.name.clone(),
+                        address: *address,
+                        port: spec.port.unwrap_or(self.port),
+                    };
+                    if self.targets.send(target).await.is_err() {
+                        return;
+                    }
+                }
+                Host::Name(host) => {
+                    if running.len() >= AT_A_TIME
+                        && let Some(Ok(done)) = running.join_next().await
+                        && !self.deliver(&specs, done).await
+                    {
+                        return;
+                    }
+                    let (dns, host) = (Arc::clone(&self.dns), host.clone());
+                    running.spawn(async move { (index, dns.address(&host).await) });
+                }
+            }
+        }
+        while let Some(done) = running.join_next().await {
+            // A look-up that panicked leaves its target without a record here;
+            // the end of the run gives it one.
+            if let Ok(done) = done
+                && !self.deliver(&specs, done).await
+            {
+                return;
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        specs: &[TargetSpec],
+        (index, found): (u64, Result<std::net::IpAddr, String>),
+    ) -> bool {
+        let Some(spec) = usize::try_from(index).ok().and_then(|at| specs.get(at)) else {
+            return true;
+        };
+        match found {
+            Ok(address) => {
+                let target = Target {
+                    index,
+                    name: spec.name.clone(),
+                    address,
+                    port: spec.port.unwrap_or(self.port),
+                };
+                self.targets.send(target).await.is_ok()
+            }
+            Err(detail) => {
+                self.stats.finished.fetch_add(1, Ordering::Relaxed);
+                let trace = untraced(spec, self.port, Verdict::Error, detail);
+                let trace = Box::new(trace);
+                self.outputs.send(Output::Trace { index, trace }).await.is_ok()
+            }
+        }
+    }
+}
+
+/// The record of a target that never reached the engine.
+#[must_use]
+pub fn untraced(spec: &TargetSpec, port: u16, verdict: Verdict, detail: String) -> Trace {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+    Trace {
+        target: spec.name.clone(),
+        address: match spec.host {
+            Host::Address(address) => Some(address),
+            Host::Name(_) => None,
+        },
+        port: spec.port.unwrap_or(port),
+        method: Method::InSession,
+        source: None,
+        source_port: None,
+        started: UnixTime(nanos),
+        duration: Duration::ZERO,
+        verdict,
+        detail: Some(detail),
+        handshake: None,
+        destination_ttl: None,
+        hops: Vec::new(),
+        link: None,
+    }
+}

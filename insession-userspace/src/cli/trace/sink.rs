@@ -1,0 +1,281 @@
+//! Where records go: standard output, or a file that gets its name at the end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::exit::Failure;
+use crate::report::text::Style;
+use crate::report::{Format, json, text};
+use crate::trace::Trace;
+
+/// Why a sink takes no more.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The reader of a pipe has gone away: no error, but the run is over.
+    Gone,
+    /// An error that is to be told.
+    Failed(Failure),
+}
+
+/// A place for records.
+pub struct Sink {
+    name: String,
+    format: Format,
+    style: Style,
+    out: BufWriter<Box<dyn Write>>,
+    file: Option<Pending>,
+    closed: bool,
+}
+
+/// A file under the name that it has while it is written.
+struct Pending {
+    temporary: PathBuf,
+    name: PathBuf,
+    handle: File,
+}
+
+impl Sink {
+    /// Standard output.
+    #[must_use]
+    pub fn stdout(format: Format, style: Style) -> Self {
+        Sink::new("standard output", Box::new(io::stdout()), format, style)
+    }
+
+    fn new(name: &str, out: Box<dyn Write>, format: Format, style: Style) -> Self {
+        Sink {
+            name: name.to_owned(),
+            format,
+            style,
+            out: BufWriter::new(out),
+            file: None,
+            closed: false,
+        }
+    }
+
+    /// A file. It is written under a temporary name beside its own and renamed
+    /// by [`Sink::finish`]; a device or pipe is written as it is.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn file(path: &Path, format: Format, style: Style) -> Result<Self, Failure> {
+        let shown = path.display().to_string();
+        let trouble = |error: io::Error| {
+            Failure::usage(format!(
+                "--output {shown}: {error}; name a file that can be written"
+            ))
+        };
+        // What a symbolic link leads to is replaced, not the link.
+        let name = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let kind = fs::metadata(&name).ok();
+        if kind.as_ref().is_some_and(fs::Metadata::is_dir) {
+            return Err(trouble(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        if kind.is_some_and(|kind| !kind.is_file()) {
+            let device = OpenOptions::new().write(true).open(&name).map_err(trouble)?;
+            return Ok(Sink::new(&shown, Box::new(device), format, style));
+        }
+        let mut temporary = name.clone().into_os_string();
+        // The number keeps two runs apart, and the rest of a killed one.
+        temporary.push(format!(".{}.partial", std::process::id()));
+        let temporary = PathBuf::from(temporary);
+        let handle = File::create_new(&temporary).map_err(trouble)?;
+        let out = Box::new(handle.try_clone().map_err(trouble)?);
+        let mut sink = Sink::new(&shown, out, format, style);
+        sink.file = Some(Pending {
+            temporary,
+            name,
+            handle,
+        });
+        Ok(sink)
+    }
+
+    /// Whether it is a file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Its format.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes one record.
+    ///
+    /// # Errors
+    /// Once, when it takes no more; later records are dropped quietly.
+    pub fn trace(&mut self, trace: &Trace) -> Result<(), Closed> {
+        let (format, style) = (self.format, self.style);
+        self.put(|out| match format {
+            Format::Text => text::write(trace, style, out),
+            Format::Json => json::write(trace, out),
+        })
+    }
+
+    /// Writes text as it is.
+    ///
+    /// # Errors
+    /// As [`Sink::trace`].
+    pub fn text(&mut self, text: &str) -> Result<(), Closed> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.put(|out| out.write_all(text.as_bytes()))
+    }
+
+    /// Hands over what was written.
+    ///
+    /// # Errors
+    /// As [`Sink::trace`].
+    pub fn flush(&mut self) -> Result<(), Closed> {
+        self.put(|out| out.flush())
+    }
+
+    /// Gives a file its name. To be called however the run ended: records that
+    /// were written are never lost.
+    ///
+    /// # Errors
+    /// When the last bytes or the name did not get to the disk.
+    pub fn finish(mut self) -> Result<(), Closed> {
+        self.flush()?;
+        let Some(file) = self.file.take() else {
+            return Ok(());
+        };
+        let synced = file.handle.sync_data();
+        synced
+            .and_then(|()| fs::rename(&file.temporary, &file.name))
+            .map_err(|error| {
+                Closed::Failed(Failure::failed(format!(
+                    "{}: {error}; the records are in {}",
+                    self.name,
+                    file.temporary.display()
+                )))
+            })
+    }
+
+    fn put(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Closed> {
+        if self.closed {
+            return Ok(());
+        }
+        write(&mut self.out).map_err(|error| {
+            self.closed = true;
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                return Closed::Gone;
+            }
+            let kept = self.file.as_ref().map_or_else(String::new, |file| {
+                format!("; what was written is in {}", file.temporary.display())
+            });
+            Closed::Failed(Failure::failed(format!(
+                "{}: {error}; make room or write elsewhere{kept}",
+                self.name
+            )))
+        })
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // The buffer of a closed sink would be tried again by its own drop, to
+        // no use; that of one that was given up early holds records.
+        if !self.closed {
+            let _ = self.out.flush();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    const STYLE: Style = Style {
+        names: false,
+        max_ttl: 30,
+    };
+
+    /// A folder of this test's own.
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("insession-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_has_its_name_when_it_is_whole() {
+        let folder = folder("sink-whole");
+        let path = folder.join("out.jsonl");
+        fs::write(&path, "old").unwrap();
+        let mut sink = Sink::file(&path, Format::Json, STYLE).unwrap();
+        sink.trace(&samples::contract()).unwrap();
+        sink.flush().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        sink.trace(&samples::contract()).unwrap();
+        sink.finish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn records_outlive_a_run_that_never_finished() {
+        let folder = folder("sink-partial");
+        let mut sink = Sink::file(&folder.join("out"), Format::Json, STYLE).unwrap();
+        sink.trace(&samples::contract()).unwrap();
+        drop(sink);
+        let left: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].extension().unwrap(), "partial");
+        assert!(fs::read_to_string(&left[0]).unwrap().ends_with("}\n"));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_a_device_a_device() {
+        let folder = folder("sink-link");
+        let (target, link) = (folder.join("target"), folder.join("link"));
+        fs::write(&target, "").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let mut sink = Sink::file(&link, Format::Text, STYLE).unwrap();
+        sink.text("hop\n").unwrap();
+        sink.finish().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "hop\n");
+        fs::remove_dir_all(folder).unwrap();
+
+        let mut null = Sink::file(Path::new("/dev/null"), Format::Text, STYLE).unwrap();
+        null.text("hop\n").unwrap();
+        assert!(!null.is_file());
+        null.finish().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_once() {
+        let mut full = Sink::file(Path::new("/dev/full"), Format::Text, STYLE).unwrap();
+        full.text("hop\n").unwrap();
+        let Err(Closed::Failed(failure)) = full.flush() else {
+            panic!("/dev/full took it");
+        };
+        assert_eq!(failure.code, 1);
+        assert!(failure.message.starts_with("/dev/full: "), "{}", failure.message);
+        assert_eq!(full.text("hop\n"), Ok(()));
+        assert_eq!(full.finish(), Ok(()));
+
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut pipe = Sink::new("pipe", Box::new(writer), Format::Text, STYLE);
+        pipe.text("hop\n").unwrap();
+        assert_eq!(pipe.flush(), Err(Closed::Gone));
+        assert_eq!(pipe.flush(), Ok(()));
+    }
+
+    #[test]
+    fn a_place_that_is_none_is_bad_input() {
+        for path in ["/", "/no/such/folder/out"] {
+            let failure = Sink::file(Path::new(path), Format::Json, STYLE).err().unwrap();
+            assert_eq!(failure.code, 2, "{path}");
+            assert!(failure.message.starts_with(&format!("--output {path}: ")));
+        }
+    }
+}
