@@ -26,6 +26,7 @@ pub struct Live {
     probes: usize,
     next: u8,
     header: bool,
+    connected: bool,
     handshake: bool,
     address: Option<IpAddr>,
     destination: Option<u8>,
@@ -41,6 +42,7 @@ impl Live {
             probes: usize::from(probes),
             next: first_ttl,
             header: false,
+            connected: false,
             handshake: false,
             address: None,
             destination: None,
@@ -70,9 +72,14 @@ impl Live {
         );
     }
 
-    /// The connection is open: the handshake's line.
-    pub fn established(&mut self, open: &Handshake, out: &mut String) {
-        if !self.handshake {
+    /// The connection is open: the handshake's line. One that is not known yet
+    /// comes out with the record, behind the hops.
+    pub fn established(&mut self, open: Option<&Handshake>, out: &mut String) {
+        self.connected = true;
+        if let Some(open) = open
+            && self.header
+            && !self.handshake
+        {
             self.handshake = true;
             out.push_str(&text::handshake(open));
         }
@@ -110,10 +117,10 @@ impl Live {
         self.destination = Some(self.destination.map_or(ttl, |known| known.min(ttl)));
     }
 
-    /// Lines that have become whole. Until the header's and the handshake's
-    /// lines are out no hop's is: the record has them at the latest.
+    /// Lines that have become whole. Before the header and the connection there
+    /// is none.
     pub fn advance(&mut self, name: &dyn Fn(IpAddr) -> Naming, out: &mut String) {
-        while self.header && self.handshake && text::is_shown(self.next, self.destination) {
+        while self.header && self.connected && text::is_shown(self.next, self.destination) {
             let Some(probes) = self.hops.get(&self.next) else {
                 return;
             };
@@ -140,9 +147,7 @@ impl Live {
     /// The record is there: everything that is not out yet.
     pub fn finish(mut self, trace: &Trace, out: &mut String) {
         self.put_header(&Opening::from(trace), out);
-        if let Some(open) = &trace.handshake {
-            self.established(open, out);
-        }
+        self.established(trace.handshake.as_ref(), out);
         for hop in &trace.hops {
             if hop.ttl >= self.next && text::is_shown(hop.ttl, trace.destination_ttl) {
                 out.push_str(&text::hop(self.style, hop));
@@ -181,7 +186,7 @@ mod tests {
         let remote = (trace.address.unwrap(), trace.port);
         let (source, link) = (trace.source.unwrap(), trace.link.as_ref().unwrap());
         live.opened(&trace.target, remote, source, link, out);
-        live.established(trace.handshake.as_ref().unwrap(), out);
+        live.established(trace.handshake.as_ref(), out);
         live
     }
 
@@ -304,6 +309,30 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_known_late_comes_with_the_record() {
+        let trace = samples::four_hops();
+        let mut out = String::new();
+        let mut live = Live::new(STYLE, 1, 3);
+        let remote = (trace.address.unwrap(), trace.port);
+        let (source, link) = (trace.source.unwrap(), trace.link.as_ref().unwrap());
+        live.opened(&trace.target, remote, source, link, &mut out);
+        live.established(None, &mut out);
+        for nth in 0..3 {
+            live.answer(1, nth, trace.hops[0].probes[usize::from(nth)].clone());
+        }
+        live.advance(&no_name, &mut out);
+        assert!(out.lines().last().unwrap().starts_with(" 1  "), "{out}");
+        live.finish(&trace, &mut out);
+        let sorted = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&out), sorted(&whole(&trace)));
+        assert_eq!(out.matches(" session open").count(), 1);
+    }
+
+    #[test]
     fn the_last_ttl_of_all_does_not_overflow() {
         let mut out = String::new();
         let trace = samples::four_hops();
@@ -316,7 +345,7 @@ mod tests {
             trace.link.as_ref().unwrap(),
             &mut out,
         );
-        live.established(trace.handshake.as_ref().unwrap(), &mut out);
+        live.established(trace.handshake.as_ref(), &mut out);
         live.answer(255, 0, samples::silent(0));
         live.advance(&no_name, &mut out);
         live.advance(&no_name, &mut out);

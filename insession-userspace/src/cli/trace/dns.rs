@@ -104,7 +104,12 @@ impl Dns {
     pub async fn name(&self, address: IpAddr) -> Reverse {
         let arpa = Name::from(address);
         let query = Query::query(arpa.clone(), RecordType::PTR);
-        if let Some(name) = self.hosts.lookup_static_host(&query).as_ref().and_then(first_name) {
+        if let Some(name) = self
+            .hosts
+            .lookup_static_host(&query)
+            .as_ref()
+            .and_then(first_name)
+        {
             return Reverse::Named(name);
         }
         let Ok(resolver) = &self.resolver else {
@@ -136,8 +141,13 @@ impl Dns {
     fn address_in_hosts(&self, host: &str) -> Option<IpAddr> {
         let name = Name::from_utf8(host).ok()?;
         let look = |kind| {
-            let found = self.hosts.lookup_static_host(&Query::query(name.clone(), kind))?;
-            found.answers().iter().find_map(|record| record.data.ip_addr())
+            let found = self
+                .hosts
+                .lookup_static_host(&Query::query(name.clone(), kind))?;
+            found
+                .answers()
+                .iter()
+                .find_map(|record| record.data.ip_addr())
         };
         match self.family {
             Family::V4 => look(RecordType::A),
@@ -203,7 +213,11 @@ mod tests {
             (Family::V4, "www", Some(v4)),
             (Family::V6, "www.example", Some(v6)),
             (Family::Any, "WWW.Example.", Some(v4)),
-            (Family::Any, "six.example", Some("2001:db8::8".parse().unwrap())),
+            (
+                Family::Any,
+                "six.example",
+                Some("2001:db8::8".parse().unwrap()),
+            ),
             (Family::V4, "six.example", None),
             (Family::Any, "nosuch.example", None),
         ] {
@@ -221,7 +235,10 @@ mod tests {
     #[test]
     fn without_a_resolver_only_hosts_have_names() {
         let name = |text: &str| block_on(bare(Family::Any).name(text.parse().unwrap()));
-        assert_eq!(name("2001:db8::8"), Reverse::Named("six.example".to_owned()));
+        assert_eq!(
+            name("2001:db8::8"),
+            Reverse::Named("six.example".to_owned())
+        );
         assert_eq!(name("10.0.9.3"), Reverse::Nameless);
     }
 }

@@ -1,14 +1,274 @@
-//! `insession trace`.
+//! `insession trace`: options in, records out.
+//!
+//! ```text
+//! targets ─▶ resolve ─▶ engine (a thread of its own) ─▶ report ─▶ sinks
+//!              dns          openings ────────────────────▲ names
+//! ```
+//!
+//! What is not the hot path runs on tokio: look-ups, signals, the report. The
+//! report never waits for a name longer than a bounded time, and the engine
+//! never waits for a name at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::exit::{self, Failure};
+use crate::engine::Output;
+use crate::engine::stats::Stats;
+use crate::link::LinkError;
+use crate::report::Format;
+use crate::report::text::Style;
+use crate::trace::Verdict;
+
 pub mod arguments;
+pub mod dns;
+pub mod interrupt;
+pub mod names;
 pub mod plan;
+pub mod progress;
+pub mod report;
+pub mod resolve;
+pub mod run;
+pub mod sink;
 pub mod target;
-use super::exit::Failure;
+
 pub use arguments::Arguments;
-/// Runs it.
+use dns::Dns;
+use names::Names;
+use plan::Plan;
+use progress::Progress;
+use report::Report;
+use resolve::Stage;
+use run::{Channels, Engine, Opening};
+use sink::Sink;
+
+/// Targets that are resolved before the engine takes them.
+const RESOLVED: usize = 256;
+/// Outputs that the engine may be ahead of the report.
+const AHEAD: usize = 4096;
+/// Outputs handled between two flushes.
+const BATCH: usize = 256;
+/// After a stop the engine closes its sessions, which takes a packet each, or a
+/// second where FINs are awaited; what takes longer is stuck.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs it; gives the exit code.
 ///
 /// # Errors
-/// None yet.
+/// When it could not begin, or no link could be opened.
 pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
-    plan::Plan::new(arguments)?;
-    Ok(0)
+    let plan = Plan::new(arguments)?;
+    let style = Style {
+        names: !arguments.numeric,
+        max_ttl: plan.session.max_ttl,
+    };
+    let stdout_text = plan.outputs.stdout == Some(Format::Text);
+    let live = stdout_text && arguments.targets.len() == 1;
+    let engine = Engine::new(arguments, &plan, live)?;
+    let mut sinks = Vec::new();
+    if let Some(format) = plan.outputs.stdout {
+        sinks.push(Sink::stdout(format, style));
+    }
+    if let Some((path, format)) = &plan.outputs.file {
+        sinks.push(Sink::file(path, *format, style)?);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::failed(format!(
+                "the runtime: {error}; raise the limits of processes and open files"
+            ))
+        })?;
+    let result = runtime.block_on(campaign(
+        arguments,
+        &plan,
+        engine,
+        sinks,
+        live.then_some(style),
+    ));
+    // Look-ups still under way have no one waiting for them.
+    runtime.shutdown_background();
+    result
+}
+
+/// The whole run, within the runtime.
+async fn campaign(
+    arguments: &Arguments,
+    plan: &Plan,
+    engine: Engine,
+    sinks: Vec<Sink>,
+    live: Option<Style>,
+) -> Result<u8, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stats = Arc::new(Stats::default());
+    let interrupted = interrupt::listen(Arc::clone(&stop)).map_err(|error| {
+        Failure::failed(format!(
+            "signal handlers: {error}; raise the limit of open files"
+        ))
+    })?;
+    let specs: Arc<[_]> = arguments.targets.as_slice().into();
+    let dns = Arc::new(Dns::from_system(plan.family));
+    let names = if arguments.numeric {
+        Names::off()
+    } else {
+        Names::by_dns(Arc::clone(&dns))
+    };
+    let (to_engine, targets) = mpsc::channel(RESOLVED);
+    let (told, outputs) = mpsc::channel(AHEAD);
+    let (opened, openings) = mpsc::unbounded_channel();
+    let stage = Stage {
+        port: arguments.port,
+        dns,
+        targets: to_engine,
+        outputs: told.clone(),
+        stats: Arc::clone(&stats),
+    };
+    let ended = engine.start(Channels {
+        targets,
+        outputs: told,
+        openings: live.map(|_| opened),
+        stop: Arc::clone(&stop),
+        stats: Arc::clone(&stats),
+    })?;
+    let total = u64::try_from(specs.len()).unwrap_or(u64::MAX);
+    let mut report = Report::new(Arc::clone(&specs), arguments.port, names, sinks);
+    if let Some(style) = live {
+        report.live(style, &plan.session);
+    }
+    let mut drive = Drive {
+        progress: Progress::new(arguments.progress, total, stats),
+        resolver: tokio::spawn(stage.run(specs)),
+        report,
+        stop,
+        interrupted,
+        outputs,
+        openings,
+        give_up: None,
+    };
+    drive.until_over().await;
+    drive.conclude(ended).await
+}
+
+/// What goes on while the engine runs.
+struct Drive {
+    progress: Progress,
+    resolver: JoinHandle<()>,
+    report: Report,
+    stop: Arc<AtomicBool>,
+    interrupted: watch::Receiver<bool>,
+    outputs: mpsc::Receiver<Output>,
+    openings: mpsc::UnboundedReceiver<Opening>,
+    /// When a stopped engine is waited for no longer.
+    give_up: Option<Instant>,
+}
+
+impl Drive {
+    /// Until every output is reported, or a stopped engine is stuck.
+    async fn until_over(&mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut open = true;
+        let mut tick = tokio::time::interval(self.progress.period().unwrap_or(STOP_GRACE));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        while open || self.report.is_waiting() {
+            let wake = self.report.deadline();
+            tokio::select! {
+                biased;
+                changed = self.interrupted.changed(), if self.give_up.is_none() => {
+                    if changed.is_ok() {
+                        self.stop();
+                    }
+                }
+                Some(opening) = self.openings.recv() => self.report.opening(opening),
+                count = self.outputs.recv_many(&mut batch, BATCH), if open => {
+                    open = count > 0;
+                    for output in batch.drain(..) {
+                        self.report.output(output);
+                    }
+                }
+                () = self.report.names.step() => {}
+                () = sleep_until(wake) => {}
+                () = sleep_until(self.give_up), if open => {
+                    tracing::warn!("the engine did not close its sessions in time");
+                    open = false;
+                }
+                _ = tick.tick(), if self.progress.period().is_some() => self.progress.tick(),
+            }
+            let report = &mut self.report;
+            let going_on = self.progress.around(|| report.pump());
+            if !going_on && self.give_up.is_none() {
+                self.stop();
+            }
+        }
+        self.progress.finish();
+    }
+
+    /// Sessions are closed, records say `interrupted`.
+    fn stop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.resolver.abort();
+        self.give_up = Some(Instant::now() + STOP_GRACE);
+        self.report.hurry();
+    }
+
+    /// Gives every target its record, closes the sinks, and chooses the code.
+    async fn conclude(
+        mut self,
+        mut ended: oneshot::Receiver<Result<(), LinkError>>,
+    ) -> Result<u8, Failure> {
+        let interrupted = *self.interrupted.borrow();
+        // The outputs are closed by the engine's end, or it is stuck.
+        let ended = if self.give_up.is_some_and(|until| until <= Instant::now()) {
+            ended.try_recv().unwrap_or(Ok(()))
+        } else {
+            match ended.await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    let failure = Failure::failed(
+                        "the engine: it ended by a panic, whose message stands above; report it",
+                    );
+                    self.report.conclude(Verdict::Error, &failure.message);
+                    let _ = self.report.close();
+                    return Err(failure);
+                }
+            }
+        };
+        let reason = match &ended {
+            Err(error) => error.to_string(),
+            Ok(()) => "the run was ended before this target was begun".to_owned(),
+        };
+        let verdict = if ended.is_err() {
+            Verdict::Error
+        } else {
+            Verdict::Interrupted
+        };
+        self.report.conclude(verdict, &reason);
+        let (failures, closed) = (self.report.failures(), self.report.close());
+        match (interrupted, ended, closed) {
+            (true, _, closed) => {
+                if let Some(failure) = closed {
+                    let _ = failure.report();
+                }
+                Ok(exit::INTERRUPTED)
+            }
+            (false, Err(error), _) => Err(Failure::from(error)),
+            (false, Ok(()), Some(failure)) => Err(failure),
+            (false, Ok(()), None) if failures > 0 => Ok(exit::FAILED),
+            (false, Ok(()), None) => Ok(exit::OK),
+        }
+    }
+}
+
+/// Never, where there is no moment.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }

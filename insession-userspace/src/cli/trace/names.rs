@@ -205,7 +205,14 @@ mod tests {
             names.want_all(&trace);
             assert!(names.settled(&trace));
             names.fill(&mut trace);
-            let name = |hop: usize| trace.hops[hop].probes[2].reply.as_ref().unwrap().name.clone();
+            let name = |hop: usize| {
+                trace.hops[hop].probes[2]
+                    .reply
+                    .as_ref()
+                    .unwrap()
+                    .name
+                    .clone()
+            };
             assert_eq!(name(0), Some("r-10.0.1.1".to_owned()));
             assert_eq!(name(1), None);
             assert_eq!(name(3), Some("r-10.0.9.2".to_owned()));
@@ -242,7 +249,10 @@ mod tests {
             assert_eq!(names.running.len(), AT_A_TIME);
             assert_eq!(names.waiting.len(), WAITING);
             // The last found no place, and is nameless rather than pending.
-            assert_eq!(names.get(IpAddr::from(9_999_u32.to_be_bytes())), Naming::Done(None));
+            assert_eq!(
+                names.get(IpAddr::from(9_999_u32.to_be_bytes())),
+                Naming::Done(None)
+            );
         });
     }
 

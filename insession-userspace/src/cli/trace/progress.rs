@@ -118,7 +118,9 @@ impl Progress {
             return;
         }
         let now = (Instant::now(), Moment::read(&self.stats));
-        let words = now.1.words(&self.before.1, now.0.duration_since(self.before.0));
+        let words = now
+            .1
+            .words(&self.before.1, now.0.duration_since(self.before.0));
         match &self.shape {
             Shape::Nothing => {}
             Shape::Bar(bar) => {

@@ -94,7 +94,10 @@ impl Stage {
                 self.stats.finished.fetch_add(1, Ordering::Relaxed);
                 let trace = untraced(spec, self.port, Verdict::Error, detail);
                 let trace = Box::new(trace);
-                self.outputs.send(Output::Trace { index, trace }).await.is_ok()
+                self.outputs
+                    .send(Output::Trace { index, trace })
+                    .await
+                    .is_ok()
             }
         }
     }

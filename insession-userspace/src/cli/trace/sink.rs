@@ -72,7 +72,10 @@ impl Sink {
             return Err(trouble(io::Error::from(io::ErrorKind::IsADirectory)));
         }
         if kind.is_some_and(|kind| !kind.is_file()) {
-            let device = OpenOptions::new().write(true).open(&name).map_err(trouble)?;
+            let device = OpenOptions::new()
+                .write(true)
+                .open(&name)
+                .map_err(trouble)?;
             return Ok(Sink::new(&shown, Box::new(device), format, style));
         }
         let mut temporary = name.clone().into_os_string();
@@ -224,7 +227,10 @@ mod tests {
         let mut sink = Sink::file(&folder.join("out"), Format::Json, STYLE).unwrap();
         sink.trace(&samples::contract()).unwrap();
         drop(sink);
-        let left: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().path()).collect();
+        let left: Vec<PathBuf> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|it| it.unwrap().path())
+            .collect();
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].extension().unwrap(), "partial");
         assert!(fs::read_to_string(&left[0]).unwrap().ends_with("}\n"));
@@ -258,7 +264,11 @@ mod tests {
             panic!("/dev/full took it");
         };
         assert_eq!(failure.code, 1);
-        assert!(failure.message.starts_with("/dev/full: "), "{}", failure.message);
+        assert!(
+            failure.message.starts_with("/dev/full: "),
+            "{}",
+            failure.message
+        );
         assert_eq!(full.text("hop\n"), Ok(()));
         assert_eq!(full.finish(), Ok(()));
 
@@ -273,7 +283,9 @@ mod tests {
     #[test]
     fn a_place_that_is_none_is_bad_input() {
         for path in ["/", "/no/such/folder/out"] {
-            let failure = Sink::file(Path::new(path), Format::Json, STYLE).err().unwrap();
+            let failure = Sink::file(Path::new(path), Format::Json, STYLE)
+                .err()
+                .unwrap();
             assert_eq!(failure.code, 2, "{path}");
             assert!(failure.message.starts_with(&format!("--output {path}: ")));
         }

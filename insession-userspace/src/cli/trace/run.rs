@@ -1,0 +1,293 @@
+//! The wiring: what the options open, and the engine on a thread of its own.
+
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::arguments::{Arguments, LinkName};
+use super::plan::Plan;
+use crate::cli::exit::{self, Failure};
+use crate::engine::campaign::{self, RouteFailure, Routing};
+use crate::engine::stats::Stats;
+use crate::engine::{EngineOptions, Output, Target};
+use crate::link::{Link, LinkError};
+use crate::net::{self, Interface, NetError, Route, Router, RouterOptions};
+use crate::trace::LinkInfo;
+
+/// What becomes known before there is a record: for the header of live text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The way to a target.
+    Routed {
+        /// The target.
+        target: Target,
+        /// Our address.
+        source: IpAddr,
+    },
+    /// A link was opened.
+    Linked(LinkInfo),
+}
+
+/// The engine, ready to start.
+pub struct Engine {
+    router: Router,
+    options: EngineOptions,
+    links: Links,
+}
+
+/// What crosses to the engine's thread.
+pub struct Channels {
+    /// Targets in.
+    pub targets: mpsc::Receiver<Target>,
+    /// Records and events out.
+    pub outputs: mpsc::Sender<Output>,
+    /// Where openings are told, if somebody wants to know.
+    pub openings: Option<mpsc::UnboundedSender<Opening>>,
+    /// Ends the run.
+    pub stop: Arc<AtomicBool>,
+    /// What is counted.
+    pub stats: Arc<Stats>,
+}
+
+impl Engine {
+    /// Checks interface and source, and chooses ports.
+    ///
+    /// # Errors
+    /// When one of them is not to be had.
+    pub fn new(arguments: &Arguments, plan: &Plan, live: bool) -> Result<Self, Failure> {
+        if let Some(name) = &arguments.interface {
+            net::interface(name).map_err(|error| no_link(&error))?;
+        }
+        let router = Router::new(RouterOptions {
+            sources: arguments.source.into_iter().collect(),
+            interface: arguments.interface.clone(),
+        })
+        .map_err(|error| match arguments.source {
+            Some(_) => Failure::usage(error.to_string()),
+            None => no_link(&error),
+        })?;
+        let ports = match &arguments.source_ports {
+            Some(ports) => ports.clone(),
+            None => net::ports::default_range().map_err(|error| no_link(&error))?,
+        };
+        Ok(Engine {
+            router,
+            links: Links::new(arguments, ports.clone())?,
+            options: EngineOptions {
+                session: plan.session.clone(),
+                rate: arguments.rate,
+                sessions: arguments.sessions,
+                ports,
+                secret: secret()?,
+                live,
+            },
+        })
+    }
+
+    /// Starts it on a thread of its own. The receiver gets how it ended; an
+    /// error of the receiver means that the thread panicked.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(
+        self,
+        channels: Channels,
+    ) -> Result<oneshot::Receiver<Result<(), LinkError>>, Failure> {
+        let (done, end) = oneshot::channel();
+        let Channels {
+            mut targets,
+            outputs,
+            openings,
+            stop,
+            stats,
+        } = channels;
+        let Engine {
+            router,
+            options,
+            links,
+        } = self;
+        std::thread::Builder::new()
+            .name("campaign".to_owned())
+            .spawn(move || {
+                let targets = Box::new(std::iter::from_fn(move || targets.blocking_recv()));
+                let mut routing = Told {
+                    router,
+                    openings: openings.clone(),
+                };
+                let open = move |interface: &Interface| {
+                    let link = links.open(interface)?;
+                    if let Some(openings) = &openings {
+                        // Fails when the report is over.
+                        let _ = openings.send(Opening::Linked(link.info()));
+                    }
+                    Ok(link)
+                };
+                let ended = campaign::run(
+                    targets,
+                    &mut routing,
+                    &open,
+                    &options,
+                    &outputs,
+                    &stop,
+                    &stats,
+                );
+                // Fails when nobody waits any more.
+                let _ = done.send(ended);
+            })
+            .map_err(|error| {
+                Failure::failed(format!(
+                    "the engine's thread: {error}; raise the limit of processes (ulimit -u)"
+                ))
+            })?;
+        Ok(end)
+    }
+}
+
+/// Routing that tells the ways it finds.
+struct Told {
+    router: Router,
+    openings: Option<mpsc::UnboundedSender<Opening>>,
+}
+
+impl Routing for Told {
+    fn route(&mut self, target: &Target) -> Result<Route, RouteFailure> {
+        let route = self.router.route(target)?;
+        if let Some(openings) = &self.openings {
+            // Fails when the report is over.
+            let _ = openings.send(Opening::Routed {
+                target: target.clone(),
+                source: route.source,
+            });
+        }
+        Ok(route)
+    }
+}
+
+/// Opens links as the options say.
+struct Links {
+    kind: LinkName,
+    ports: RangeInclusive<u16>,
+}
+
+impl Links {
+    fn new(arguments: &Arguments, ports: RangeInclusive<u16>) -> Result<Self, Failure> {
+        Ok(Links {
+            kind: arguments.link,
+            ports,
+        })
+    }
+
+    fn open(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
+        match self.kind {
+            LinkName::Xdp => self.xdp(interface),
+            LinkName::Packet => self.packet(interface),
+            LinkName::Auto => match self.xdp(interface) {
+                Err(error) if falls_back(&error) => {
+                    eprintln!("warning: {error}");
+                    eprintln!(
+                        "warning: {}: going on with the packet link, whose connections the kernel owns; \
+                         --link packet says so beforehand",
+                        interface.name
+                    );
+                    self.packet(interface)
+                }
+                opened => opened,
+            },
+        }
+    }
+
+    fn xdp(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
+        let _ = &self.ports;
+        Err(LinkError::Unsupported {
+            what: format!("XDP on {}", interface.name),
+            reason: "not joined yet".to_owned(),
+            mend: "use --link packet".to_owned(),
+        })
+    }
+
+    fn packet(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
+        Err(LinkError::Unsupported {
+            what: format!("packet link on {}", interface.name),
+            reason: "not joined yet".to_owned(),
+            mend: "use --link xdp".to_owned(),
+        })
+    }
+}
+
+/// Only where BPF is not to be had: an interface that is down or somebody
+/// else's is for the user to mend, not to be worked around.
+fn falls_back(error: &LinkError) -> bool {
+    matches!(
+        error,
+        LinkError::NotPermitted { .. } | LinkError::Unsupported { .. }
+    )
+}
+
+fn no_link(error: &NetError) -> Failure {
+    Failure {
+        code: exit::NO_LINK,
+        message: error.to_string(),
+    }
+}
+
+/// The key of initial sequence numbers (RFC 6528 §3).
+fn secret() -> Result<[u8; 16], Failure> {
+    let mut secret = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut secret))
+        .map_err(|error| {
+            Failure::failed(format!(
+                "/dev/urandom: {error}; mount /dev, initial sequence numbers must not be guessable"
+            ))
+        })?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_closed_gate_falls_back() {
+        let text = String::from;
+        for (error, expected) in [
+            (
+                LinkError::NotPermitted {
+                    what: text("bpf"),
+                    reason: text("CAP_BPF is missing"),
+                    mend: text("grant it"),
+                },
+                true,
+            ),
+            (
+                LinkError::Unsupported {
+                    what: text("AF_XDP"),
+                    reason: text("the kernel was built without it"),
+                    mend: text("use --link packet"),
+                },
+                true,
+            ),
+            (LinkError::NoInterface(text("eth9")), false),
+            (LinkError::Down(text("eth0")), false),
+            (
+                LinkError::Occupied {
+                    interface: text("eth0"),
+                    owner: text("program 7"),
+                    mend: text("detach it"),
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(falls_back(&error), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn every_run_has_its_own_secret() {
+        assert_ne!(secret().unwrap(), secret().unwrap());
+    }
+}
