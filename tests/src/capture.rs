@@ -31,6 +31,14 @@ impl Capture {
         })
     }
 
+    /// Sends a frame of one's own out of the interface.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        self.socket.send(frame)
+    }
+
     /// Waits for a frame that `wanted` says yes to, among all since the start.
     ///
     /// # Errors

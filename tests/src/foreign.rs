@@ -79,7 +79,12 @@ impl Foreign {
         // SAFETY: the attribute and all it points to live until the call returns;
         // its size is given, what the kernel knows beyond is taken as zero.
         let program = unsafe {
-            libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>())
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_LOAD,
+                &raw const load,
+                size_of::<Load>(),
+            )
         };
         let program = owned(check(program).context("BPF_PROG_LOAD")?)?;
         let interface_name = std::ffi::CString::new(interface)?;

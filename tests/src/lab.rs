@@ -155,7 +155,13 @@ impl Lab {
     ///
     /// # Errors
     /// When it fails: with what it printed.
-    pub fn run(&self, node: &str, program: &str, arguments: &[&str], input: &str) -> Result<String> {
+    pub fn run(
+        &self,
+        node: &str,
+        program: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String> {
         let output = self
             .within(node, || feed(&mut quiet(program, arguments), input))?
             .with_context(|| format!("{program} at {node}: cannot be started"))?;
@@ -188,7 +194,11 @@ impl Lab {
             let [a, b] = link.ends();
             let (first, second) = (self.namespace(a.node), self.namespace(b.node));
             if link.tags.is_empty() {
-                links.push_str(&veth([&first, a.interface], [&second, b.interface], &mut index));
+                links.push_str(&veth(
+                    [&first, a.interface],
+                    [&second, b.interface],
+                    &mut index,
+                ));
             } else {
                 let wire = self.namespace(&wire(link.net));
                 namespaces.push_str(&format!("netns add {wire}\n"));
@@ -202,7 +212,12 @@ impl Lab {
             self.within(node, || write_settings(&settings))?
                 .with_context(|| format!("node {node}"))?;
         }
-        for link in self.topology.links.iter().filter(|link| !link.tags.is_empty()) {
+        for link in self
+            .topology
+            .links
+            .iter()
+            .filter(|link| !link.tags.is_empty())
+        {
             let settings = BTreeMap::from([(
                 "net.ipv6.conf.default.disable_ipv6".to_owned(),
                 "1".to_owned(),
@@ -210,29 +225,60 @@ impl Lab {
             self.within(&wire(link.net), || write_settings(&settings))??;
         }
         batch(&links)?;
-        for node in self.topology.nodes.keys() {
+        for (node, found) in &self.topology.nodes {
+            // Now, since they may name interfaces.
+            self.within(node, || write_settings(&found.sysctls))?
+                .with_context(|| format!("node {node}"))?;
             self.run(node, "ip", &["-batch", "-"], &self.addresses(node))?;
         }
-        for link in self.topology.links.iter().filter(|link| !link.tags.is_empty()) {
+        for link in self
+            .topology
+            .links
+            .iter()
+            .filter(|link| !link.tags.is_empty())
+        {
             let wire = wire(link.net);
-            self.run(&wire, "ip", &["-batch", "-"], "link set dev first up\nlink set dev second up\n")?;
+            self.run(
+                &wire,
+                "ip",
+                &["-batch", "-"],
+                "link set dev first up\nlink set dev second up\n",
+            )?;
             relay::start(&self.path(&wire), "first", "second", &link.tags)?;
         }
         // Every end is up; what the kernel does about it (queues, operational
         // state, IPv6) is done once it says so.
         for node in self.topology.nodes.keys() {
-            let interfaces: Vec<_> = self.topology.ends_of(node).map(|end| end.interface).collect();
-            self.within(node, || interfaces.iter().try_for_each(|name| sys::running(name)))?
-                .with_context(|| format!("node {node}"))?;
+            let interfaces: Vec<_> = self
+                .topology
+                .ends_of(node)
+                .map(|end| end.interface)
+                .collect();
+            self.within(node, || {
+                interfaces.iter().try_for_each(|name| sys::running(name))
+            })?
+            .with_context(|| format!("node {node}"))?;
         }
         let mut computed = routes::compute(&self.topology);
         for (node, found) in &self.topology.nodes {
             let mut lines = computed.remove(node.as_str()).unwrap_or_default();
-            lines.extend(found.addresses.iter().map(|prefix| format!("local {prefix} dev lo")));
+            lines.extend(
+                found
+                    .addresses
+                    .iter()
+                    .map(|prefix| format!("local {prefix} dev lo")),
+            );
             lines.extend(found.routes.iter().cloned());
-            let text: String = lines.iter().map(|line| format!("route add {line}\n")).collect();
+            let text: String = lines
+                .iter()
+                .map(|line| format!("route add {line}\n"))
+                .collect();
             self.run(node, "ip", &["-batch", "-"], &text)?;
-            let rules: String = found.rules.iter().map(|line| format!("rule add {line}\n")).collect();
+            let rules: String = found
+                .rules
+                .iter()
+                .map(|line| format!("rule add {line}\n"))
+                .collect();
             if !rules.is_empty() {
                 self.run(node, "ip", &["-4", "-batch", "-"], &rules)?;
                 self.run(node, "ip", &["-6", "-batch", "-"], &rules)?;
@@ -268,7 +314,18 @@ impl Lab {
 
     fn without_offload(&self, node: &str) -> Result<()> {
         for end in self.topology.ends_of(node) {
-            let arguments = ["-K", end.interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"];
+            let arguments = [
+                "-K",
+                end.interface,
+                "tx",
+                "off",
+                "tso",
+                "off",
+                "gso",
+                "off",
+                "gro",
+                "off",
+            ];
             self.run(node, "ethtool", &arguments, "")?;
         }
         Ok(())
@@ -306,7 +363,7 @@ fn veth(first: [&str; 2], second: [&str; 2], index: &mut u32) -> String {
     )
 }
 
-/// What a node's kernel is told: everybody's, its role's, its own.
+/// What a node's kernel is told: everybody's and its role's.
 fn settings(node: &crate::topology::Node) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     let mut set = |pairs: &[(&str, &str)]| {
@@ -347,11 +404,6 @@ fn settings(node: &crate::topology::Node) -> BTreeMap<String, String> {
         ("?net.ipv4.icmp_msgs_per_sec", "1000000"),
         ("?net.ipv4.icmp_msgs_burst", "1000000"),
     ]);
-    for (key, value) in &node.sysctls {
-        settings.insert(key.clone(), value.clone());
-        // What is asked for must be there.
-        settings.remove(&format!("?{key}"));
-    }
     settings
 }
 
@@ -386,30 +438,42 @@ fn ruleset(node: &crate::topology::Node) -> Option<String> {
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// Sockets in use minus listeners, of the calling thread's namespace.
+/// TCP sockets in the tables of the calling thread's namespace, listeners
+/// among them; those in SYN_RECV or TIME_WAIT are not (net/ipv4/proc.c).
 ///
 /// # Errors
 /// When the kernel's tables cannot be read.
-pub fn tcp_sockets() -> Result<usize> {
-    // `inuse` counts what is hashed: listeners and connections, not those in
-    // SYN_RECV or TIME_WAIT (net/ipv4/proc.c).
+pub fn tcp_in_use() -> Result<usize> {
     let inuse = |file: &str, word: &str| -> Result<usize> {
-        let path = format!("/proc/thread-self/net/{file}");
-        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+        let text = table(file)?;
         text.lines()
-            .find_map(|line| line.strip_prefix(word)?.split_whitespace().nth(1)?.parse().ok())
-            .with_context(|| format!("{path}: no line {word}"))
+            .find_map(|line| {
+                line.strip_prefix(word)?
+                    .split_whitespace()
+                    .nth(1)?
+                    .parse()
+                    .ok()
+            })
+            .with_context(|| format!("{file}: no line {word}"))
     };
-    let listeners = |file: &str| -> Result<usize> {
-        let path = format!("/proc/thread-self/net/{file}");
-        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-        Ok(text
-            .lines()
-            .filter(|line| line.split_whitespace().nth(3) == Some("0A"))
-            .count())
-    };
-    let all = inuse("sockstat", "TCP:")? + inuse("sockstat6", "TCP6:")?;
-    Ok(all.saturating_sub(listeners("tcp")? + listeners("tcp6")?))
+    Ok(inuse("sockstat", "TCP:")? + inuse("sockstat6", "TCP6:")?)
+}
+
+/// Those in use minus listeners.
+fn tcp_sockets() -> Result<usize> {
+    let mut listeners = 0;
+    for file in ["tcp", "tcp6"] {
+        let text = table(file)?;
+        let listens = |line: &&str| line.split_whitespace().nth(3) == Some("0A");
+        listeners += text.lines().filter(listens).count();
+    }
+    Ok(tcp_in_use()?.saturating_sub(listeners))
+}
+
+/// A table of the calling thread's namespace: `/proc/net` would be the process's.
+fn table(file: &str) -> Result<String> {
+    let path = format!("/proc/thread-self/net/{file}");
+    fs::read_to_string(&path).with_context(|| path.clone())
 }
 
 /// Many commands of `ip` by one process, in this namespace.

@@ -128,6 +128,19 @@ impl Running {
         Ok(Running { child })
     }
 
+    /// Starts a command, keeps its standard output and shows its standard error.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_shown(command: &mut Command) -> Result<Self> {
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .with_context(|| format!("{command:?}: cannot be started"))?;
+        Ok(Running { child })
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors
@@ -142,10 +155,10 @@ impl Running {
     /// When it does not end by itself.
     pub fn finish(mut self, limit: Duration) -> Result<Run> {
         let mut output = self.child.stdout.take().context("no standard output")?;
-        let mut errors = self.child.stderr.take().context("no standard error")?;
+        let mut errors = self.child.stderr.take();
         std::thread::scope(|scope| {
             let output = scope.spawn(move || text(&mut output));
-            let errors = scope.spawn(move || text(&mut errors));
+            let errors = scope.spawn(move || errors.as_mut().map_or(Ok(String::new()), text));
             let status = sys::wait(&mut self.child, limit)?;
             if status.is_none() {
                 self.child.kill()?;

@@ -121,7 +121,9 @@ pub struct Link {
 }
 
 /// A field that may be null, but must be there.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<T>, D::Error> {
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    field: D,
+) -> Result<Option<T>, D::Error> {
     Option::deserialize(field)
 }
 
@@ -175,7 +177,10 @@ impl Record {
         }
         // 2026-01-02T03:04:05.678901Z
         if self.started.len() != 27 || !self.started.ends_with('Z') {
-            bail!("started {:?} is not RFC 3339 with microseconds", self.started);
+            bail!(
+                "started {:?} is not RFC 3339 with microseconds",
+                self.started
+            );
         }
         if !self.hops.is_sorted_by(|a, b| a.ttl < b.ttl) {
             bail!("hops do not stand by rising TTL");
@@ -191,7 +196,10 @@ impl Record {
                     bail!("kind {kind:?} is none of the contract's");
                 }
                 if probe.from.is_none() || probe.rtt_us.is_none() || probe.rtt_bound.is_none() {
-                    bail!("ttl {}: an answer without from, rtt_us or rtt_bound", hop.ttl);
+                    bail!(
+                        "ttl {}: an answer without from, rtt_us or rtt_bound",
+                        hop.ttl
+                    );
                 }
                 if icmp
                     && (probe.icmp_type.is_none()
@@ -212,10 +220,7 @@ impl Record {
     /// When the record names none.
     pub fn flow(&self, node: &str) -> Result<Flow> {
         let missing = || format!("{}: the record names no flow", self.target);
-        let (source, port) = self
-            .source
-            .zip(self.source_port)
-            .with_context(missing)?;
+        let (source, port) = self.source.zip(self.source_port).with_context(missing)?;
         Ok(Flow {
             node: node.to_owned(),
             interface: self.link.as_ref().with_context(missing)?.interface.clone(),
@@ -278,10 +283,16 @@ pub fn judge(record: &Record, way: &Way) -> Judgement {
         }
     }
     // Sent before the destination was known: answered by it, or no more.
-    for hop in record.hops.iter().filter(|hop| hop.ttl > way.destination_ttl()) {
+    for hop in record
+        .hops
+        .iter()
+        .filter(|hop| hop.ttl > way.destination_ttl())
+    {
         for probe in hop.probes.iter().filter(|probe| probe.kind != "none") {
             if let Err(text) = from_destination(record, probe) {
-                judgement.wrong.push(wrong(format!("ttl {}: {text}", hop.ttl)));
+                judgement
+                    .wrong
+                    .push(wrong(format!("ttl {}: {text}", hop.ttl)));
             }
         }
     }
@@ -336,7 +347,9 @@ fn from_router(record: &Record, probe: &Probe, answers: Option<IpAddr>) -> Resul
             probe.kind, probe.from
         ));
     }
-    if probe.kind != "time-exceeded" || (probe.icmp_type, probe.icmp_code) != (Some(icmp.0), Some(icmp.1)) {
+    if probe.kind != "time-exceeded"
+        || (probe.icmp_type, probe.icmp_code) != (Some(icmp.0), Some(icmp.1))
+    {
         return Err(format!(
             "{} {:?}/{:?}, it must be time-exceeded",
             probe.kind, probe.icmp_type, probe.icmp_code
@@ -352,7 +365,10 @@ fn from_router(record: &Record, probe: &Probe, answers: Option<IpAddr>) -> Resul
 }
 
 fn from_destination(record: &Record, probe: &Probe) -> Result<(), String> {
-    let sack = record.handshake.as_ref().is_some_and(|handshake| handshake.sack);
+    let sack = record
+        .handshake
+        .as_ref()
+        .is_some_and(|handshake| handshake.sack);
     let kind = if sack { "sack" } else { "dup-ack" };
     if probe.kind != kind || probe.from != record.address {
         return Err(format!(

@@ -118,7 +118,7 @@ fn pass(from: i32, to: i32, buffer: &mut [u8; ROOM + FRAME], tags: &[u8]) {
             }
             return;
         };
-        if length < MACS || length > FRAME {
+        if !(MACS..=FRAME).contains(&length) {
             continue;
         }
         let start = ROOM - tags.len();
@@ -143,7 +143,10 @@ mod tests {
     #[test]
     fn tags_stand_as_802_1q_says() {
         assert_eq!(header(&[5]), ([0x81, 0, 0, 5, 0, 0, 0, 0], 4));
-        assert_eq!(header(&[0x123, 7]), ([0x88, 0xa8, 1, 0x23, 0x81, 0, 0, 7], 8));
+        assert_eq!(
+            header(&[0x123, 7]),
+            ([0x88, 0xa8, 1, 0x23, 0x81, 0, 0, 7], 8)
+        );
         assert_eq!(header(&[]).1, 0);
     }
 }

@@ -101,12 +101,16 @@ fn route(
     let v6 = prefix.contains(':');
     let hops: Vec<String> = adjacent(topology, node)
         .filter(|(_, far, cost)| {
-            let passes = far.node == owner
-                || topology.nodes.get(far.node).is_some_and(|node| node.router);
+            let passes =
+                far.node == owner || topology.nodes.get(far.node).is_some_and(|node| node.router);
             passes && to(far.node, owner).is_some_and(|rest| rest + cost == distance)
         })
         .map(|(near, far, _)| {
-            let via = if v6 { far.v6.to_string() } else { far.v4.to_string() };
+            let via = if v6 {
+                far.v6.to_string()
+            } else {
+                far.v4.to_string()
+            };
             format!("via {via} dev {}", near.interface)
         })
         .collect();
@@ -152,7 +156,11 @@ mod tests {
         );
         assert!(routes["join"].contains(&"10.0.1.0/24 via 10.0.4.1 dev a".to_owned()));
         assert!(routes["client"].contains(&"fd00:6::/64 via fd00:1::2 dev split".to_owned()));
-        assert!(!routes["client"].iter().any(|route| route.starts_with("10.0.1.0/24")));
+        assert!(
+            !routes["client"]
+                .iter()
+                .any(|route| route.starts_with("10.0.1.0/24"))
+        );
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn nginx(lab: &Lab, node: &str, port: u16) -> Result<Command> {
     // longer than any trace: it must not be the server that closes.
     let configuration = format!(
         "daemon off;\nmaster_process off;\nworker_rlimit_nofile 65536;\n\
-         pid {shown}/{node}-nginx.pid;\nerror_log stderr warn;\n\
+         pid {shown}/{node}-nginx-{port}.pid;\nerror_log stderr warn;\n\
          events {{ worker_connections 32768; }}\n\
          http {{\n  access_log {access};\n  client_header_timeout 600s;\n  server_tokens off;\n  \
          server {{\n    listen 0.0.0.0:{port} backlog=16384;\n    \
@@ -65,7 +65,7 @@ fn nginx(lab: &Lab, node: &str, port: u16) -> Result<Command> {
          location = /status {{ stub_status; access_log off; }}\n    \
          location / {{ default_type text/plain; return 200 \"{node}\\n\"; }}\n  }}\n}}\n"
     );
-    let path = folder.join(format!("{node}-nginx.conf"));
+    let path = folder.join(format!("{node}-nginx-{port}.conf"));
     fs::write(&path, configuration).with_context(|| path.display().to_string())?;
     let mut command = Command::new(program("nginx"));
     command
@@ -87,7 +87,10 @@ fn sshd(lab: &Lab, node: &str, port: u16) -> Result<Command> {
         .output()
         .context("ssh-keygen: cannot be started")?;
     if !made.status.success() {
-        bail!("ssh-keygen: {}", String::from_utf8_lossy(&made.stderr).trim());
+        bail!(
+            "ssh-keygen: {}",
+            String::from_utf8_lossy(&made.stderr).trim()
+        );
     }
     // The folder is seen as /mnt, see below.
     let common = format!(

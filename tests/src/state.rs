@@ -67,7 +67,10 @@ impl State {
         fs::write(draft.join("owner"), own_identity()?)?;
         if let Err(error) = fs::rename(&draft, &folder) {
             fs::remove_dir_all(&draft)?;
-            if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) {
+            if matches!(
+                error.kind(),
+                ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
+            ) {
                 bail!("lab {lab}: instance {instance} is up already; take it down first");
             }
             return Err(error).with_context(|| folder.display().to_string());
@@ -240,7 +243,10 @@ fn kill_all(names: &[String]) -> Result<()> {
 fn inhabitants(inodes: &BTreeSet<u64>) -> Result<Vec<i32>> {
     let mut inside = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc")? {
-        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok())
+        if let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
             && lives_in(pid, inodes)
         {
             inside.push(pid);
@@ -251,7 +257,8 @@ fn inhabitants(inodes: &BTreeSet<u64>) -> Result<Vec<i32>> {
 
 /// Whether the process is in one of the namespaces. A zombie is in none.
 fn lives_in(pid: i32, inodes: &BTreeSet<u64>) -> bool {
-    fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|namespace| inodes.contains(&namespace.ino()))
+    fs::metadata(format!("/proc/{pid}/ns/net"))
+        .is_ok_and(|namespace| inodes.contains(&namespace.ino()))
 }
 
 fn remove_namespace(name: &str) -> Result<()> {

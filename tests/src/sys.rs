@@ -139,7 +139,10 @@ pub fn running(interface: &str) -> Result<()> {
     // SAFETY: ifreq is plain integers in arrays and a union of such; all zero is a value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     // The last byte stays zero.
-    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(interface.bytes()) {
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1]
+        .iter_mut()
+        .zip(interface.bytes())
+    {
         *to = from.cast_signed();
     }
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -226,6 +229,18 @@ impl PacketSocket {
         Ok(self)
     }
 
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        // SAFETY: the frame's pointer and length.
+        let result =
+            unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        check(i64::try_from(result)?).context("send(AF_PACKET)")?;
+        Ok(())
+    }
+
     /// How many frames did not fit since this was last asked.
     ///
     /// # Errors
@@ -301,8 +316,11 @@ fn stamp(message: &libc::msghdr) -> u64 {
         let control = unsafe { &*header };
         if control.cmsg_level == libc::SOL_SOCKET && control.cmsg_type == libc::SCM_TIMESTAMPNS {
             // SAFETY: a SCM_TIMESTAMPNS carries a timespec, perhaps unaligned.
-            let time: libc::timespec =
-                unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
+            let time: libc::timespec = unsafe {
+                libc::CMSG_DATA(header)
+                    .cast::<libc::timespec>()
+                    .read_unaligned()
+            };
             return u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
                 + u64::try_from(time.tv_nsec).unwrap_or(0);
         }

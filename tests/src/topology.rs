@@ -327,12 +327,16 @@ fn hosts(address: IpAddr, length: u8) -> Box<dyn Iterator<Item = IpAddr>> {
         IpAddr::V4(_) if length == 32 => Box::new(std::iter::once(address)),
         IpAddr::V6(_) if length == 128 => Box::new(std::iter::once(address)),
         IpAddr::V4(first) => {
-            let hosts = (1_u32 << (32 - length.clamp(1, 31))).saturating_sub(2).max(1);
-            Box::new((1..=hosts).map(move |host| Ipv4Addr::from_bits(first.to_bits() | host).into()))
+            let hosts = (1_u32 << (32 - length.clamp(1, 31)))
+                .saturating_sub(2)
+                .max(1);
+            Box::new(
+                (1..=hosts).map(move |host| Ipv4Addr::from_bits(first.to_bits() | host).into()),
+            )
         }
-        IpAddr::V6(first) => {
-            Box::new((1..=0xffff).map(move |host| Ipv6Addr::from_bits(first.to_bits() | host).into()))
-        }
+        IpAddr::V6(first) => Box::new(
+            (1..=0xffff).map(move |host| Ipv6Addr::from_bits(first.to_bits() | host).into()),
+        ),
     }
 }
 
@@ -372,13 +376,25 @@ mod tests {
                 "fd00:102::2".parse().unwrap()
             )
         );
-        assert_eq!(topology.links[0].prefixes(), ["10.1.2.0/24", "fd00:102::/64"]);
-        assert_eq!(topology.address("client", false), Some("10.1.2.1".parse().unwrap()));
+        assert_eq!(
+            topology.links[0].prefixes(),
+            ["10.1.2.0/24", "fd00:102::/64"]
+        );
+        assert_eq!(
+            topology.address("client", false),
+            Some("10.1.2.1".parse().unwrap())
+        );
         assert_eq!(
             topology.addresses("server", false, 2),
-            ["10.9.0.1".parse::<IpAddr>().unwrap(), "10.9.0.2".parse().unwrap()]
+            [
+                "10.9.0.1".parse::<IpAddr>().unwrap(),
+                "10.9.0.2".parse().unwrap()
+            ]
         );
-        assert_eq!(topology.address("server", true), Some("fd00:9::1".parse().unwrap()));
+        assert_eq!(
+            topology.address("server", true),
+            Some("fd00:9::1".parse().unwrap())
+        );
         assert_eq!(topology.addresses("server", false, 1000).len(), 254);
     }
 

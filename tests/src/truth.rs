@@ -157,7 +157,9 @@ fn question(flow: &Flow, interface: &str) -> String {
 fn ask(lab: &Lab, node: &str, questions: &[String]) -> Result<Vec<Answer>> {
     let input: String = questions.iter().map(|line| format!("{line}\n")).collect();
     let output = lab
-        .within(node, || feed(&mut quiet("ip", &["-j", "-batch", "-"]), &input))?
+        .within(node, || {
+            feed(&mut quiet("ip", &["-j", "-batch", "-"]), &input)
+        })?
         .context("ip: cannot be started")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut answers = Vec::with_capacity(questions.len());
@@ -184,10 +186,11 @@ impl Sources {
     /// The address from which `node` answers a packet of `source` that came in
     /// by `interface`.
     ///
-    /// Linux takes the preferred source of its route back (icmp_send in
-    /// net/ipv4/icmp.c, icmp6_send in net/ipv6/icmp.c), which in a lab is the
-    /// address of the interface that the answer leaves by; or, for IPv4 and with
-    /// `icmp_errors_use_inbound_ifaddr`, that of the one the packet came in by.
+    /// IPv4: the preferred source of its route back (icmp_send in
+    /// net/ipv4/icmp.c), which in a lab is the address of the interface that the
+    /// answer leaves by; or, with `icmp_errors_use_inbound_ifaddr`, that of the
+    /// one the packet came in by. IPv6: always the latter, since Linux 5.5
+    /// (icmp6_send in net/ipv6/icmp.c: "a more meaningful saddr from input if").
     fn answers_from(
         &mut self,
         lab: &Lab,
@@ -210,11 +213,17 @@ impl Sources {
             .is_some_and(|value| value == "1");
         let answer = if found.silent {
             None
-        } else if inbound && source.is_ipv4() {
+        } else if inbound || source.is_ipv6() {
             lab.topology()
                 .ends_of(node)
                 .find(|end| end.interface == interface)
-                .map(|end| end.v4.into())
+                .map(|end| {
+                    if source.is_ipv6() {
+                        end.v6.into()
+                    } else {
+                        end.v4.into()
+                    }
+                })
         } else {
             let [answer]: [Answer; 1] = ask(lab, node, &[format!("route get {source}")])?
                 .try_into()

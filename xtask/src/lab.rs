@@ -115,9 +115,7 @@ fn exec(name: &str, node: &str, command: &[String]) -> Result<()> {
 fn list() -> Result<()> {
     let found = state::list()?;
     for name in topology::names()? {
-        let up = found
-            .iter()
-            .any(|found| found.lab == name && found.kept);
+        let up = found.iter().any(|found| found.lab == name && found.kept);
         let runs = found
             .iter()
             .filter(|found| found.lab == name && !found.kept && !found.stale)
