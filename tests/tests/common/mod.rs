@@ -1,4 +1,5 @@
 //! What the end-to-end tests share.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(dead_code, reason = "every test file uses its own part of it")]
 
 use std::net::{IpAddr, SocketAddr};

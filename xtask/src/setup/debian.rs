@@ -76,6 +76,11 @@ const PACKAGES: &[Package] = &[
         brings: Program("sshd"),
         why: "the lab's server that speaks first",
     },
+    Package {
+        name: "tshark",
+        brings: Program("tshark"),
+        why: "judges captures of the end-to-end tests",
+    },
 ];
 
 impl Package {
