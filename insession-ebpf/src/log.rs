@@ -22,7 +22,7 @@ static AYA_LOGS: RingBuf<(), 65536> = RingBuf::new();
 /// No socket of ours at this packet's queue.
 pub const NO_SOCKET: Record = Record::new("queue ", ": ours, passed: no AF_XDP socket in the map");
 /// No room for the stamp.
-pub const NO_ROOM: Record = Record::new("queue ", ": ours, passed: no metadata in this driver");
+pub const NO_ROOM: Record = Record::new("queue ", ": ours, passed: no room for the stamp");
 /// A quote whose session user space has to find.
 pub const UNRESOLVED: Record = Record::new("queue ", ": a rewritten quote that names no session");
 

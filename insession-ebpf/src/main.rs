@@ -71,6 +71,12 @@ fn hand_over(ctx: &XdpContext, session: SessionId, kind: SteerKind, l3_offset: u
         log(log::NO_SOCKET, queue);
         return pass(Counter::RedirectFailed);
     }
+    // Metadata of another program would stand between the stamp and the packet,
+    // where user space does not look for it.
+    if ctx.metadata() < ctx.data() {
+        log(log::NO_ROOM, queue);
+        return pass(Counter::RedirectFailed);
+    }
     let room = ReplyStamp::SIZE as i32;
     // SAFETY: a helper on this program's own context.
     if unsafe { helpers::bpf_xdp_adjust_meta(ctx.ctx, -room) } != 0 {
