@@ -267,11 +267,11 @@ fn rewritten_quotes_are_ours_while_a_flow_lives() {
             ..one
         };
         let ours = |link: &mut XdpLink, passed: u64| {
+            let before = counter(link, "rewritten-quote");
             far.send(&time_exceeded(&by_port));
             far.send(&time_exceeded(&by_peer));
             // Behind them, so that what was passed has been passed.
             far.send(&segment(&two));
-            let before = counter(link, "rewritten-quote");
             let mut count = 0;
             while receive(link, 1)[0].kind == SteerKind::RewrittenQuote {
                 count += 1;

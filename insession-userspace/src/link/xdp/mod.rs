@@ -9,7 +9,7 @@
 //! The rings are written against the kernel's ABI (linux/if_xdp.h), which has not
 //! changed since need_wakeup came (Linux 5.4), and not taken from a crate:
 //!
-//! * every frame has to be accounted for ([`umem::Frames`]): what the kernel says
+//! * every frame has to be accounted for (`umem::Frames`): what the kernel says
 //!   it gives back is checked against what it holds, and frames that do not come
 //!   back are an error with a name, not a hang;
 //! * the stamp lies *before* the address in the RX descriptor, in headroom that a
