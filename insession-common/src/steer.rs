@@ -31,6 +31,12 @@ pub trait Frame {
     /// `N` bytes from `offset`, or `None` where the frame ends before them.
     /// `offset` is at most [`FARTHEST`].
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The same for a place that is known when compiling: under the verifier
+    /// a cheaper way. `None` also from who has no such way.
+    fn read_at<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        self.read::<N>(AT)
+    }
 }
 
 /// The flows of ours.
@@ -96,14 +102,29 @@ const MAX_TAGS: usize = 2;
 /// than one of each kind is against RFC 8200 §4.1.
 const MAX_EXTENSIONS: usize = 4;
 
+/// The length of an Ethernet header without tags.
+const ETHERNET: usize = 14;
+
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_ICMPV6: u8 = 58;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
 
 /// Decides.
 #[inline(always)]
 pub fn steer<B: Frame, F: Flows>(frame: &B, flows: &F) -> Decision {
+    let soon = match frame.read_at::<12, 2>().map(u16::from_be_bytes) {
+        Some(ETHERTYPE_IPV4) => plain::<[u8; 4], B, F>(frame, flows),
+        Some(ETHERTYPE_IPV6) => plain::<[u8; 16], B, F>(frame, flows),
+        _ => None,
+    };
+    if let Some(decision) = soon {
+        return decision.unwrap_or_else(Decision::Pass);
+    }
     match ethernet(frame) {
         Ok((ETHERTYPE_IPV4, l3)) => packet::<[u8; 4], B, F>(frame, flows, l3),
         Ok((ETHERTYPE_IPV6, l3)) => packet::<[u8; 16], B, F>(frame, flows, l3),
@@ -111,6 +132,22 @@ pub fn steer<B: Frame, F: Flows>(frame: &B, flows: &F) -> Decision {
         Err(reason) => Err(reason),
     }
     .unwrap_or_else(Decision::Pass)
+}
+
+/// Most of what a host receives has no tag, is TCP or UDP, has no IP options,
+/// and is not ours. That is decided from fixed places; what comes after would
+/// say the same, later. `None`: it is something else.
+#[inline(always)]
+fn plain<A: Address, B: Frame, F: Flows>(
+    frame: &B,
+    flows: &F,
+) -> Option<Result<Decision, Counter>> {
+    let (ip, tcp) = A::plain(frame)?;
+    if ip.protocol == PROTOCOL_TCP {
+        let session = segment(frame, flows, &ip, tcp?);
+        return Some(session.map(|session| ours(session, SteerKind::Segment, ETHERNET)));
+    }
+    (ip.protocol != A::ICMP).then_some(Err(Counter::OtherProtocol))
 }
 
 /// The EtherType below the VLAN tags, and where its payload begins.
@@ -136,13 +173,25 @@ fn ethernet<B: Frame>(frame: &B) -> Result<(u16, usize), Counter> {
 }
 
 /// An IP header, read. All that follows it lies before `end`: what a frame
-/// holds behind the IP length is Ethernet's padding and no header.
+/// holds behind the IP length is Ethernet's padding and no header. Whether the
+/// frame reaches that far, [`Header::is_whole`] asks: later, because most
+/// packets are not ours by then.
 struct Header<A> {
     source: A,
     destination: A,
     protocol: u8,
     payload: usize,
     end: usize,
+}
+
+impl<A> Header<A> {
+    #[inline(always)]
+    fn is_whole<B: Frame>(&self, frame: &B) -> Result<(), Counter> {
+        if self.end > frame.len() {
+            return Err(Counter::Truncated);
+        }
+        Ok(())
+    }
 }
 
 /// What differs between the families.
@@ -153,8 +202,13 @@ trait Address: Copy + Eq {
     /// Whether an ICMP message of this type is an error that we read.
     fn is_error(icmp_type: u8) -> bool;
 
+    /// The header right behind Ethernet's if it has no options or extension
+    /// headers and is no fragment, and the 20 bytes behind it, as far as they
+    /// are there. `None`: look again, in [`Address::header`].
+    fn plain<B: Frame>(frame: &B) -> Option<(Header<Self>, Option<[u8; 20]>)>;
+
     /// Reads the header at `offset`. `end` is where a quote's enclosing packet
-    /// ends; `None`: it is no quote.
+    /// ends; `None`: it is no quote, and ends where it says.
     fn header<B: Frame>(
         frame: &B,
         offset: usize,
@@ -188,17 +242,24 @@ fn packet<A: Address, B: Frame, F: Flows>(
 ) -> Result<Decision, Counter> {
     let ip = A::header(frame, l3, None)?;
     let (session, kind) = if ip.protocol == PROTOCOL_TCP {
-        (segment(frame, flows, &ip)?, SteerKind::Segment)
+        let tcp = read::<20, B>(frame, ip.payload, ip.end)?;
+        (segment(frame, flows, &ip, tcp)?, SteerKind::Segment)
     } else if ip.protocol == A::ICMP {
+        ip.is_whole(frame)?;
         error(frame, flows, &ip)?
     } else {
         return Err(Counter::OtherProtocol);
     };
-    Ok(Decision::Ours {
+    Ok(ours(session, kind, l3))
+}
+
+#[inline(always)]
+fn ours(session: SessionId, kind: SteerKind, l3: usize) -> Decision {
+    Decision::Ours {
         session,
         kind,
         l3_offset: l3 as u16,
-    })
+    }
 }
 
 /// A TCP segment.
@@ -207,8 +268,8 @@ fn segment<A: Address, B: Frame, F: Flows>(
     frame: &B,
     flows: &F,
     ip: &Header<A>,
+    tcp: [u8; 20],
 ) -> Result<SessionId, Counter> {
-    let tcp = read::<20, B>(frame, ip.payload, ip.end)?;
     let ends = Ends {
         local: ip.destination,
         remote: ip.source,
@@ -226,6 +287,7 @@ fn segment<A: Address, B: Frame, F: Flows>(
     if ip.payload + length > ip.end {
         return Err(Counter::Truncated);
     }
+    ip.is_whole(frame)?;
     A::session(flows, &ends).ok_or(Counter::NoFlow)
 }
 
@@ -357,36 +419,34 @@ impl Address for [u8; 4] {
         offset: usize,
         end: Option<usize>,
     ) -> Result<Header<Self>, Counter> {
-        let limit = end.unwrap_or_else(|| frame.len());
-        let ip = read::<20, B>(frame, offset, limit)?;
+        let ip = read::<20, B>(frame, offset, end.unwrap_or(usize::MAX))?;
         let length = usize::from(ip[0] & 0x0f) * 4;
         if ip[0] >> 4 != 4 || length < 20 {
             return Err(Counter::Malformed);
         }
-        let end = match end {
-            Some(end) => end,
-            None => {
-                let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-                if total < length {
-                    return Err(Counter::Malformed);
-                }
-                if offset + total > limit {
-                    return Err(Counter::Truncated);
-                }
-                offset + total
-            }
-        };
-        // More fragments, or a fragment offset.
-        if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+        let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+        if end.is_none() && total < length {
+            return Err(Counter::Malformed);
+        }
+        if is_fragment(ip) {
             return Err(Counter::Fragment);
         }
-        Ok(Header {
-            source: [ip[12], ip[13], ip[14], ip[15]],
-            destination: [ip[16], ip[17], ip[18], ip[19]],
-            protocol: ip[9],
-            payload: offset + length,
-            end,
-        })
+        Ok(header_v4(
+            ip,
+            offset + length,
+            end.unwrap_or(offset + total),
+        ))
+    }
+
+    #[inline(always)]
+    fn plain<B: Frame>(frame: &B) -> Option<(Header<Self>, Option<[u8; 20]>)> {
+        let ip = frame.read_at::<ETHERNET, 20>()?;
+        let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+        if ip[0] != 0x45 || total < 40 || is_fragment(ip) {
+            return None;
+        }
+        let ip = header_v4(ip, ETHERNET + 20, ETHERNET + total);
+        Some((ip, frame.read_at::<{ ETHERNET + 20 }, 20>()))
     }
 
     #[inline(always)]
@@ -420,7 +480,7 @@ impl Address for [u8; 16] {
         offset: usize,
         end: Option<usize>,
     ) -> Result<Header<Self>, Counter> {
-        let limit = end.unwrap_or_else(|| frame.len());
+        let limit = end.unwrap_or(usize::MAX);
         let fixed = read::<8, B>(frame, offset, limit)?;
         let source = read::<16, B>(frame, offset + 8, limit)?;
         let destination = read::<16, B>(frame, offset + 24, limit)?;
@@ -428,23 +488,14 @@ impl Address for [u8; 16] {
             return Err(Counter::Malformed);
         }
         let mut payload = offset + 40;
-        let end = match end {
-            Some(end) => end,
-            None => {
-                let length = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
-                if payload + length > limit {
-                    return Err(Counter::Truncated);
-                }
-                payload + length
-            }
-        };
+        let length = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+        let end = end.unwrap_or(payload + length);
         let mut protocol = fixed[6];
         let mut followed = 0;
         loop {
             match protocol {
-                // Hop-by-hop options, routing, destination options.
-                0 | 43 | 60 => {}
-                44 => return Err(Counter::Fragment),
+                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {}
+                FRAGMENT => return Err(Counter::Fragment),
                 _ => break,
             }
             if followed == MAX_EXTENSIONS {
@@ -465,6 +516,30 @@ impl Address for [u8; 16] {
     }
 
     #[inline(always)]
+    fn plain<B: Frame>(frame: &B) -> Option<(Header<Self>, Option<[u8; 20]>)> {
+        let fixed = frame.read_at::<ETHERNET, 8>()?;
+        let length = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+        let protocol = fixed[6];
+        if fixed[0] >> 4 != 6
+            || length < 20
+            || matches!(
+                protocol,
+                HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT
+            )
+        {
+            return None;
+        }
+        let ip = Header {
+            source: frame.read_at::<{ ETHERNET + 8 }, 16>()?,
+            destination: frame.read_at::<{ ETHERNET + 24 }, 16>()?,
+            protocol,
+            payload: ETHERNET + 40,
+            end: ETHERNET + 40 + length,
+        };
+        Some((ip, frame.read_at::<{ ETHERNET + 40 }, 20>()))
+    }
+
+    #[inline(always)]
     fn session<F: Flows>(flows: &F, ends: &Ends<Self>) -> Option<SessionId> {
         flows.v6(&key_v6(ends))
     }
@@ -477,6 +552,23 @@ impl Address for [u8; 16] {
     #[inline(always)]
     fn sixteen(self) -> [u8; 16] {
         self
+    }
+}
+
+/// More fragments follow, or some came before.
+#[inline(always)]
+fn is_fragment(ip: [u8; 20]) -> bool {
+    u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0
+}
+
+#[inline(always)]
+fn header_v4(ip: [u8; 20], payload: usize, end: usize) -> Header<[u8; 4]> {
+    Header {
+        source: [ip[12], ip[13], ip[14], ip[15]],
+        destination: [ip[16], ip[17], ip[18], ip[19]],
+        protocol: ip[9],
+        payload,
+        end,
     }
 }
 

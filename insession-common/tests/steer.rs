@@ -6,7 +6,7 @@ use frames::{FIRST, LAST, Table};
 use insession_common::counters::Counter;
 use insession_common::flow::UNRESOLVED;
 use insession_common::stamp::SteerKind;
-use insession_common::steer::{Decision, steer};
+use insession_common::steer::{Decision, FARTHEST, Frame, steer};
 
 fn table() -> Table {
     Table::new(&frames::flows())
@@ -148,5 +148,52 @@ fn a_quote_of_the_kernels_own_connection_to_our_server_is_the_kernels() {
             steer(&&frame[..], &table),
             Decision::Pass(Counter::QuoteNoFlow)
         );
+    }
+}
+
+/// A frame without the short way.
+struct Slow<'a>(&'a [u8]);
+
+impl Frame for Slow<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        assert!(offset <= FARTHEST);
+        self.0.read::<N>(offset)
+    }
+
+    fn read_at<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        None
+    }
+}
+
+#[test]
+fn the_short_way_and_the_long_way_say_the_same() {
+    let table = table();
+    for fixture in frames::all() {
+        for length in 0..=fixture.bytes.len() {
+            let frame = &fixture.bytes[..length];
+            assert_eq!(
+                steer(&Slow(frame), &table),
+                steer(&frame, &table),
+                "{} at {length}",
+                fixture.name
+            );
+        }
+        // Every byte of the headers, in turn, with every value.
+        for at in 12..fixture.bytes.len().min(80) {
+            let mut frame = fixture.bytes.clone();
+            for value in 0..=255 {
+                frame[at] = value;
+                assert_eq!(
+                    steer(&Slow(&frame), &table),
+                    steer(&&frame[..], &table),
+                    "{} with {value:#04x} at {at}",
+                    fixture.name
+                );
+            }
+        }
     }
 }
