@@ -2,7 +2,7 @@
 //! permissions.
 
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use insession::link::xdp::{XdpLink, XdpMode, XdpOptions};
@@ -79,6 +79,110 @@ fn nothing_is_left_after_a_link() {
             drop(link);
             assert_eq!(lab.attached(), 0);
         }
+    });
+}
+
+/// An AF_XDP socket of another program on queue 0 of our end, sending only, and
+/// its memory.
+struct OtherSocket {
+    _socket: OwnedFd,
+    memory: Box<Memory>,
+}
+
+#[repr(align(4096))]
+struct Memory([u8; 4096]);
+
+impl OtherSocket {
+    fn new(interface: u32) -> Self {
+        // SAFETY: no memory is passed.
+        let socket = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        assert!(socket >= 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: fresh, and nobody else's.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        let memory = Box::new(Memory([0; 4096]));
+        let umem = libc::xdp_umem_reg {
+            addr: memory.0.as_ptr() as u64,
+            len: 4096,
+            chunk_size: 4096,
+            headroom: 0,
+            flags: 0,
+            tx_metadata_len: 0,
+        };
+        set(&socket, libc::XDP_UMEM_REG, &umem);
+        set(&socket, libc::XDP_UMEM_FILL_RING, &1u32);
+        set(&socket, libc::XDP_UMEM_COMPLETION_RING, &1u32);
+        set(&socket, libc::XDP_TX_RING, &1u32);
+        let address = libc::sockaddr_xdp {
+            sxdp_family: libc::AF_XDP as u16,
+            sxdp_flags: libc::XDP_COPY,
+            sxdp_ifindex: interface,
+            sxdp_queue_id: 0,
+            sxdp_shared_umem_fd: 0,
+        };
+        // SAFETY: reads `address`, whose size is given.
+        let answer = unsafe {
+            libc::bind(
+                socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of_val(&address) as u32,
+            )
+        };
+        assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+        OtherSocket {
+            _socket: socket,
+            memory,
+        }
+    }
+}
+
+fn set<T>(socket: &OwnedFd, option: i32, value: &T) {
+    // SAFETY: reads `value`, whose size is given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as u32,
+        )
+    };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn queue_of_another_program_is_named() {
+    with_pair(1, |lab| {
+        let other = OtherSocket::new(lab.interface().index);
+        let error = XdpLink::open(&lab.interface(), &XdpOptions::default()).unwrap_err();
+        assert!(matches!(error, LinkError::Occupied { .. }), "{error}");
+        assert!(error.to_string().contains("on queue 0"), "{error}");
+        assert_eq!(lab.attached(), 0, "a failed start leaves nothing");
+        assert_eq!(other.memory.0, [0; 4096]);
+    });
+}
+
+/// A dead owner's socket may outlive it for some time.
+#[test]
+fn queue_that_becomes_free_in_time_is_taken() {
+    with_pair(1, |lab| {
+        let other = OtherSocket::new(lab.interface().index);
+        // SAFETY: no memory is passed.
+        let opener = unsafe { libc::gettid() };
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Opening sleeps only where it has found the queue busy.
+                let now = format!("/proc/self/task/{opener}/syscall");
+                let sleeps = format!("{} ", libc::SYS_clock_nanosleep);
+                let started = std::time::Instant::now();
+                while started.elapsed().as_secs() < 10
+                    && !std::fs::read_to_string(&now).is_ok_and(|call| call.starts_with(&sleeps))
+                {
+                    std::thread::yield_now();
+                }
+                drop(other);
+            });
+            open(lab, XdpMode::Auto);
+        });
     });
 }
 

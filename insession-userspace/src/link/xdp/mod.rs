@@ -121,10 +121,10 @@ impl Default for XdpOptions {
 /// to the next [`Link::flush`] or [`Link::wait`].
 const VAIN_KICKS: u32 = 4;
 
-/// How long a full transmit side sleeps at a time. poll() cannot tell when room
-/// appears: POLLOUT speaks of the TX ring, which is empty long before the frames
-/// are given back.
-const FULL: Duration = Duration::from_micros(200);
+/// How long a wait sleeps at a time when there is no room, or when a kick left
+/// frames in the TX ring. poll() cannot tell when room appears: POLLOUT speaks of
+/// the TX ring, which is empty long before the frames are given back.
+const PRESSED: Duration = Duration::from_micros(200);
 
 /// AF_XDP on all queues of one interface.
 pub struct XdpLink {
@@ -333,6 +333,14 @@ impl XdpLink {
         self.queues.iter_mut().any(|queue| !queue.rx.is_empty())
     }
 
+    /// Whether the kernel has not taken all that was flushed.
+    fn has_unsent(&mut self) -> bool {
+        self.queues
+            .iter_mut()
+            .filter_map(|queue| queue.transmit.as_mut())
+            .any(|transmit| transmit.ring.untaken() > 0)
+    }
+
     /// One sleep; whether there is a reason to end [`Link::wait`].
     fn sleep(&mut self, span: Duration) -> Result<bool, LinkError> {
         let span = libc::timespec {
@@ -503,7 +511,11 @@ impl Link for XdpLink {
             if full && self.room() > 0 {
                 return Ok(());
             }
-            let longest = if full { FULL } else { watch::EVERY };
+            let longest = if full || self.has_unsent() {
+                PRESSED
+            } else {
+                watch::EVERY
+            };
             if self.sleep(until.since(now).min(longest))? {
                 return Ok(());
             }
