@@ -46,7 +46,7 @@ use crate::time::{Duration, Instant};
 use crate::trace::LinkInfo;
 
 mod device;
-mod object;
+pub mod object;
 mod permit;
 mod program;
 mod ring;
