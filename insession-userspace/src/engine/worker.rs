@@ -366,7 +366,7 @@ impl<'a> Worker<'a> {
         if open.session.wants_transmit(&self.options, now) {
             self.ready.push(slot);
         }
-        match open.session.poll_timeout() {
+        match open.session.poll_timeout(&self.options, now) {
             // Not again at this very moment: time has to go on in between.
             Some((at, _)) => self.wheel.arm(slot, at.max(now + Duration::from_nanos(1))),
             None => self.wheel.cancel(slot),
