@@ -8,7 +8,7 @@
 //!
 //! 1. a TCP segment from the peer of a flow, to a local port of ours;
 //! 2. an ICMP or ICMPv6 error that quotes a segment of a flow;
-//! 3. the same where a NAT left its rewriting in the quote (see [`rewritten`]).
+//! 3. the same where a NAT left its rewriting in the quote.
 //!
 //! Fragments are not: a first fragment of ours would have to be as long as an
 //! MTU, and no reply of ours is. Checksums are not verified here; who decodes

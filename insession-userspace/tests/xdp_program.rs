@@ -1,6 +1,7 @@
 //! The XDP program under the kernel's verifier: the same fixtures as the
 //! steering decision on slices, every length, every port, every EtherType, and
 //! mutated frames, on which both have to agree.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking too")]
 
 #[path = "../../insession-common/tests/frames/mod.rs"]
 mod frames;
@@ -177,10 +178,8 @@ fn monotonic() -> u64 {
         tv_nsec: 0,
     };
     // SAFETY: a `timespec` that outlives the call.
-    assert_eq!(
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) },
-        0
-    );
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    assert_eq!(done, 0);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
@@ -236,13 +235,11 @@ fn with_no_range_set_nothing_is_ours() {
 fn a_quote_of_a_kernel_sockets_port_is_the_kernels() {
     const KERNELS: u16 = 40_123;
     let (kernel, _) = load();
-    // SAFETY: no pointers. This thread alone moves to a network of its own,
-    // which ends with it; `BPF_PROG_TEST_RUN` looks for sockets in it.
-    assert_eq!(
-        unsafe { libc::unshare(libc::CLONE_NEWNET) },
-        0,
-        "run as root"
-    );
+    // This thread alone moves to a network of its own, which ends with it;
+    // `BPF_PROG_TEST_RUN` looks for sockets in it.
+    // SAFETY: no pointers.
+    let done = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(done, 0, "run as root");
     // Every socket that a segment to this port would reach will do.
     let listener = TcpListener::bind(("::", KERNELS)).unwrap();
     for (frame, _) in frames::quotes_from_port(KERNELS) {
