@@ -6,7 +6,7 @@
 //! a nightly compiler, and for a package of this workspace only.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -42,7 +42,7 @@ fn build() -> Result<(), String> {
     ] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    toolchain_is_complete()?;
+    let sysroot = complete_toolchain()?;
 
     let target = match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
         Ok("big") => "bpfeb-unknown-none",
@@ -61,7 +61,8 @@ fn build() -> Result<(), String> {
             "CARGO_ENCODED_RUSTFLAGS",
             "-Cdebuginfo=2\u{1f}-Clink-arg=--btf",
         )
-        .args(["build", "--locked", "--release"])
+        .env("LD_LIBRARY_PATH", library_path(&sysroot)?)
+        .args(["build", "--quiet", "--locked", "--release"])
         .args(["-Z", "build-std=core", "--target", target, "--target-dir"])
         .arg(&folder)
         .stdin(Stdio::null())
@@ -89,9 +90,9 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// Whether what a stock Rust toolchain lacks is there. Asked first, because
-/// cargo's and rustc's own messages do not say how to get it.
-fn toolchain_is_complete() -> Result<(), String> {
+/// The compiler's sysroot, if what a stock Rust toolchain lacks is there. Asked
+/// first, because cargo's and rustc's own messages do not say how to get it.
+fn complete_toolchain() -> Result<PathBuf, String> {
     let mut missing = Vec::new();
     let linker = Command::new("bpf-linker")
         .arg("--version")
@@ -111,13 +112,13 @@ fn toolchain_is_complete() -> Result<(), String> {
                 rustc.display()
             )
         })?;
-    let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
-    let sources = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/src/lib.rs");
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
+    let sources = sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs");
     if !sources.is_file() {
         missing.push("rust-src (the standard library's source) is not in the toolchain");
     }
     if missing.is_empty() {
-        return Ok(());
+        return Ok(sysroot);
     }
     Err(format!(
         "XDP program: {}; `cargo xtask setup` installs it",
@@ -156,10 +157,17 @@ fn without_the_outer_build(cargo: &mut Command) {
     }
 }
 
+/// bpf-linker has no LLVM of its own, it loads rustc's. cargo sets this for
+/// build scripts; a wrapper between may not have kept it.
+fn library_path(sysroot: &Path) -> Result<OsString, String> {
+    let before = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let paths = env::split_paths(&before).chain([sysroot.join("lib")]);
+    env::join_paths(paths.filter(|path| !path.as_os_str().is_empty()))
+        .map_err(|error| format!("XDP program: {error}; move the toolchain to another folder"))
+}
+
 fn path(variable: &str) -> Result<PathBuf, String> {
     env::var_os(variable)
-        .as_deref()
-        .map(OsStr::to_os_string)
         .map(PathBuf::from)
         .ok_or_else(|| format!("XDP program: {variable} is not set; build with cargo"))
 }
