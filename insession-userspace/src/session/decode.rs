@@ -89,23 +89,21 @@ fn icmp_error(
     let error = icmp::Error::new(version, packet.payload, pseudo)?;
     let (icmp_type, icmp_code) = (error.icmp_type(), error.code());
     let kind = kind(version, &error).ok_or(Undecodable::Other)?;
-    let quoted = error.quoted();
+    let mut quoted = error.quoted();
     // A length field that cuts the quote below what can be read is junk in what
     // was "unused" before RFC 4884.
-    let (quoted, quote) = match quote(quoted.packet, version) {
-        Err(Undecodable::Malformed) => {
-            let unsplit = error.unsplit();
-            (unsplit, quote(unsplit.packet, version)?)
-        }
-        other => (quoted, other?),
-    };
+    let mut quote = read_quote(&quoted, version);
+    if quote == Err(Undecodable::Malformed) {
+        quoted = error.unsplit();
+        quote = read_quote(&quoted, version);
+    }
     Ok(Reply::Icmp(IcmpError {
         from: packet.source,
         kind,
         icmp_type,
         icmp_code,
         ttl: packet.ttl,
-        quote,
+        quote: quote?,
         mpls: quoted
             .extension
             .map(|structure| structure.labels())
@@ -128,8 +126,8 @@ fn kind(version: Version, error: &icmp::Error<'_>) -> Option<IcmpKind> {
     })
 }
 
-fn quote(bytes: &[u8], version: Version) -> Result<Quote, Undecodable> {
-    let packet = ip::Packet::quoted(bytes)?;
+fn read_quote(quoted: &icmp::Quoted<'_>, version: Version) -> Result<Quote, Undecodable> {
+    let packet = ip::Packet::quoted(quoted.packet)?;
     let same_version = packet.source.is_ipv4() == (version == Version::V4);
     if !same_version || packet.protocol != ip::PROTOCOL_TCP {
         return Err(Undecodable::Other);
@@ -141,20 +139,36 @@ fn quote(bytes: &[u8], version: Version) -> Result<Quote, Undecodable> {
         sequence: first.sequence,
         ttl: packet.ttl,
         traffic_class: packet.traffic_class,
-        checksum_bad: checksum_bad(&packet),
+        checksum_bad: checksum_bad(&packet, quoted.extension.is_some()),
     })
 }
 
 /// Whether the quoted checksum contradicts the quoted bytes; `None` unless the
 /// whole segment is there. What routers change on the way (TTL, DSCP) it does
 /// not cover; what NATs change (addresses, ports) it does.
-fn checksum_bad(packet: &ip::Packet<'_>) -> Option<bool> {
+///
+/// Before an extension a quote is padded with zeros (RFC 4884 §3), also one that
+/// was cut shorter than the segment: what looks whole may not be.
+fn checksum_bad(packet: &ip::Packet<'_>, padded: bool) -> Option<bool> {
     if packet.is_fragment {
         return None;
     }
-    let len = packet.payload_len?;
-    let segment = tcp::Segment::new(packet.payload.get(..len)?).ok()?;
-    Some(!segment.checksum_ok(packet.pseudo(len)))
+    let bytes = packet.payload.get(..packet.payload_len?)?;
+    let segment = tcp::Segment::new(bytes).ok()?;
+    if segment.checksum_ok(packet.pseudo(bytes.len())) {
+        return Some(false);
+    }
+    // Zeros that begin before the payload, or before the urgent pointer, which
+    // is zero itself, are taken for padding: no finding rather than a false one.
+    let known = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1);
+    let needed = match segment.options() {
+        [] => tcp::HEADER_LEN - 2,
+        options => tcp::HEADER_LEN + options.len(),
+    };
+    (!padded || known >= needed).then_some(true)
 }
 
 #[cfg(test)]

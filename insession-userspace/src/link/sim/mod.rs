@@ -7,7 +7,8 @@
 //!
 //! What comes back goes through the same steering decision as on a real link.
 
-mod flows;
+mod internet;
+mod middlebox;
 mod network;
 mod packet;
 mod rng;
@@ -15,6 +16,7 @@ mod scenario;
 mod server;
 mod truth;
 
+pub use internet::MAX_TARGETS;
 pub use scenario::{
     Answer, Balance, End, Line, MAX_BALANCERS, Middlebox, QuoteLength, QuoteRepair, RateLimit,
     Reject, Rejection, Router, RouterId, Scenario, Server, Stage, Step, Target,
@@ -25,12 +27,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use insession_common::counters::Counter;
-use insession_common::flow::SessionId;
+use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
 use insession_common::stamp::SteerKind;
 use insession_common::steer::{Decision, steer};
 
-use self::flows::FlowTable;
 use self::network::Network;
+use super::flows::{FlowTable, NotAdded};
 use super::{Link, LinkError, MAX_FRAME, Received};
 use crate::session::Flow;
 use crate::time::Instant;
@@ -74,7 +76,7 @@ impl SimLink {
         let truth = Arc::default();
         SimLink {
             now: Self::BEGIN,
-            flows: FlowTable::new(scenario.ports),
+            flows: FlowTable::new(scenario.ports.0, scenario.ports.1),
             batch: vec![0xa5; scenario.batch * MAX_FRAME],
             lengths: Vec::with_capacity(scenario.batch),
             capacity: scenario.batch,
@@ -150,11 +152,30 @@ impl Link for SimLink {
     }
 
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
-        self.flows.add(flow, session)
+        let what = || format!("a flow from {} to {}", flow.local, flow.remote);
+        let key = FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP).ok_or_else(|| {
+            LinkError::Unsupported {
+                what: what(),
+                reason: "the two are not of one address family".into(),
+                mend: "give a source of the target's family".into(),
+            }
+        })?;
+        match self.flows.insert(&key, session) {
+            Ok(_) => Ok(()),
+            Err(NotAdded::Taken) => Err(LinkError::FlowTaken),
+            Err(NotAdded::PortOutside) => Err(LinkError::Unsupported {
+                what: what(),
+                reason: "its port is not one that the scenario steers".into(),
+                mend: "widen the scenario's ports".into(),
+            }),
+        }
     }
 
     fn remove_flow(&mut self, flow: &Flow) {
-        self.flows.remove(flow);
+        if let Some(key) = FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP) {
+            // Nothing to write elsewhere: the table is the map here.
+            let _: Option<_> = self.flows.remove(&key);
+        }
     }
 
     fn room(&mut self) -> usize {

@@ -378,6 +378,7 @@ impl Peer {
             if server.banner > 0 {
                 self.again(server, now, out);
                 self.tries = 0;
+                self.again_at = Some(now + RETRANSMISSION);
             }
         }
         if self.again_at.is_none() && self.unacknowledged != self.next {
@@ -387,9 +388,8 @@ impl Peer {
 
     /// Sends what is not acknowledged (again), and sets the timer.
     fn again(&mut self, server: &Server, now: Instant, out: &mut Vec<Outgoing>) {
-        let wait = RETRANSMISSION * (1 << self.tries);
         self.tries += 1;
-        self.again_at = Some(now + wait);
+        self.again_at = Some(now + RETRANSMISSION * (1 << self.tries));
         let banner_end = self.iss.wrapping_add(1 + u32::from(server.banner));
         if !self.established {
             self.syn_ack_again(server, out);

@@ -49,7 +49,8 @@ pub enum Fate {
         icmp_type: u8,
         /// The error's code.
         icmp_code: u8,
-        /// When the error arrives here; `None` when a line lost it.
+        /// When the error (of several, the first) arrives here; `None` when a
+        /// line lost it.
         delivered: Option<Instant>,
     },
     /// It reached the server.
@@ -106,6 +107,19 @@ impl Truth {
         let known = &mut self.flows[mark.flow as usize].1[mark.probe as usize].fate;
         if rank(fate) > rank(*known) {
             *known = fate;
+        } else if let (
+            Fate::Router {
+                delivered: Some(at),
+                ..
+            },
+            Fate::Router {
+                delivered: Some(earliest),
+                ..
+            },
+        ) = (fate, known)
+        {
+            // Two copies, two errors: the first to arrive counts.
+            *earliest = at.min(*earliest);
         }
     }
 }

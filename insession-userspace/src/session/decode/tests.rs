@@ -275,6 +275,34 @@ fn a_nat_that_leaves_the_quote_inconsistent_shows_in_its_checksum() {
 }
 
 #[test]
+fn padding_before_an_extension_is_not_taken_for_the_segment() {
+    let stack = [MplsLabel {
+        label: 16,
+        tc: 0,
+        bottom: true,
+        ttl: 1,
+    }];
+    for (version, v6) in BOTH {
+        let timestamps = SegmentOptions::Timestamps { tsval: 1, tsecr: 2 };
+        for options in [timestamps, SegmentOptions::None] {
+            let probe = probe(v6, options, 1);
+            let tcp = if v6 { 40 } else { 20 };
+            for form in [Form::Compliant, Form::Legacy] {
+                for len in tcp + 8..=probe.len() {
+                    let quote = icmp(&error(version, &probe[..len], &stack, form)).quote;
+                    assert_ne!(quote.checksum_bad, Some(true), "{version:?} {len}");
+                }
+                // But a wrong checksum is one, where the segment is surely whole.
+                let mut changed = probe.clone();
+                changed[tcp + 16] ^= 0x10;
+                let quote = icmp(&error(version, &changed, &stack, form)).quote;
+                assert_eq!(quote.checksum_bad, Some(true));
+            }
+        }
+    }
+}
+
+#[test]
 fn inner_options_and_extension_headers_are_skipped() {
     let mut with_options = probe(false, SegmentOptions::None, 1);
     with_options[0] = 0x46;
