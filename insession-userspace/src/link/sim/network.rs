@@ -105,12 +105,12 @@ struct Event {
 enum What {
     /// A packet ends at a router.
     Ends {
-        travel: Travel,
+        travel: Box<Travel>,
         router: RouterId,
         why: Why,
     },
     /// A packet reaches the server.
-    Arrives(Travel),
+    Arrives(Box<Travel>),
     /// A server's timer.
     Timer(u32),
     /// A packet reaches us.
@@ -204,7 +204,7 @@ impl Network {
             },
             packet: link.payload()[..len].to_vec(),
         };
-        self.forward(travel);
+        self.forward(Box::new(travel));
         true
     }
 
@@ -277,21 +277,22 @@ impl Network {
     }
 
     /// Walks a packet out, to where it ends.
-    fn forward(&mut self, mut travel: Travel) {
+    fn forward(&mut self, mut travel: Box<Travel>) {
         let scenario = Arc::clone(&self.scenario);
         let target = &scenario.targets[self.flows[travel.flow as usize].target as usize];
         loop {
             let position = travel.position;
             let Some(stage) = target.way.get(position.stage) else {
-                for at in self
-                    .crossed(&mut travel, &target.last)
-                    .into_iter()
-                    .flatten()
-                {
+                let [Some(first), second] = self.crossed(&travel, &target.last) else {
+                    return;
+                };
+                if let Some(at) = second {
                     let mut copy = travel.clone();
                     copy.at = at;
                     self.schedule(at, What::Arrives(copy));
                 }
+                travel.at = first;
+                self.schedule(first, What::Arrives(travel));
                 return;
             };
             if position.step == 0 && !position.crossed && stage.branches.len() > 1 {
@@ -314,7 +315,7 @@ impl Network {
                 continue;
             };
             if !position.crossed {
-                let [Some(first), second] = self.crossed(&mut travel, &step.line) else {
+                let [Some(first), second] = self.crossed(&travel, &step.line) else {
                     return;
                 };
                 travel.position.crossed = true;
@@ -358,7 +359,7 @@ impl Network {
     }
 
     /// [`Network::cross`] on the way out: notes the loss.
-    fn crossed(&mut self, travel: &mut Travel, line: &Line) -> [Option<Instant>; 2] {
+    fn crossed(&mut self, travel: &Travel, line: &Line) -> [Option<Instant>; 2] {
         let crossed = self.cross(line, travel.at);
         if crossed[0].is_none() {
             self.settle(travel.mark, Fate::Lost);
@@ -367,7 +368,7 @@ impl Network {
     }
 
     /// A router answers a packet that ends at it, or does not.
-    fn answer(&mut self, at: Instant, mut travel: Travel, id: RouterId, why: Why) {
+    fn answer(&mut self, at: Instant, mut travel: Box<Travel>, id: RouterId, why: Why) {
         let scenario = Arc::clone(&self.scenario);
         let router = &scenario.routers[id.0 as usize];
         let v6 = packet::is_v6(&travel.packet);
