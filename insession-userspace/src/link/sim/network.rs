@@ -221,7 +221,7 @@ impl Network {
                 travel,
                 router,
                 why,
-            } => self.answer(at, travel, router, why),
+            } => self.answer(at, *travel, router, why),
             What::Arrives(travel) => self.arrive(at, &travel),
             What::Timer(flow) => self.timer(at, flow),
             What::Delivers { flow, packet } => {
@@ -368,7 +368,7 @@ impl Network {
     }
 
     /// A router answers a packet that ends at it, or does not.
-    fn answer(&mut self, at: Instant, mut travel: Box<Travel>, id: RouterId, why: Why) {
+    fn answer(&mut self, at: Instant, mut travel: Travel, id: RouterId, why: Why) {
         let scenario = Arc::clone(&self.scenario);
         let router = &scenario.routers[id.0 as usize];
         let v6 = packet::is_v6(&travel.packet);
