@@ -277,18 +277,15 @@ impl Routing for Router {
         } else {
             answer.interface
         };
-        if let Some(interface) = &self.interface
-            && interface.index != index
-        {
-            let other = self.device(target, index)?.name;
-            return Err(no_route(
-                target,
-                forced,
-                self.interface.as_ref(),
-                &format!("its way is over {other}"),
-            ));
-        }
         let device = self.device(target, index)?;
+        if let Some(interface) = &self.interface
+            && interface.index != device.index
+            // A VRF was named: any interface in it will do.
+            && device.master != Some(interface.index)
+        {
+            let why = format!("its way is over {}", device.name);
+            return Err(no_route(target, forced, Some(interface), &why));
+        }
         let Some(source) = forced.or(answer.source) else {
             return Err(failure(
                 Verdict::NoRoute,

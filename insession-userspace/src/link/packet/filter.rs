@@ -209,3 +209,231 @@ fn assemble(steps: &[Step]) -> Vec<sock_filter> {
     }
     program
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::flows::FlowTable;
+    use crate::net::socket::set_option;
+    use etherparse::{IpNumber, PacketBuilder};
+    use insession_common::flow::{FlowKey, PROTOCOL_TCP};
+    use insession_common::steer::{Decision, steer};
+    use proptest::prelude::*;
+    use std::io;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
+    const FIRST: u16 = 61000;
+    const LAST: u16 = 61009;
+
+    /// The kernel's own interpreter: a pair of sockets, one of which has the
+    /// filter. Nothing on it is outgoing.
+    struct Kernel(UnixDatagram, UnixDatagram);
+
+    impl Kernel {
+        fn new() -> Self {
+            let (near, far) = UnixDatagram::pair().unwrap();
+            far.set_nonblocking(true).unwrap();
+            let steps = program(FIRST, LAST);
+            let filter = libc::sock_fprog {
+                len: steps.len().try_into().unwrap(),
+                filter: steps.as_ptr().cast_mut(),
+            };
+            let name = libc::SO_ATTACH_FILTER;
+            set_option(far.as_fd(), libc::SOL_SOCKET, name, &filter).unwrap();
+            Kernel(near, far)
+        }
+
+        fn passes(&self, frame: &[u8]) -> bool {
+            assert_eq!(self.0.send(frame).unwrap(), frame.len());
+            let mut buffer = [0; 2048];
+            match self.1.recv(&mut buffer) {
+                // Whole, or not at all.
+                Ok(length) => {
+                    assert_eq!(length, frame.len());
+                    true
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    false
+                }
+            }
+        }
+    }
+
+    const NEAR: [u8; 4] = [198, 18, 1, 1];
+    const FAR: [u8; 4] = [198, 18, 1, 2];
+    const NEAR6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    const FAR6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+
+    fn table() -> FlowTable {
+        let mut table = FlowTable::new(FIRST, LAST);
+        for (local, remote) in [
+            ("198.18.1.1:61000", "198.18.1.2:80"),
+            ("198.18.1.1:61009", "198.18.1.2:80"),
+            ("[fd00::1]:61000", "[fd00::2]:80"),
+            ("[fd00::1]:61009", "[fd00::2]:80"),
+        ] {
+            let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
+            let key = FlowKey::new(local, remote, PROTOCOL_TCP).unwrap();
+            let _ = table.insert(&key, 1).unwrap();
+        }
+        table
+    }
+
+    fn ethernet() -> etherparse::PacketBuilderStep<etherparse::Ethernet2Header> {
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+    }
+
+    fn segment_v4(port: u16) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let ip = ethernet().ipv4(FAR, NEAR, 60);
+        ip.tcp(80, port, 1, 2).write(&mut frame, &[]).unwrap();
+        frame
+    }
+
+    fn segment_v6(port: u16) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let ip = ethernet().ipv6(FAR6, NEAR6, 60);
+        ip.tcp(80, port, 1, 2).write(&mut frame, &[]).unwrap();
+        frame
+    }
+
+    /// The IP packet of a probe, as routers quote it.
+    fn quoted(v6: bool) -> Vec<u8> {
+        let mut packet = Vec::new();
+        let step = if v6 {
+            PacketBuilder::ipv6(NEAR6, FAR6, 1)
+        } else {
+            PacketBuilder::ipv4(NEAR, FAR, 1)
+        };
+        let tcp = step.tcp(61000, 80, 9, 2);
+        tcp.write(&mut packet, &[0]).unwrap();
+        packet
+    }
+
+    fn icmp(v6: bool, icmp_type: u8) -> Vec<u8> {
+        let mut message = vec![icmp_type, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(quoted(v6));
+        let mut frame = Vec::new();
+        if v6 {
+            let ip = ethernet().ipv6([9; 16], NEAR6, 60);
+            ip.write(&mut frame, IpNumber::IPV6_ICMP, &message).unwrap();
+        } else {
+            let ip = ethernet().ipv4([9; 4], NEAR, 60);
+            ip.write(&mut frame, IpNumber::ICMP, &message).unwrap();
+        }
+        frame
+    }
+
+    fn tagged(mut frame: Vec<u8>, protocol: [u8; 2]) -> Vec<u8> {
+        frame.splice(12..12, [protocol[0], protocol[1], 0, 42]);
+        frame
+    }
+
+    /// IPv4 with 8 bytes of options.
+    fn with_options(mut frame: Vec<u8>) -> Vec<u8> {
+        frame[14] = 0x47;
+        let length = u16::from_be_bytes([frame[16], frame[17]]) + 8;
+        frame[16..18].copy_from_slice(&length.to_be_bytes());
+        frame.splice(34..34, [1; 8]);
+        frame
+    }
+
+    /// IPv6 with a destination options header of 8 bytes.
+    fn with_extension(mut frame: Vec<u8>) -> Vec<u8> {
+        let next = std::mem::replace(&mut frame[20], 60);
+        let length = u16::from_be_bytes([frame[18], frame[19]]) + 8;
+        frame[18..20].copy_from_slice(&length.to_be_bytes());
+        frame.splice(54..54, [next, 0, 1, 4, 0, 0, 0, 0]);
+        frame
+    }
+
+    fn ours() -> Vec<Vec<u8>> {
+        vec![
+            segment_v4(FIRST),
+            segment_v4(LAST),
+            segment_v6(FIRST),
+            segment_v6(LAST),
+            with_options(segment_v4(FIRST)),
+            with_extension(segment_v6(FIRST)),
+            icmp(false, 11),
+            icmp(false, 3),
+            with_options(icmp(false, 11)),
+            icmp(true, 3),
+            icmp(true, 1),
+            icmp(true, 2),
+            with_extension(icmp(true, 3)),
+            tagged(segment_v4(FIRST), [0x81, 0]),
+            tagged(icmp(true, 3), [0x88, 0xa8]),
+            tagged(tagged(segment_v6(FIRST), [0x81, 0]), [0x91, 0]),
+        ]
+    }
+
+    #[test]
+    fn what_is_ours_passes() {
+        let (kernel, table) = (Kernel::new(), table());
+        for (number, frame) in ours().iter().enumerate() {
+            let decision = steer(&frame.as_slice(), &table);
+            assert!(matches!(decision, Decision::Ours { .. }), "{number}");
+            assert!(kernel.passes(frame), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_surely_not_ours_is_dropped() {
+        let kernel = Kernel::new();
+        let mut udp = Vec::new();
+        let ip = ethernet().ipv4(FAR, NEAR, 60);
+        ip.udp(53, FIRST).write(&mut udp, &[0; 20]).unwrap();
+        let mut udp6 = Vec::new();
+        let ip = ethernet().ipv6(FAR6, NEAR6, 60);
+        ip.udp(53, FIRST).write(&mut udp6, &[0; 20]).unwrap();
+        let mut arp = vec![0; 60];
+        arp[12..14].copy_from_slice(&[0x08, 0x06]);
+        let cut = segment_v4(FIRST)[..35].to_vec();
+        for (number, frame) in [
+            segment_v4(FIRST - 1),
+            segment_v4(LAST + 1),
+            segment_v6(FIRST - 1),
+            segment_v6(LAST + 1),
+            with_options(segment_v4(LAST + 1)),
+            icmp(false, 0),
+            icmp(false, 8),
+            icmp(true, 128),
+            icmp(true, 135),
+            udp,
+            udp6,
+            arp,
+            cut,
+        ]
+        .iter()
+        .enumerate()
+        {
+            assert!(!kernel.passes(frame), "{number}");
+        }
+    }
+
+    proptest! {
+        /// Bytes changed at will, frames cut at will: the filter never drops
+        /// what the steering decision takes.
+        #[test]
+        fn it_drops_nothing_that_is_steered(
+            which in 0_usize..16,
+            changes in prop::collection::vec((0_usize..120, any::<u8>()), 0..4),
+            cut in 0_usize..160,
+        ) {
+            let (kernel, table) = (Kernel::new(), table());
+            let mut frame = ours().swap_remove(which);
+            for (at, byte) in changes {
+                if let Some(slot) = frame.get_mut(at) {
+                    *slot = byte;
+                }
+            }
+            frame.truncate(cut.max(14));
+            if let Decision::Ours { .. } = steer(&frame.as_slice(), &table) {
+                prop_assert!(kernel.passes(&frame));
+            }
+        }
+    }
+}

@@ -61,6 +61,8 @@ use crate::trace::LinkInfo;
 mod connection;
 mod filter;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 /// How a [`PacketLink`] is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,6 +309,8 @@ impl Link for PacketLink {
         Ok(())
     }
 
+    /// What the kernel does not take at once is kept and offered again by
+    /// `flush`, `room` and `wait`.
     fn flush(&mut self) -> Result<(), LinkError> {
         self.offer()
     }
