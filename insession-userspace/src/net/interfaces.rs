@@ -308,7 +308,7 @@ mod ethtool {
             // The last byte of the name stays zero.
             let room = libc::IFNAMSIZ - 1;
             for (slot, byte) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
-                *slot = byte.cast_signed().into();
+                *slot = byte as libc::c_char;
             }
             request.ifr_ifru.ifru_data = (&raw mut answer).cast();
             // SAFETY: `request` names a buffer that is longer than what the

@@ -37,9 +37,13 @@ pub struct Router {
     sources: Vec<IpAddr>,
     interface: Option<InterfaceInfo>,
     devices: HashMap<u32, InterfaceInfo>,
-    neighbours: HashMap<(u32, IpAddr), (Instant, Option<[u8; 6]>)>,
+    /// By interface and next hop: when it was asked for, and what was found.
+    neighbours: HashMap<(u32, IpAddr), (Instant, NextHopMac)>,
     patience: Duration,
 }
+
+/// `None`: it does not answer.
+type NextHopMac = Option<[u8; 6]>;
 
 /// After this the kernel is asked again for a MAC address: the gateway may have
 /// moved to another router (VRRP). The question costs microseconds.
@@ -475,8 +479,8 @@ mod tests {
         let (near, far) = (Namespace::new(), Namespace::new());
         near.veth("near0", &far, "far0");
         near.veth("near1", &far, "far1");
-        near.ip("address add 198.18.1.1/24 dev near0");
-        far.ip("address add 198.18.1.2/24 dev far0");
+        near.address("near0", "198.18.1.1/24");
+        far.address("far0", "198.18.1.2/24");
         near.run(|| {
             let mut router = Router::new(RouterOptions::default()).unwrap();
             let mut sub = interfaces::by_name(&mut router.netlink, "near0").unwrap();

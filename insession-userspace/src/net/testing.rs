@@ -2,8 +2,12 @@
 //! descriptor of them is closed, however a test ends.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::time::Duration;
+
+use super::netlink::Events;
 
 /// A network namespace of a test's own, with loopback up.
 pub(crate) struct Namespace {
@@ -53,6 +57,30 @@ impl Namespace {
     pub(crate) fn ip(&self, words: &str) {
         let output = self.run(|| Command::new("ip").args(words.split(' ')).output().unwrap());
         assert!(output.status.success(), "ip {words}: {output:?}");
+    }
+
+    /// Gives `device` an address with its prefix length; returns when the kernel
+    /// answers for it. For IPv6 that is a moment later, when the route to
+    /// itself has been put in by a worker (`addrconf_dad_work`,
+    /// net/ipv6/addrconf.c).
+    pub(crate) fn address(&self, device: &str, address: &str) {
+        let (ip, _) = address.split_once('/').unwrap();
+        let ip: IpAddr = ip.parse().unwrap();
+        let IpAddr::V6(ip) = ip else {
+            return self.ip(&format!("address add {address} dev {device}"));
+        };
+        let mut events = self.run(|| Events::subscribe(libc::RTNLGRP_IPV6_ROUTE).unwrap());
+        self.ip(&format!("address add {address} dev {device} nodad"));
+        let local = format!("{:032x} 80 ", ip.to_bits());
+        let routes = || std::fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap();
+        while !self
+            .run(routes)
+            .lines()
+            .any(|line| line.starts_with(&local))
+        {
+            let happened = events.wait(Duration::from_secs(5)).unwrap();
+            assert!(happened, "no route to {ip} within 5 s");
+        }
     }
 
     /// A veth pair between this namespace (`name`) and `peer` (`peer_name`),

@@ -38,10 +38,10 @@ fn info(namespace: &Namespace, name: &str) -> InterfaceInfo {
 fn pair() -> (Namespace, Namespace) {
     let (near, far) = (Namespace::new(), Namespace::new());
     near.veth("near0", &far, "far0");
-    near.ip("address add 198.18.1.1/24 dev near0");
-    near.ip("address add fd00:1::1/64 dev near0 nodad");
-    far.ip("address add 198.18.1.2/24 dev far0");
-    far.ip("address add fd00:1::2/64 dev far0 nodad");
+    near.address("near0", "198.18.1.1/24");
+    near.address("near0", "fd00:1::1/64");
+    far.address("far0", "198.18.1.2/24");
+    far.address("far0", "fd00:1::2/64");
     (near, far)
 }
 
@@ -159,8 +159,8 @@ fn a_neighbour_that_answers_late_is_waited_for() {
 #[test]
 fn a_forced_source_is_used_and_must_be_ours() {
     let (near, _far) = pair();
-    near.ip("address add 198.18.1.9/24 dev near0");
-    near.ip("address add fd00:1::9/64 dev near0 nodad");
+    near.address("near0", "198.18.1.9/24");
+    near.address("near0", "fd00:1::9/64");
     let sources = |texts: &[&str]| RouterOptions {
         sources: texts.iter().map(|text| text.parse().unwrap()).collect(),
         interface: None,
@@ -201,8 +201,8 @@ fn a_forced_source_is_used_and_must_be_ours() {
 fn a_forced_interface_is_used_and_must_exist() {
     let (near, far) = pair();
     near.veth("near1", &far, "far1");
-    near.ip("address add 198.18.2.1/24 dev near1");
-    far.ip("address add 198.18.2.2/24 dev far1");
+    near.address("near1", "198.18.2.1/24");
+    far.address("far1", "198.18.2.2/24");
     near.ip("route add 203.0.113.0/24 via 198.18.1.2");
     near.ip("route add 203.0.113.0/24 via 198.18.2.2 metric 100");
     let through = |name: &str| RouterOptions {
@@ -264,7 +264,7 @@ fn an_interface_without_ethernet_header_is_refused() {
     let namespace = Namespace::new();
     namespace.ip("tuntap add mode tun name tun0");
     namespace.ip("link set tun0 up");
-    namespace.ip("address add 198.18.3.1/24 dev tun0");
+    namespace.address("tun0", "198.18.3.1/24");
     let failure = route(&namespace, "198.18.3.2").unwrap_err();
     assert_eq!(failure.verdict, Verdict::Error);
     assert_eq!(

@@ -3,8 +3,9 @@
 //! It needs CAP_NET_RAW and nothing else. The kernel makes the handshake,
 //! acknowledges the server's data and closes; we see its SYN and the server's
 //! answers on an AF_PACKET socket, and put probes on the wire beside it. Frames
-//! are steered by the same [`insession_common::steer()`] as under XDP, over a
-//! table in user space, behind a classic BPF filter.
+//! are steered by the same decision as under XDP
+//! ([`mod@insession_common::steer`]), over a table in user space, behind a
+//! classic BPF filter.
 //!
 //! **What the kernel makes of probes that it did not send** (Linux 6.18). Its
 //! `snd_una` and `snd_nxt` both stand at ISN + 1 throughout; every probe lies
@@ -12,17 +13,20 @@
 //! * The server's duplicate ACKs acknowledge `snd_una` with nothing outstanding:
 //!   no retransmission comes of them (`tcp_ack`, `no_queue`,
 //!   net/ipv4/tcp_input.c).
-//! * SACK blocks above `snd_nxt` are invalid and skipped, D-SACKs as well
-//!   (`tcp_is_sackblock_valid`, net/ipv4/tcp_input.c; counted as TCPSACKDiscard).
+//! * For the same reason the SACK blocks for probes are not looked at
+//!   (`tcp_sacktag_write_queue`, `!tp->packets_out`); were they, blocks above
+//!   `snd_nxt` would be invalid (`tcp_is_sackblock_valid`). A D-SACK with nothing
+//!   retransmitted counts as dubious and changes nothing (`tcp_dsack_seen`).
 //! * ICMP errors that quote a probe are outside `snd_una..=snd_nxt` and dropped
 //!   (`tcp_v4_err`, net/ipv4/tcp_ipv4.c, and `tcp_v6_err`, net/ipv6/tcp_ipv6.c;
 //!   counted as OutOfWindowIcmps). That goes for "fragmentation needed" too.
 //!   Errors that quote the SYN are not: they end the kernel's attempt, as the
 //!   session's.
-//! * The server's TSecr echoes the last segment in order, which is the kernel's
-//!   own: timestamps of probes come back to the kernel in no segment that it
-//!   measures, and PAWS at the server compares with the kernel's TSval, below
-//!   which the session's never falls.
+//! * The server's TSecr echoes the last segment in order (RFC 7323 §4.3), which
+//!   is the kernel's own: timestamps of probes never come back to it. PAWS at the
+//!   server compares probes with the kernel's latest TSval: a session counts on
+//!   from the SYN's, and has to round up, or a probe in the millisecond of a
+//!   kernel's ACK is one tick too old and dropped.
 //! * The kernel sends its SYN again by its own timer; each is seen, and given
 //!   out as outgoing.
 //! * If the server closes, the kernel acknowledges and stays in CLOSE_WAIT until

@@ -237,7 +237,7 @@ fn control_messages(header: &libc::msghdr) -> (u64, Option<[u8; TAG]>) {
         let data = unsafe { libc::CMSG_DATA(message) };
         // SAFETY: no pointers are followed.
         let needs = |size: usize| unsafe { libc::CMSG_LEN(size as libc::c_uint) } as usize;
-        let length = message.cmsg_len as usize;
+        let length = message.cmsg_len;
         match (message.cmsg_level, message.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)
                 if length >= needs(size_of::<libc::timespec>()) =>

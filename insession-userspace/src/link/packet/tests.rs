@@ -20,10 +20,10 @@ const SESSION: SessionId = 7;
 fn pair() -> (Namespace, Namespace) {
     let (near, far) = (Namespace::new(), Namespace::new());
     near.veth("near0", &far, "far0");
-    near.ip("address add 198.18.1.1/24 dev near0");
-    near.ip("address add fd00:1::1/64 dev near0 nodad");
-    far.ip("address add 198.18.1.2/24 dev far0");
-    far.ip("address add fd00:1::2/64 dev far0 nodad");
+    near.address("near0", "198.18.1.1/24");
+    near.address("near0", "fd00:1::1/64");
+    far.address("far0", "198.18.1.2/24");
+    far.address("far0", "fd00:1::2/64");
     (near, far)
 }
 
@@ -130,13 +130,23 @@ fn route(to: &Flow) -> Route {
 
 /// One byte of payload at `sequence`, as a session sends it.
 fn probe(flow: &Flow, route: &Route, sequence: u32, syn_ack: &TcpHeader) -> Vec<u8> {
+    probe_with_ttl(64, flow, route, sequence, syn_ack)
+}
+
+fn probe_with_ttl(
+    ttl: u8,
+    flow: &Flow,
+    route: &Route,
+    sequence: u32,
+    syn_ack: &TcpHeader,
+) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2(route.source_mac, route.next_hop_mac);
     let ip = match (flow.local.ip(), flow.remote.ip()) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            ethernet.ipv4(local.octets(), remote.octets(), 64)
+            ethernet.ipv4(local.octets(), remote.octets(), ttl)
         }
         (IpAddr::V6(local), IpAddr::V6(remote)) => {
-            ethernet.ipv6(local.octets(), remote.octets(), 64)
+            ethernet.ipv6(local.octets(), remote.octets(), ttl)
         }
         _ => unreachable!(),
     };
@@ -279,9 +289,12 @@ fn probes_do_not_come_back_and_other_traffic_is_not_seen() {
         drop(other);
         let counters = link.counters();
         let count = |label: &str| counters.iter().find(|(name, _)| *name == label).unwrap().1;
-        // SYN, SYN-ACK, SACK; the filter spares us all else.
+        // SYN, SYN-ACK, SACK; the filter spares us all other TCP. (The kernels'
+        // multicast listener reports, behind an extension header, do pass it.)
         assert_eq!(count("segment"), 3);
-        assert_eq!(counters.iter().map(|(_, count)| count).sum::<u64>(), 3);
+        for label in ["port-outside", "no-flow", "quote-no-flow"] {
+            assert_eq!(count(label), 0, "{label}");
+        }
     });
 }
 
@@ -293,8 +306,8 @@ fn an_icmp_error_is_steered_by_its_quote() {
         (&near, "near0", "198.18.1.1/24", "fd00:1::1/64"),
         (&far, "far0", "198.18.1.2/24", "fd00:1::2/64"),
     ] {
-        namespace.ip(&format!("address add {v4} dev {device}"));
-        namespace.ip(&format!("address add {v6} dev {device} nodad"));
+        namespace.address(device, v4);
+        namespace.address(device, v6);
     }
     near.ip("route add 203.0.113.0/24 via 198.18.1.2");
     near.ip("route add 2001:db8::/32 via fd00:1::2");
@@ -313,6 +326,91 @@ fn an_icmp_error_is_steered_by_its_quote() {
             link.remove_flow(&flow(local, remote));
         }
     });
+}
+
+/// A counter of the namespace (`nstat`).
+fn counter(file: &str, group: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with(group));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut both = names.split(' ').zip(values.split(' '));
+    both.find(|(it, _)| *it == name).unwrap().1.parse().unwrap()
+}
+
+/// What the module's documentation says of the kernel, seen.
+#[test]
+fn the_kernel_does_not_mind_probes_that_it_did_not_send() {
+    let (near, router, far) = (Namespace::new(), Namespace::new(), Namespace::new());
+    near.veth("near0", &router, "left0");
+    router.veth("right0", &far, "far0");
+    for (namespace, device, address) in [
+        (&near, "near0", "198.18.1.1/24"),
+        (&router, "left0", "198.18.1.2/24"),
+        (&router, "right0", "198.18.2.1/24"),
+        (&far, "far0", "198.18.2.2/24"),
+        (&near, "near0", "fd00:1::1/64"),
+        (&router, "left0", "fd00:1::2/64"),
+        (&router, "right0", "fd00:2::1/64"),
+        (&far, "far0", "fd00:2::2/64"),
+    ] {
+        namespace.address(device, address);
+    }
+    near.ip("route add default via 198.18.1.2");
+    near.ip("route add default via fd00:1::2");
+    far.ip("route add default via 198.18.2.1");
+    far.ip("route add default via fd00:2::1");
+    router.run(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    });
+    for (local, remote) in [
+        ("198.18.1.1:61000", "198.18.2.2:80"),
+        ("[fd00:1::1]:61000", "[fd00:2::2]:80"),
+    ] {
+        let listener = listen(&far, remote);
+        near.run(|| {
+            let mut link = open();
+            let flow = flow(local, remote);
+            link.add_flow(&flow, SESSION).unwrap();
+            let answer = next(&mut link, "SYN-ACK", |seen| !seen.outgoing).tcp();
+            let mut server = accept(&listener);
+            let first = answer.acknowledgment_number.wrapping_add(1);
+            let way = route(&flow);
+
+            let counters = || {
+                [
+                    counter("netstat", "TcpExt:", "OutOfWindowIcmps"),
+                    counter("snmp", "Tcp:", "RetransSegs"),
+                ]
+            };
+            let [ignored, retransmitted] = counters();
+            send(&mut link, &probe_with_ttl(1, &flow, &way, first, &answer));
+            let error = next(&mut link, "time exceeded", |_| true);
+            assert_eq!((error.session, error.kind), (SESSION, SteerKind::Quote));
+            // The taps see a frame before the protocols do: the next exchange
+            // tells that the kernel is done with it.
+            let second = first.wrapping_add(2);
+            send(&mut link, &probe(&flow, &way, second, &answer));
+            let block = Some((second, second.wrapping_add(1)));
+            next(&mut link, "SACK", |seen| {
+                !seen.outgoing && seen.sack() == block
+            });
+            let third = second.wrapping_add(2);
+            send(&mut link, &probe(&flow, &way, third, &answer));
+            let block = Some((third, third.wrapping_add(1)));
+            next(&mut link, "SACK", |seen| {
+                !seen.outgoing && seen.sack() == block
+            });
+            assert_eq!(counters(), [ignored + 1, retransmitted]);
+
+            // The connection is as good as before.
+            std::io::Write::write_all(&mut server, b"hello").unwrap();
+            next(&mut link, "data", |seen| seen.bytes.ends_with(b"hello"));
+            link.remove_flow(&flow);
+            let error = server.read(&mut [0; 8]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        });
+    }
 }
 
 #[test]
