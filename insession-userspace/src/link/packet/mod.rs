@@ -64,6 +64,8 @@ use crate::trace::LinkInfo;
 
 mod connection;
 mod filter;
+#[cfg(test)]
+mod permission_tests;
 mod socket;
 #[cfg(test)]
 mod tests;

@@ -14,10 +14,10 @@ use crate::net::testing::Namespace;
 use crate::net::{Route, Router, RouterOptions, socket as tcp_socket};
 use crate::{engine::Target, engine::campaign::Routing};
 
-const PORTS: RangeInclusive<u16> = 61000..=61999;
+pub(super) const PORTS: RangeInclusive<u16> = 61000..=61999;
 const SESSION: SessionId = 7;
 
-fn pair() -> (Namespace, Namespace) {
+pub(super) fn pair() -> (Namespace, Namespace) {
     let (near, far) = (Namespace::new(), Namespace::new());
     near.veth("near0", &far, "far0");
     near.address("near0", "198.18.1.1/24");
@@ -28,7 +28,7 @@ fn pair() -> (Namespace, Namespace) {
 }
 
 /// A server whose `accept` and reads end after a while.
-fn listen(namespace: &Namespace, address: &str) -> TcpListener {
+pub(super) fn listen(namespace: &Namespace, address: &str) -> TcpListener {
     namespace.run(|| {
         let listener = TcpListener::bind(address).unwrap();
         let limit = libc::timeval {
@@ -54,7 +54,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
     stream
 }
 
-fn flow(local: &str, remote: &str) -> Flow {
+pub(super) fn flow(local: &str, remote: &str) -> Flow {
     Flow {
         local: local.parse().unwrap(),
         remote: remote.parse().unwrap(),
@@ -177,7 +177,7 @@ fn send(link: &mut dyn Link, frame: &[u8]) {
 }
 
 /// Handshake by the kernel, probe by us, SACK from the server, RST at the end.
-fn whole_session(link: &mut dyn Link, flow: &Flow, listener: &TcpListener) {
+pub(super) fn whole_session(link: &mut dyn Link, flow: &Flow, listener: &TcpListener) {
     let began = link.now();
     link.add_flow(flow, SESSION).unwrap();
     let syn = next(link, "SYN", |seen| seen.outgoing);
@@ -209,7 +209,7 @@ fn whole_session(link: &mut dyn Link, flow: &Flow, listener: &TcpListener) {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
-fn open() -> PacketLink {
+pub(super) fn open() -> PacketLink {
     PacketLink::open("near0", &PacketOptions::new(PORTS)).unwrap()
 }
 
