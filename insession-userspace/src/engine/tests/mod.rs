@@ -1,6 +1,9 @@
 //! The production loops over links in memory: no root, no wall clock.
 
 mod campaign;
+mod faults;
+mod tap;
+mod traces;
 
 use std::net::{IpAddr, Ipv4Addr};
 

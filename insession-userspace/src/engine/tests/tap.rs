@@ -1,0 +1,232 @@
+//! A link around a link: sees what passes, and makes it go wrong.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use insession_common::flow::SessionId;
+use tokio::sync::mpsc;
+
+use crate::engine::Output;
+use crate::link::{Link, LinkError, Received};
+use crate::session::Flow;
+use crate::time::Instant;
+use crate::trace::LinkInfo;
+use crate::wire::tcp::flags;
+use crate::wire::{ip, tcp};
+
+/// What happens to a frame before the worker sees it: its bytes from the IP
+/// header on, and the stamped session.
+pub(super) type Alter<'a> = Box<dyn FnMut(&mut Vec<u8>, &mut SessionId) + 'a>;
+
+/// A connection as the wire shows it.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    /// The peer has accepted it.
+    accepted: bool,
+    /// The last of our segments was RST.
+    reset: bool,
+}
+
+/// The tap.
+pub(super) struct Tap<'a> {
+    pub(super) link: Box<dyn Link + 'a>,
+    pub(super) alter: Option<Alter<'a>>,
+    /// From then on the interface is down.
+    pub(super) down_at: Option<Instant>,
+    /// From then on the run is stopped.
+    pub(super) stop_at: Option<(Instant, &'a AtomicBool)>,
+    /// Read whenever the worker sleeps, so many at a time.
+    pub(super) reader: Option<(&'a mut mpsc::Receiver<Output>, usize)>,
+    pub(super) read: Vec<Output>,
+    /// When each kick was, and how many frames it took.
+    pub(super) kicks: Vec<(Instant, usize)>,
+    pub(super) connections: HashMap<Flow, Connection>,
+    /// Flows that are steered, and the most there were at a time.
+    pub(super) flows: HashMap<Flow, SessionId>,
+    pub(super) most_flows: usize,
+    /// Flows that are somebody else's.
+    pub(super) taken: Option<fn(&Flow) -> bool>,
+    pub(super) refused: usize,
+    batch: usize,
+}
+
+impl<'a> Tap<'a> {
+    pub(super) fn new(link: impl Link + 'a) -> Self {
+        Tap {
+            link: Box::new(link),
+            alter: None,
+            down_at: None,
+            stop_at: None,
+            reader: None,
+            read: Vec::new(),
+            kicks: Vec::new(),
+            connections: HashMap::new(),
+            flows: HashMap::new(),
+            most_flows: 0,
+            taken: None,
+            refused: 0,
+            batch: 0,
+        }
+    }
+
+    /// Connections that the peer holds open for all it knows.
+    pub(super) fn left_open(&self) -> usize {
+        let connections = self.connections.values();
+        connections.filter(|one| one.accepted && !one.reset).count()
+    }
+
+    /// How many connections were opened.
+    pub(super) fn opened(&self) -> usize {
+        self.connections.values().filter(|one| one.accepted).count()
+    }
+
+    /// How many frames went out.
+    pub(super) fn sent(&self) -> usize {
+        self.kicks.iter().map(|(_, frames)| frames).sum()
+    }
+
+    fn up(&self) -> Result<(), LinkError> {
+        match self.down_at {
+            Some(at) if self.link.now() >= at => Err(LinkError::Down("sim0".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Ends and flags of a segment.
+fn segment(packet: &[u8]) -> Option<(ip::Packet<'_>, u16, u16, u8)> {
+    let packet = ip::Packet::quoted(packet).ok()?;
+    if packet.protocol != ip::PROTOCOL_TCP {
+        return None;
+    }
+    let segment = tcp::Segment::new(packet.payload).ok()?;
+    Some((
+        packet,
+        segment.source_port(),
+        segment.destination_port(),
+        segment.flags(),
+    ))
+}
+
+impl Link for Tap<'_> {
+    fn info(&self) -> LinkInfo {
+        self.link.info()
+    }
+
+    fn now(&self) -> Instant {
+        self.link.now()
+    }
+
+    fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
+        self.up()?;
+        if self.taken.is_some_and(|taken| taken(flow)) {
+            self.refused += 1;
+            return Err(LinkError::FlowTaken);
+        }
+        self.link.add_flow(flow, session)?;
+        assert!(self.flows.insert(*flow, session).is_none());
+        self.most_flows = self.most_flows.max(self.flows.len());
+        Ok(())
+    }
+
+    fn remove_flow(&mut self, flow: &Flow) {
+        assert!(self.flows.remove(flow).is_some(), "removed, never added");
+        self.link.remove_flow(flow);
+    }
+
+    fn room(&mut self) -> usize {
+        self.link.room()
+    }
+
+    fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), LinkError> {
+        self.up()?;
+        self.batch += 1;
+        let (flows, connections) = (&self.flows, &mut self.connections);
+        self.link.transmit(&mut |frame| {
+            let len = fill(frame);
+            let (packet, local, remote, bits) = segment(&frame[14..len]).unwrap();
+            let flow = Flow {
+                local: (packet.source, local).into(),
+                remote: (packet.destination, remote).into(),
+            };
+            assert!(flows.contains_key(&flow), "sent before it was steered");
+            let connection = connections.entry(flow).or_default();
+            connection.reset = bits & flags::RST != 0;
+            if bits & flags::SYN != 0 {
+                connection.accepted = false;
+            }
+            len
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), LinkError> {
+        self.up()?;
+        let frames = core::mem::take(&mut self.batch);
+        self.kicks.push((self.link.now(), frames));
+        self.link.flush()
+    }
+
+    fn receive(
+        &mut self,
+        budget: usize,
+        each: &mut dyn FnMut(Received<'_>),
+    ) -> Result<usize, LinkError> {
+        self.up()?;
+        let (alter, connections) = (&mut self.alter, &mut self.connections);
+        self.link.receive(budget, &mut |frame| {
+            let packet = &frame.bytes[frame.l3_offset..];
+            if let Some((packet, remote, local, bits)) = segment(packet) {
+                let flow = Flow {
+                    local: (packet.destination, local).into(),
+                    remote: (packet.source, remote).into(),
+                };
+                if bits & flags::SYN != 0 {
+                    connections.entry(flow).or_default().accepted = true;
+                }
+                if bits & flags::RST != 0 {
+                    connections.entry(flow).or_default().accepted = false;
+                }
+            }
+            let Some(alter) = alter else {
+                return each(frame);
+            };
+            let (mut packet, mut session) = (packet.to_vec(), frame.session);
+            alter(&mut packet, &mut session);
+            each(Received {
+                bytes: &packet,
+                session,
+                l3_offset: 0,
+                ..frame
+            });
+        })
+    }
+
+    fn wait(&mut self, until: Instant) -> Result<(), LinkError> {
+        self.up()?;
+        assert!(until > self.link.now(), "a sleep of nothing");
+        if let Some((reader, at_a_time)) = &mut self.reader {
+            for _ in 0..*at_a_time {
+                let Ok(output) = reader.try_recv() else {
+                    break;
+                };
+                self.read.push(output);
+            }
+        }
+        // Not beyond what is to happen on the way.
+        let stop = self.stop_at.as_ref().map(|(at, _)| *at);
+        let next = [stop, self.down_at].into_iter().flatten();
+        let now = self.link.now();
+        let next = next.filter(|at| *at > now).min().unwrap_or(until);
+        self.link.wait(until.min(next))?;
+        if let Some((at, stop)) = self.stop_at
+            && self.link.now() >= at
+        {
+            stop.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Vec<(&'static str, u64)> {
+        self.link.counters()
+    }
+}
