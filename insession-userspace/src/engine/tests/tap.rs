@@ -35,15 +35,15 @@ pub(super) struct Tap<'a> {
     pub(super) down_at: Option<Instant>,
     /// From then on the run is stopped.
     pub(super) stop_at: Option<(Instant, &'a AtomicBool)>,
-    /// Read whenever the worker sleeps, so many at a time.
-    pub(super) reader: Option<(&'a mut mpsc::Receiver<Output>, usize)>,
-    pub(super) read: Vec<Output>,
+    /// From then on, all outputs are read whenever the worker sleeps.
+    pub(super) reader: Option<(&'a mut mpsc::Receiver<Output>, Instant)>,
+    pub(super) outputs: Vec<Output>,
     /// When each kick was, and how many frames it took.
     pub(super) kicks: Vec<(Instant, usize)>,
     pub(super) connections: HashMap<Flow, Connection>,
-    /// Flows that are steered, and the most there were at a time.
+    /// Flows that are steered, and when each was added.
     pub(super) flows: HashMap<Flow, SessionId>,
-    pub(super) most_flows: usize,
+    pub(super) added: Vec<Instant>,
     /// Flows that are somebody else's.
     pub(super) taken: Option<fn(&Flow) -> bool>,
     pub(super) refused: usize,
@@ -58,11 +58,11 @@ impl<'a> Tap<'a> {
             down_at: None,
             stop_at: None,
             reader: None,
-            read: Vec::new(),
+            outputs: Vec::new(),
             kicks: Vec::new(),
             connections: HashMap::new(),
             flows: HashMap::new(),
-            most_flows: 0,
+            added: Vec::new(),
             taken: None,
             refused: 0,
             batch: 0,
@@ -125,7 +125,7 @@ impl Link for Tap<'_> {
         }
         self.link.add_flow(flow, session)?;
         assert!(self.flows.insert(*flow, session).is_none());
-        self.most_flows = self.most_flows.max(self.flows.len());
+        self.added.push(self.link.now());
         Ok(())
     }
 
@@ -204,12 +204,11 @@ impl Link for Tap<'_> {
     fn wait(&mut self, until: Instant) -> Result<(), LinkError> {
         self.up()?;
         assert!(until > self.link.now(), "a sleep of nothing");
-        if let Some((reader, at_a_time)) = &mut self.reader {
-            for _ in 0..*at_a_time {
-                let Ok(output) = reader.try_recv() else {
-                    break;
-                };
-                self.read.push(output);
+        if let Some((reader, from)) = &mut self.reader
+            && self.link.now() >= *from
+        {
+            while let Ok(output) = reader.try_recv() {
+                self.outputs.push(output);
             }
         }
         // Not beyond what is to happen on the way.

@@ -87,9 +87,17 @@ pub(super) fn flow(trace: &Trace) -> Flow {
     }
 }
 
-/// Every probe of the record is one that was sent, every reply one that it drew;
-/// returns how many replies there are.
+/// Sessions keep time in tenths of a microsecond; a round trip has two ends.
+const UNIT: Duration = Duration::from_nanos(200);
+
+/// Every probe of the record is one that was sent, every reply one that it drew,
+/// at that time; returns how many replies there are.
 pub(super) fn check(trace: &Trace, truth: &Truth) -> usize {
+    check_replies(trace, truth, true)
+}
+
+/// The same, for lines that duplicate: the truth has the time of one copy.
+fn check_replies(trace: &Trace, truth: &Truth, timed: bool) -> usize {
     let mut truths: HashMap<u8, VecDeque<_>> = HashMap::new();
     for probe in truth.probes(&flow(trace)) {
         truths.entry(probe.ttl).or_default().push_back(*probe);
@@ -116,13 +124,14 @@ pub(super) fn check(trace: &Trace, truth: &Truth) -> usize {
                 ) => {
                     assert_eq!(reply.from, from);
                     assert_eq!(reply.icmp, Some((icmp_type, icmp_code)));
-                    if reply.rtt_bound == RttBound::Exact {
-                        assert_eq!(reply.rtt, at.since(truth.sent), "{trace:?}");
+                    let really = at.since(truth.sent);
+                    if timed && reply.rtt_bound == RttBound::Exact {
+                        assert!(reply.rtt.abs_diff(really) <= UNIT, "{really:?}: {trace:?}");
                     }
                 }
                 (ReplyKind::Sack, Fate::Server { at, accepted: true }) => {
                     assert_eq!(Some(reply.from), trace.address);
-                    assert!(reply.rtt >= at.since(truth.sent));
+                    assert!(!timed || reply.rtt + UNIT >= at.since(truth.sent));
                 }
                 (ReplyKind::DupAck | ReplyKind::Rst, Fate::Server { .. }) => {}
                 (kind, fate) => panic!("{kind:?} credited, but {fate:?}: {trace:#?}"),
@@ -176,22 +185,25 @@ fn thousands_of_sessions_at_once_learn_their_way_and_nothing_else() {
 
 #[test]
 fn loss_duplicates_and_overtaking_credit_nothing_that_was_not_so() {
-    let line = Line {
-        latency: Duration::from_millis(2),
-        jitter: Duration::from_micros(700),
-        loss: 0.01,
-        duplicate: 0.01,
-        reorder: (0.02, Duration::from_millis(4)),
-    };
-    for seed in 0..4 {
+    for (seed, duplicate) in [(0, 0.0), (1, 0.0), (2, 0.02), (3, 0.02)] {
+        let line = Line {
+            latency: Duration::from_millis(2),
+            jitter: Duration::from_micros(700),
+            loss: 0.01,
+            duplicate,
+            reorder: (0.02, Duration::from_millis(4)),
+        };
         let link = SimLink::new(tree(400, 6, line), seed);
         let truth = link.truth();
         let mut tap = Tap::new(link);
         let (records, _) = trace(&mut tap, jobs(400), &options());
         assert_eq!(records.len(), 400);
         let truth = truth.lock().unwrap();
-        let replies: usize = records.iter().map(|record| check(record, &truth)).sum();
-        assert!(replies > 400 * 7, "{replies}");
+        let replies = records
+            .iter()
+            .map(|record| check_replies(record, &truth, duplicate == 0.0));
+        // 18 probes to routers and 3 to the server, some of them lost.
+        assert!(replies.sum::<usize>() > 400 * 15);
         let complete = records
             .iter()
             .filter(|record| record.verdict == Verdict::Complete);
