@@ -1,12 +1,15 @@
 //! Diagnostics on standard error, by `-v` or `RUST_LOG`.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// Sets the subscriber up: warnings by default, `-v` informs, `-vv` debugs,
 /// `-vvv` also tells of every library. `RUST_LOG`, where set, decides instead.
 pub fn init(verbose: u8) {
     let directives = match verbose {
-        0 => "insession=warn",
+        // What the engine warns of stands in the records and the exit code.
+        0 => "insession=warn,insession::engine=error",
         1 => "insession=info",
         2 => "insession=debug",
         _ => "trace",
@@ -19,6 +22,7 @@ pub fn init(verbose: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(verbose > 1)
         .try_init();
 }

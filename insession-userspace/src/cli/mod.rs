@@ -32,6 +32,7 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Trace the way to one or more targets
+    #[command(after_help = exit::HELP)]
     Trace(Box<trace::Arguments>),
     /// Tell whether this machine can trace, and how to mend what keeps it from it
     Doctor(doctor::Arguments),

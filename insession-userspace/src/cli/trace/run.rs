@@ -3,17 +3,21 @@
 use std::io::Read as _;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::arguments::{Arguments, LinkName};
+use super::arguments::{Arguments, LinkName, XdpModeName, ZeroCopyName};
 use super::plan::Plan;
 use crate::cli::exit::{self, Failure};
 use crate::engine::campaign::{self, RouteFailure, Routing};
 use crate::engine::stats::Stats;
 use crate::engine::{EngineOptions, Output, Target};
+use crate::link::packet::{PacketLink, PacketOptions};
+use crate::link::pcap::{Capture, PcapWriter};
+use crate::link::xdp::{XdpLink, XdpMode, XdpOptions, ZeroCopy};
 use crate::link::{Link, LinkError};
 use crate::net::{self, Interface, NetError, Route, Router, RouterOptions};
 use crate::trace::LinkInfo;
@@ -170,18 +174,65 @@ impl Routing for Told {
 /// Opens links as the options say.
 struct Links {
     kind: LinkName,
-    ports: RangeInclusive<u16>,
+    xdp: XdpOptions,
+    packet: PacketOptions,
+    capture: Option<Arc<PcapWriter>>,
 }
 
 impl Links {
     fn new(arguments: &Arguments, ports: RangeInclusive<u16>) -> Result<Self, Failure> {
-        Ok(Links {
-            kind: arguments.link,
+        let capture = arguments.pcap.as_deref().map(PcapWriter::create);
+        let capture = capture.transpose().map_err(|error| {
+            let name = arguments.pcap.as_deref().unwrap_or(Path::new(""));
+            Failure::usage(format!(
+                "--pcap {}: {error}; name a file that can be written",
+                name.display()
+            ))
+        })?;
+        let packet = PacketOptions {
+            dscp: arguments.dscp,
+            device: arguments.interface.clone(),
+            ..PacketOptions::new(ports.clone())
+        };
+        let flows = u32::try_from(arguments.sessions).unwrap_or(u32::MAX);
+        let xdp = XdpOptions {
+            mode: match arguments.xdp_mode {
+                XdpModeName::Auto => XdpMode::Auto,
+                XdpModeName::Native => XdpMode::Native,
+                XdpModeName::Generic => XdpMode::Generic,
+            },
+            zero_copy: match arguments.zero_copy {
+                ZeroCopyName::Auto => ZeroCopy::Auto,
+                ZeroCopyName::On => ZeroCopy::On,
+                ZeroCopyName::Off => ZeroCopy::Off,
+            },
             ports,
+            flows: flows.max(XdpOptions::default().flows),
+            ..XdpOptions::default()
+        };
+        // Who asks for a kind of XDP would not get it from the packet link.
+        let insists = xdp.mode != XdpMode::Auto || xdp.zero_copy == ZeroCopy::On;
+        let kind = match arguments.link {
+            LinkName::Auto if insists => LinkName::Xdp,
+            kind => kind,
+        };
+        Ok(Links {
+            kind,
+            xdp,
+            packet,
+            capture,
         })
     }
 
     fn open(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
+        let link = self.open_bare(interface)?;
+        Ok(match &self.capture {
+            Some(writer) => Box::new(Capture::new(link, Arc::clone(writer))),
+            None => link,
+        })
+    }
+
+    fn open_bare(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
         match self.kind {
             LinkName::Xdp => self.xdp(interface),
             LinkName::Packet => self.packet(interface),
@@ -189,8 +240,8 @@ impl Links {
                 Err(error) if falls_back(&error) => {
                     eprintln!("warning: {error}");
                     eprintln!(
-                        "warning: {}: going on with the packet link, whose connections the kernel owns; \
-                         --link packet says so beforehand",
+                        "warning: interface {}: going on with the packet link, where the kernel \
+                         owns the connections; --link xdp forbids it",
                         interface.name
                     );
                     self.packet(interface)
@@ -201,20 +252,11 @@ impl Links {
     }
 
     fn xdp(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
-        let _ = &self.ports;
-        Err(LinkError::Unsupported {
-            what: format!("XDP on {}", interface.name),
-            reason: "not joined yet".to_owned(),
-            mend: "use --link packet".to_owned(),
-        })
+        Ok(Box::new(XdpLink::open(interface, &self.xdp)?))
     }
 
     fn packet(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
-        Err(LinkError::Unsupported {
-            what: format!("packet link on {}", interface.name),
-            reason: "not joined yet".to_owned(),
-            mend: "use --link xdp".to_owned(),
-        })
+        Ok(Box::new(PacketLink::open(&interface.name, &self.packet)?))
     }
 }
 
