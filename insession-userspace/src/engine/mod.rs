@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::session::SessionOptions;
-use crate::trace::{Probe, Trace};
+use crate::trace::{Handshake, Probe, Trace};
 
 /// What to trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub enum Output {
     Established {
         /// [`Target::index`].
         index: u64,
+        /// What the handshake showed.
+        handshake: Option<Handshake>,
     },
     /// A probe's fate is known: answered, or lost.
     Answer {

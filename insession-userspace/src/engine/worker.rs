@@ -343,7 +343,8 @@ impl<'a> Worker<'a> {
                     self.tally.established += 1;
                     if self.shared.options.live {
                         let index = open.target.index;
-                        self.outbox.push(Output::Established { index });
+                        let handshake = open.session.handshake();
+                        self.outbox.push(Output::Established { index, handshake });
                     }
                 }
                 Event::Answered(probe) | Event::Lost(probe) if self.shared.options.live => {

@@ -342,6 +342,12 @@ impl Session {
         self.flow
     }
 
+    /// What the handshake showed, once it is completed.
+    #[must_use]
+    pub fn handshake(&self) -> Option<Handshake> {
+        self.connection.handshake
+    }
+
     /// The reply of one probe so far, for output as it comes in.
     #[must_use]
     pub fn probe(&self, id: ProbeId) -> Option<(u8, crate::trace::Probe)> {

@@ -63,6 +63,8 @@ fn of_interface(interface: &InterfaceInfo, named: bool) -> Vec<Check> {
             format!("{found}, without Ethernet headers"),
             "choose another".to_owned(),
         )
+    } else if !interface.up && !named {
+        Check::ok(check, format!("{found}, down"))
     } else if !interface.up {
         bad(
             check,
@@ -229,7 +231,7 @@ mod tests {
         };
         use Status::{Fail, Ok, Warn};
         assert_eq!(status(|it| it.up = false, true), (Fail, Ok));
-        assert_eq!(status(|it| it.up = false, false), (Warn, Ok));
+        assert_eq!(status(|it| it.up = false, false), (Ok, Ok));
         assert_eq!(status(|it| it.carrier = false, true), (Fail, Ok));
         assert_eq!(status(|it| it.ethernet = false, true), (Fail, Ok));
         let occupied: fn(&mut InterfaceInfo) = |it| {

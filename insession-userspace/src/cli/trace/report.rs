@@ -97,9 +97,9 @@ impl Report {
     /// Takes in what the engine tells.
     pub fn output(&mut self, output: Output) {
         match output {
-            Output::Established { .. } => {
+            Output::Established { handshake, .. } => {
                 if let Some(text) = &mut self.live {
-                    text.live.established(None, &mut text.text);
+                    text.live.established(handshake.as_ref(), &mut text.text);
                 }
             }
             Output::Answer {

@@ -470,7 +470,7 @@ fn what_is_told_live_ends_as_the_record_says() {
     let (mut destinations, mut records) = (HashMap::new(), 0);
     while let Ok(output) = read.try_recv() {
         match output {
-            Output::Established { index } => assert!(established.insert(index)),
+            Output::Established { index, .. } => assert!(established.insert(index)),
             Output::Answer {
                 index,
                 ttl,
