@@ -39,6 +39,8 @@ pub struct Dns {
 /// list with dead zones must not hold the rest up for long.
 const PATIENCE: Duration = Duration::from_secs(3);
 const ATTEMPTS: usize = 2;
+/// Several servers, both families and the search list multiply that.
+const ALTOGETHER: Duration = Duration::from_secs(8);
 
 impl Dns {
     /// As the system is configured.
@@ -81,7 +83,8 @@ impl Dns {
                 });
             }
         };
-        match resolver.lookup_ip(host).await {
+        let found = tokio::time::timeout(ALTOGETHER, resolver.lookup_ip(host)).await;
+        match found.unwrap_or(Err(NetError::Timeout)) {
             Ok(found) => found
                 .iter()
                 .find(|address| self.wanted(*address))
@@ -199,6 +202,7 @@ mod tests {
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .unwrap()
             .block_on(future)
