@@ -317,3 +317,56 @@ impl Shared<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn a_job_wakes_a_worker_that_found_none() {
+        // A pipe stands for the eventfd: both are woken by eight bytes.
+        let (mut woken, waker) = std::io::pipe().unwrap();
+        let bell = Arc::new(Bell::default());
+        bell.set_waker(Some(Arc::new(waker.into())));
+        let (sender, receiver) = sync_channel(2);
+        let mut jobs = Channel::new(receiver, &bell.hungry);
+        assert!(matches!(jobs.poll(), Supply::Later));
+        let worker = Worker {
+            jobs: sender,
+            bell: Arc::clone(&bell),
+        };
+        let job = || Job {
+            target: Target {
+                index: 0,
+                name: "a".into(),
+                address: [192, 0, 2, 9].into(),
+                port: 80,
+            },
+            route: Route {
+                interface: Interface {
+                    index: 1,
+                    name: "sim1".into(),
+                },
+                vlan: None,
+                source: [192, 0, 2, 1].into(),
+                source_mac: [0; 6],
+                next_hop_mac: [0; 6],
+                mtu: 1500,
+            },
+        };
+        worker.give(job()).unwrap();
+        // It is awake: the second rings no bell.
+        worker.give(job()).unwrap();
+        worker.dismiss();
+        for _ in 0..2 {
+            assert!(matches!(jobs.poll(), Supply::Job(_)));
+        }
+        assert!(matches!(jobs.poll(), Supply::Done));
+        drop(bell);
+        let mut wakes = Vec::new();
+        // The bell's copy of the write end is gone with the last of its owners.
+        woken.read_to_end(&mut wakes).unwrap();
+        assert_eq!(wakes.len(), 2 * 8);
+    }
+}

@@ -1,6 +1,7 @@
 //! What a worker does when something is wrong: it is stopped, the link fails,
 //! nobody reads, stamps lie.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -25,11 +26,11 @@ fn after(millis: u64) -> Instant {
 
 fn stopped_at(millis: u64, options: &EngineOptions) {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Arc::new(AtomicBool::new(false)), Stats::default());
     let link = SimLink::new(tree(600, 5, Line::default()), 1);
     let truth = link.truth();
     let mut tap = Tap::new(link);
-    tap.stop_at = Some((after(millis), &stop));
+    tap.stop_at = Some((after(millis), Arc::clone(&stop)));
     let shared = Shared::new(options, &outputs, &stop, &stats);
     worker::run(&mut tap, &mut jobs(600), &shared).unwrap();
     let records = records(&mut read);
@@ -216,4 +217,61 @@ fn frames_that_are_broken_are_counted_and_nothing_else() {
     );
     assert_eq!(stats.replies.load(Ordering::Relaxed), 0);
     assert!(stats.malformed.load(Ordering::Relaxed) >= 10);
+}
+
+#[test]
+fn a_flow_map_full_of_ended_sessions_makes_room_for_new_ones() {
+    let mut tap = Tap::new(SimLink::new(tree(300, 3, Line::default()), 1));
+    tap.capacity = 60;
+    let options = EngineOptions {
+        sessions: 50,
+        ..options()
+    };
+    let (records, _) = trace(&mut tap, jobs(300), &options);
+    assert!(tap.refused > 0);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.verdict == Verdict::Complete)
+    );
+}
+
+#[test]
+fn a_flow_map_that_is_too_small_is_an_error_of_the_target() {
+    let mut tap = Tap::new(SimLink::new(tree(100, 3, Line::default()), 1));
+    tap.capacity = 60;
+    let (records, stats) = trace(&mut tap, jobs(100), &options());
+    let complete = records
+        .iter()
+        .filter(|record| record.verdict == Verdict::Complete);
+    assert_eq!(complete.count(), 60);
+    let errors = records
+        .iter()
+        .filter(|record| record.verdict == Verdict::Error);
+    for error in errors {
+        assert_eq!(error.source_port, None);
+        assert!(
+            error
+                .detail
+                .as_deref()
+                .unwrap()
+                .starts_with("adding a flow")
+        );
+    }
+    assert_eq!(stats.open.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_ring_that_is_fuller_than_it_said_costs_no_segment() {
+    let link = SimLink::new(tree(100, 3, Line::default()), 1);
+    let truth = link.truth();
+    let mut tap = Tap::new(link);
+    tap.full_every = Some(7);
+    let (records, _) = trace(&mut tap, jobs(100), &options());
+    for record in &records {
+        assert_eq!(record.verdict, Verdict::Complete);
+        // Three routers and the server, three probes each, all of them answered.
+        assert_eq!(check(record, &truth.lock().unwrap()), 12);
+    }
+    assert_eq!(tap.left_open(), 0);
 }

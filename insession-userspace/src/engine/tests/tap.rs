@@ -1,6 +1,7 @@
 //! A link around a link: sees what passes, and makes it go wrong.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use insession_common::flow::SessionId;
@@ -34,7 +35,7 @@ pub(super) struct Tap<'a> {
     /// From then on the interface is down.
     pub(super) down_at: Option<Instant>,
     /// From then on the run is stopped.
-    pub(super) stop_at: Option<(Instant, &'a AtomicBool)>,
+    pub(super) stop_at: Option<(Instant, Arc<AtomicBool>)>,
     /// From then on, all outputs are read whenever the worker sleeps.
     pub(super) reader: Option<(&'a mut mpsc::Receiver<Output>, Instant)>,
     pub(super) outputs: Vec<Output>,
@@ -47,6 +48,11 @@ pub(super) struct Tap<'a> {
     /// Flows that are somebody else's.
     pub(super) taken: Option<fn(&Flow) -> bool>,
     pub(super) refused: usize,
+    /// How many flows the map holds.
+    pub(super) capacity: usize,
+    /// Every so many frames there is no room, whatever `room` said.
+    pub(super) full_every: Option<usize>,
+    frames: usize,
     batch: usize,
 }
 
@@ -65,6 +71,9 @@ impl<'a> Tap<'a> {
             added: Vec::new(),
             taken: None,
             refused: 0,
+            capacity: usize::MAX,
+            full_every: None,
+            frames: 0,
             batch: 0,
         }
     }
@@ -123,6 +132,13 @@ impl Link for Tap<'_> {
             self.refused += 1;
             return Err(LinkError::FlowTaken);
         }
+        if self.flows.len() >= self.capacity {
+            self.refused += 1;
+            return Err(LinkError::System {
+                what: "adding a flow".into(),
+                source: std::io::ErrorKind::StorageFull.into(),
+            });
+        }
         self.link.add_flow(flow, session)?;
         assert!(self.flows.insert(*flow, session).is_none());
         self.added.push(self.link.now());
@@ -140,6 +156,13 @@ impl Link for Tap<'_> {
 
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), LinkError> {
         self.up()?;
+        self.frames += 1;
+        if self
+            .full_every
+            .is_some_and(|every| self.frames.is_multiple_of(every))
+        {
+            return Err(LinkError::Full);
+        }
         self.batch += 1;
         let (flows, connections) = (&self.flows, &mut self.connections);
         self.link.transmit(&mut |frame| {
@@ -217,8 +240,8 @@ impl Link for Tap<'_> {
         let now = self.link.now();
         let next = next.filter(|at| *at > now).min().unwrap_or(until);
         self.link.wait(until.min(next))?;
-        if let Some((at, stop)) = self.stop_at
-            && self.link.now() >= at
+        if let Some((at, stop)) = &self.stop_at
+            && self.link.now() >= *at
         {
             stop.store(true, Ordering::Relaxed);
         }
