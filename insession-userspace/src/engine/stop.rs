@@ -12,8 +12,8 @@ use insession_common::flow::SessionId;
 /// run's rate if it must be for that: a connection left open costs its server
 /// minutes, a few packets above the rate cost nobody.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// When connections that are still open are given up: later than a FIN waits for
-/// its answer (one second) behind the last closing segment.
+/// When connections that are still open are given up: twice what the pace takes,
+/// for a link that has no room all that while.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
 
 impl Worker<'_> {
