@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::connection::Phase;
 use super::icmp::unreachable;
-use super::{CloseMode, Event, Session, SessionOptions, Transmit, TransmitKind};
+use super::{CloseMode, Event, Segment, Session, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
 use crate::wire::tcp::flags;
@@ -20,6 +20,9 @@ pub(super) enum Close {
     NotYet,
     /// RST is to be sent, with this sequence number.
     RstDue(u32),
+    /// The same, and once more with the next sequence number: whether the peer
+    /// has taken our FIN is not known.
+    RstTwice(u32),
     /// FIN is to be sent.
     FinDue,
     /// It was, and is not acknowledged yet.
@@ -77,8 +80,11 @@ impl Session {
     pub(super) fn closing(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
         let ttl = options.control_ttl;
         match self.close {
-            Close::RstDue(sequence) => {
-                self.close = Close::Done;
+            Close::RstDue(sequence) | Close::RstTwice(sequence) => {
+                self.close = match self.close {
+                    Close::RstTwice(_) => Close::RstDue(sequence.wrapping_add(1)),
+                    _ => Close::Done,
+                };
                 let segment = match self.connection.phase {
                     Phase::Opening => self.connection.bare_rst(ttl, sequence),
                     _ => self.connection.segment(now, ttl, sequence, flags::RST),
@@ -101,7 +107,10 @@ impl Session {
     }
 
     pub(super) fn close_is_due(&self) -> bool {
-        matches!(self.close, Close::RstDue(_) | Close::FinDue)
+        matches!(
+            self.close,
+            Close::RstDue(_) | Close::RstTwice(_) | Close::FinDue
+        )
     }
 
     /// When the FIN is given up.
@@ -112,16 +121,25 @@ impl Session {
         }
     }
 
-    /// The peer answered our FIN, or did not in time: the RST that ends it.
-    pub(super) fn fin_answered(&mut self, acknowledgment: Option<u32>) {
-        let fin = self.connection.snd_una();
-        match (self.close, acknowledgment) {
-            (Close::FinSent(_), None) => self.close = Close::RstDue(fin),
-            (Close::FinSent(_), Some(number)) if number == fin.wrapping_add(1) => {
-                self.close = Close::RstDue(number);
-            }
-            _ => {}
+    /// After the verdict only the answer to our FIN is of interest: an ACK is
+    /// followed by the RST that ends it, a RST has ended it.
+    pub(super) fn segment_while_closing(&mut self, segment: &Segment) {
+        if !matches!(self.close, Close::FinSent(_)) {
+            return;
         }
+        let after = self.connection.snd_una().wrapping_add(1);
+        if segment.flags & flags::RST != 0 {
+            if segment.sequence == self.connection.rcv_nxt {
+                self.close = Close::Done;
+            }
+        } else if segment.flags & flags::ACK != 0 && segment.acknowledgment == after {
+            self.close = Close::RstDue(after);
+        }
+    }
+
+    /// The peer did not answer our FIN in time.
+    pub(super) fn fin_unanswered(&mut self) {
+        self.close = Close::RstTwice(self.connection.snd_una());
     }
 
     /// Whether everything is known that can be: then the verdict.
@@ -133,13 +151,13 @@ impl Session {
         if self.outcome.is_some() || !self.begun || !probing {
             return;
         }
-        let limit = self.schedule.limit(options);
-        let final_limit =
-            self.schedule.destination.is_some() || self.schedule.unreachable.is_some();
+        // Behind the destination there is nothing to be learnt; behind a router
+        // that declares it unreachable it may answer yet.
+        let destination = self.schedule.destination;
         let awaited = self
             .probes
             .flying()
-            .any(|(_, slot)| !final_limit || slot.ttl <= limit);
+            .any(|(_, slot)| destination.is_none_or(|last| slot.ttl <= last));
         if awaited {
             return;
         }
@@ -153,12 +171,33 @@ impl Session {
         if more {
             // There is more to ask, but nobody left to ask.
             if let Some(verdict) = self.left {
-                self.finish(now, verdict, None, options.close);
+                self.conclude(options, now, verdict, None);
             }
             return;
         }
         let (verdict, detail) = self.judge(options);
         self.finish(now, verdict, detail, options.close);
+    }
+
+    /// The peer has gone before everything was asked. If it has answered, the
+    /// path is known all the same.
+    pub(super) fn conclude(
+        &mut self,
+        options: &SessionOptions,
+        now: Instant,
+        verdict: Verdict,
+        detail: Option<String>,
+    ) {
+        if self.schedule.destination.is_none() {
+            self.finish(now, verdict, detail, options.close);
+            return;
+        }
+        let how = match verdict {
+            Verdict::Reset => "reset",
+            _ => "closed",
+        };
+        let detail = format!("the peer {how} the session before every probe was sent");
+        self.finish(now, Verdict::Complete, Some(detail), options.close);
     }
 
     fn judge(&self, options: &SessionOptions) -> (Verdict, Option<String>) {

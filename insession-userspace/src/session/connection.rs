@@ -22,7 +22,7 @@ const SYN_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)
 pub(super) enum Phase {
     /// SYN to be sent, or sent.
     Opening,
-    /// SYN-ACK received, but its window is closed.
+    /// SYN-ACK received, but its window holds no probe.
     WindowWait,
     /// Probes may go out.
     Open,
@@ -43,6 +43,9 @@ pub(super) struct Connection {
     pub(super) rcv_nxt: u32,
     /// The peer's receive window, octets.
     pub(super) snd_wnd: u32,
+    /// The window field that it came from; `None` where the next one cannot be
+    /// compared with it (RFC 7323 §2.2: a SYN's is not scaled, others are).
+    window_field: Option<u16>,
     /// An ACK is owed.
     pub(super) ack_due: bool,
     /// A RST is owed to a half-open connection of another life, with this
@@ -76,6 +79,7 @@ impl Connection {
             iss: Some(iss),
             rcv_nxt: 0,
             snd_wnd: 0,
+            window_field: None,
             ack_due: false,
             stray_rst: None,
             handshake: None,
@@ -132,11 +136,12 @@ impl Connection {
 
     /// When the handshake is given up.
     pub(super) fn handshake_deadline(&self, options: &SessionOptions) -> Option<Instant> {
-        match options.handshaker {
-            Handshaker::Session => Some(self.first_syn? + options.handshake_timeout),
+        let from = match options.handshaker {
+            Handshaker::Session => self.first_syn?,
             // The kernel has sent its SYN when the session is made.
-            Handshaker::Kernel => Some(self.last_syn + options.handshake_timeout),
-        }
+            Handshaker::Kernel => self.first_syn.unwrap_or(self.last_syn),
+        };
+        Some(from + options.handshake_timeout)
     }
 
     pub(super) fn syn_was_sent(&self) -> bool {
@@ -168,8 +173,11 @@ impl Connection {
     }
 
     pub(super) fn syn_sent(&mut self, at: Instant) {
-        if self.syns <= 1 {
-            self.first_syn = Some(at);
+        match self.syns {
+            // It was a SYN of the connection before.
+            0 => return,
+            1 => self.first_syn = Some(at),
+            _ => {}
         }
         self.last_syn = at;
     }
@@ -232,12 +240,8 @@ impl Connection {
         }
         // RFC 7323 §2.2: the window field of a SYN is not scaled.
         self.snd_wnd = u32::from(syn_ack.window);
-        // Which of several SYNs was answered only a timestamp tells (RFC 7323
-        // §4.1); without, the latest (Karn's ambiguity: a lower bound).
-        let sent = match (options.timestamps, self.first_syn) {
-            (Some((_, echo)), Some(first)) if echo != self.syn_tsval => first,
-            _ => self.last_syn,
-        };
+        self.window_field = (self.snd_scale == 0).then_some(syn_ack.window);
+        let sent = self.answered_syn(at, options);
         if let Some((value, _)) = options.timestamps {
             self.ts_recent = value;
         }
@@ -249,15 +253,52 @@ impl Connection {
             window_scale: options.window_scale,
         });
         self.ack_due = true;
-        self.phase = match self.snd_wnd {
-            0 => Phase::WindowWait,
-            _ => Phase::Open,
+        self.phase = match self.window_is_closed() {
+            true => Phase::WindowWait,
+            false => Phase::Open,
         };
     }
 
+    /// Whether this sequence number lies in the window that we announce.
+    pub(super) fn would_receive(&self, sequence: u32) -> bool {
+        sequence.wrapping_sub(self.rcv_nxt) < u32::from(WINDOW)
+    }
+
+    /// Whether it has no room for a probe and its gap.
+    pub(super) fn window_is_closed(&self) -> bool {
+        self.snd_wnd < 2
+    }
+
+    /// When the SYN was sent that this SYN-ACK answers.
+    fn answered_syn(&self, at: Instant, options: &Options) -> Instant {
+        let first = self.first_syn.unwrap_or(self.last_syn);
+        if at < self.last_syn {
+            return first;
+        }
+        // Which of several SYNs was answered only a timestamp tells (RFC 7323
+        // §4.1); without, the latest (Karn's ambiguity: a lower bound).
+        let Some((_, echo)) = options.timestamps else {
+            return self.last_syn;
+        };
+        let earlier = Duration::from_millis(u64::from(self.syn_tsval.wrapping_sub(echo)));
+        let span = self.last_syn.since(first);
+        // Our TSval counts milliseconds.
+        const TICK: Duration = Duration::from_millis(1);
+        if earlier > span + TICK {
+            // Nothing that we sent: a box on the way makes timestamps up.
+            self.last_syn
+        } else if earlier + TICK >= span {
+            first
+        } else {
+            let ago = span.saturating_sub(earlier);
+            first + ago
+        }
+    }
+
     /// Takes in what every segment of the open connection carries: window,
-    /// timestamp, data. Says whether the peer's FIN came in order.
-    pub(super) fn take_in(&mut self, segment: &Segment) -> bool {
+    /// timestamp, data.
+    pub(super) fn take_in(&mut self, segment: &Segment) -> TakenIn {
+        let mut taken = TakenIn::default();
         let behind = self.rcv_nxt.wrapping_sub(segment.sequence) as i32;
         // RFC 7323 §4.3: only segments that begin at or before the last ACK
         // move TS.Recent, and only forward.
@@ -269,19 +310,31 @@ impl Connection {
         }
         if behind >= 0 {
             self.snd_wnd = u32::from(segment.window) << self.snd_scale;
+            let before = self.window_field.replace(segment.window);
+            taken.moved_window = before.is_some_and(|before| before != segment.window);
         }
         let fin = segment.flags & flags::FIN != 0;
         let length = segment.payload_len + u32::from(fin);
-        // RFC 9293 §3.10.7.4: a segment that is no good is answered by an ACK; so
-        // is a keepalive, which begins one byte before what we expect.
-        if length > 0 || behind != 0 {
+        // RFC 9293 §3.10.7.4: data is answered by an ACK, good or not; so is a
+        // keepalive, which begins one byte before what we expect. Other pure ACKs
+        // are not: two ends that disagree would answer each other for ever.
+        if length > 0 || behind == 1 {
             self.ack_due = true;
         }
         let new = segment.sequence.wrapping_add(length);
         if length > 0 && behind >= 0 && new.wrapping_sub(self.rcv_nxt) as i32 > 0 {
             self.rcv_nxt = new;
-            return fin;
+            taken.finished = fin;
         }
-        false
+        taken
     }
+}
+
+/// What became of a segment's window and FIN.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TakenIn {
+    /// The window field is not what it was.
+    pub(super) moved_window: bool,
+    /// The peer's FIN came in order.
+    pub(super) finished: bool,
 }

@@ -32,9 +32,14 @@ impl Session {
 
     /// Whether it is the sequence number of a SYN, ACK, FIN or RST of ours.
     pub(super) fn is_control(&self, sequence: u32) -> bool {
-        self.connection.iss.is_some_and(|iss| {
-            sequence == iss || sequence == iss.wrapping_add(1) || sequence == iss.wrapping_add(2)
-        })
+        let bases = [
+            self.connection.iss.map(|_| self.connection.snd_una()),
+            self.probes.previous_base(),
+        ];
+        bases
+            .into_iter()
+            .flatten()
+            .any(|base| sequence.wrapping_sub(base).wrapping_add(1) <= 2)
     }
 
     /// The quote holds a sequence number that we did not send.
@@ -53,19 +58,19 @@ impl Session {
             Offset::None | Offset::Seen => {
                 self.learn.quotes = Offset::Seen;
                 self.schedule.alone = true;
-                let before = self.learn.kept();
                 if self.learn.keep(at, error) {
-                    self.learn_from_quote(options, before, error.quote.sequence);
+                    self.learn_from_quote(options, error.quote.sequence);
                 }
-                self.schedule.accounted = self.learn.kept();
             }
             Offset::Broken => {}
         }
     }
 
-    /// With `before` others in flight accounted for by kept errors, this one is
+    /// Where all others in flight are accounted for by kept errors, this one is
     /// the latest probe's.
-    fn learn_from_quote(&mut self, options: &SessionOptions, before: usize, sequence: u32) {
+    fn learn_from_quote(&mut self, options: &SessionOptions, sequence: u32) {
+        let before = self.schedule.accounted;
+        self.schedule.accounted += 1;
         let count = self.probes.flying().count();
         let Some((latest, _)) = self.probes.flying().last() else {
             return;
@@ -86,12 +91,11 @@ impl Session {
         if !holds {
             self.learn.quotes = Offset::Broken;
             self.learn.take();
-            self.schedule.accounted = 0;
+            self.schedule.offset_learnt();
             return;
         }
         self.learn.quotes = Offset::Known(offset);
-        self.schedule.alone = false;
-        self.schedule.accounted = 0;
+        self.schedule.offset_learnt();
         for (at, error) in self.learn.take() {
             let ours = error.quote.sequence.wrapping_sub(offset);
             if let Some(index) = self.probes.find(ours) {

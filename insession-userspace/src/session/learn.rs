@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 
 use super::IcmpError;
 use crate::time::Instant;
+use crate::trace::RttBound;
 
-/// Errors that are kept until their offset is known: those of one window, and
-/// some. Beyond, they are dropped.
+/// Errors, and SACK edges, that are kept until their offset is known: those of
+/// one window, and some. Beyond, they are dropped.
 const KEPT: usize = 32;
 
 /// The offset of one place.
@@ -50,26 +51,52 @@ pub(super) struct Learn {
     pub(super) sack: Offset,
     /// Errors that will be read when the offset is known.
     unread: Vec<(Instant, IcmpError)>,
+    /// Edges of SACK blocks that will be.
+    edges: Vec<Edge>,
+}
+
+/// The left edge of a SACK block that holds one byte, and what it was worth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Edge {
+    pub(super) left: u32,
+    /// When the segment arrived.
+    pub(super) at: Instant,
+    /// The segment's TTL.
+    pub(super) ttl: u8,
+    pub(super) bound: RttBound,
 }
 
 impl Learn {
-    /// Keeps an error; `false` when one of this sequence number is kept already
-    /// (a duplicate), or too many are.
+    /// Keeps an error, if there is room; `false` when one of this sequence number
+    /// is kept already: a duplicate tells nothing.
     pub(super) fn keep(&mut self, at: Instant, error: &IcmpError) -> bool {
         let known = self
             .unread
             .iter()
             .any(|(_, kept)| kept.quote.sequence == error.quote.sequence);
-        if known || self.unread.len() >= KEPT {
-            return false;
+        if !known && self.unread.len() < KEPT {
+            self.unread.push((at, error.clone()));
         }
-        self.unread.push((at, error.clone()));
-        true
+        !known
     }
 
-    /// How many probes in flight are answered by errors that are kept.
-    pub(super) fn kept(&self) -> usize {
-        self.unread.len()
+    /// The same for the edge of a SACK block.
+    pub(super) fn keep_edge(&mut self, edge: Edge) -> bool {
+        let known = self.edges.iter().any(|kept| kept.left == edge.left);
+        if !known && self.edges.len() < KEPT {
+            self.edges.push(edge);
+        }
+        !known
+    }
+
+    /// Gives the edges out.
+    pub(super) fn take_edges(&mut self) -> Vec<Edge> {
+        core::mem::take(&mut self.edges)
+    }
+
+    /// The kept edges.
+    pub(super) fn edges(&self) -> &[Edge] {
+        &self.edges
     }
 
     /// Gives them out.

@@ -35,7 +35,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
 
@@ -79,8 +79,12 @@ pub struct Session {
     left: Option<Verdict>,
     /// Something was sent: `started` is the first segment's moment.
     sent: bool,
+    /// The peer has named a probe by SACK.
+    sacked: bool,
     /// Duplicate ACKs without blocks, from a peer that permitted SACK.
     bare_acks: u8,
+    /// When the latest of them that counts arrived, and its probe's RTT.
+    named_nothing: Option<(Instant, Duration)>,
     /// Code and sender of the nearest unreachable that a router sent.
     unreachable_by: Option<(u8, IpAddr)>,
     events: VecDeque<Event>,
@@ -110,7 +114,9 @@ impl Session {
             kernel_owns: false,
             left: None,
             sent: false,
+            sacked: false,
             bare_acks: 0,
+            named_nothing: None,
             unreachable_by: None,
             events: VecDeque::new(),
         }
@@ -119,10 +125,8 @@ impl Session {
     /// A packet of this flow arrived; `at` is the kernel's receive stamp.
     pub fn handle_reply(&mut self, options: &SessionOptions, at: Instant, reply: &Reply) {
         if self.outcome.is_some() {
-            if let Reply::Segment(segment) = reply
-                && segment.flags & flags::ACK != 0
-            {
-                self.fin_answered(Some(segment.acknowledgment));
+            if let Reply::Segment(segment) = reply {
+                self.segment_while_closing(segment);
             }
             return;
         }
@@ -137,9 +141,7 @@ impl Session {
                     && self.connection.phase == Phase::Opening
                 {
                     self.kernel_owns = true;
-                    self.sent = true;
-                    self.started = at;
-                    self.probes.begin(at);
+                    self.begin(at);
                     self.connection.own_syn(at, *sequence, syn);
                 }
             }
@@ -151,9 +153,14 @@ impl Session {
     pub fn handle_timeout(&mut self, options: &SessionOptions, now: Instant) {
         if self.outcome.is_some() {
             if self.fin_deadline().is_some_and(|at| at <= now) {
-                self.fin_answered(None);
+                self.fin_unanswered();
             }
             return;
+        }
+        while let Some(index) = self.probes.overdue(now, options.probe_timeout) {
+            self.probes.lose(index);
+            self.schedule.accounted = 0;
+            self.push(Event::Lost(probes::id(index)));
         }
         let opening = matches!(self.connection.phase, Phase::Opening | Phase::WindowWait);
         let deadline = self.connection.handshake_deadline(options);
@@ -163,10 +170,6 @@ impl Session {
                 _ => None,
             };
             self.opening_failed(options, now, Verdict::HandshakeTimeout, detail);
-        }
-        while let Some(index) = self.probes.overdue(now, options.probe_timeout) {
-            self.probes.lose(index);
-            self.push(Event::Lost(probes::id(index)));
         }
         self.settle(options, now);
     }
@@ -186,8 +189,10 @@ impl Session {
     pub fn abort(&mut self, now: Instant, verdict: Verdict, detail: Option<String>) {
         self.finish(now, verdict, detail, CloseMode::Rst);
         // No second round for a FIN.
-        if matches!(self.close, Close::FinDue | Close::FinSent(_)) {
-            self.close = Close::RstDue(self.connection.snd_una());
+        match self.close {
+            Close::FinDue => self.close = Close::RstDue(self.connection.snd_una()),
+            Close::FinSent(_) => self.fin_unanswered(),
+            Close::NotYet | Close::RstDue(_) | Close::RstTwice(_) | Close::Done => {}
         }
     }
 
@@ -195,12 +200,17 @@ impl Session {
     #[must_use]
     pub fn poll_transmit(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
         let transmit = self.decide(options, now)?;
+        self.begin(now);
+        Some(transmit)
+    }
+
+    /// The first segment leaves: times count from here.
+    fn begin(&mut self, now: Instant) {
         if !self.sent {
             self.sent = true;
             self.started = now;
             self.probes.begin(now);
         }
-        Some(transmit)
     }
 
     fn decide(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {

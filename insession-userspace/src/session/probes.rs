@@ -25,7 +25,7 @@ pub(super) enum Fate {
 /// One probe. 20 bytes: a session has dozens, a node a million sessions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
-    /// When it was sent, in [`TICK`]s after the session's start.
+    /// When it was sent, in [`TICK`]s after the session's start: the low bits.
     sent: u32,
     /// Round-trip time in [`TICK`]s, once answered.
     rtt: u32,
@@ -39,16 +39,30 @@ pub(super) struct Slot {
     reply_ttl: u8,
     /// TTL in the quote.
     quoted_ttl: Option<u8>,
+    /// The high bits of `sent`.
+    sent_high: u8,
     pub(super) ttl: u8,
     pub(super) fate: Fate,
+}
+
+impl Slot {
+    fn sent(&self) -> u64 {
+        u64::from(self.sent_high) << 32 | u64::from(self.sent)
+    }
+
+    fn set_sent(&mut self, ticks: u64) {
+        (self.sent, self.sent_high) = (ticks as u32, (ticks >> 32) as u8);
+    }
 }
 
 const _: () = assert!(size_of::<Slot>() <= 20);
 
 /// The resolution of recorded times, ns: what the contract prints (a tenth of a
-/// microsecond). 32 bits of them last for 429 s, longer than a session lives;
-/// times saturate there.
+/// microsecond).
 const TICK: u64 = 100;
+/// Moments are kept in 40 bits, which last for 30 hours, and saturate there;
+/// round-trip times in 32, 429 s.
+const LAST: u64 = (1 << 40) - 1;
 
 /// What few answers have.
 #[derive(Clone, Debug)]
@@ -172,8 +186,9 @@ impl Probes {
     /// One more was sent.
     pub(super) fn push(&mut self, ttl: u8, now: Instant) -> ProbeId {
         let sent = self.ticks(now);
-        self.slots.push(Slot {
-            sent,
+        let mut slot = Slot {
+            sent: 0,
+            sent_high: 0,
             rtt: 0,
             from: 0,
             rewrites: 0,
@@ -182,7 +197,9 @@ impl Probes {
             quoted_ttl: None,
             ttl,
             fate: Fate::Flying,
-        });
+        };
+        slot.set_sent(sent);
+        self.slots.push(slot);
         id(self.slots.len() - 1)
     }
 
@@ -190,8 +207,21 @@ impl Probes {
     pub(super) fn sent(&mut self, probe: ProbeId, at: Instant) {
         let sent = self.ticks(at);
         if let Some(slot) = self.slots.get_mut(index(probe)) {
-            slot.sent = sent;
+            // Its answer may have been read before: that it arrived when it did
+            // stands.
+            let later = sent.saturating_sub(slot.sent());
+            let earlier = slot.sent().saturating_sub(sent);
+            slot.rtt = match slot.fate {
+                Fate::Answered(..) => narrow((u64::from(slot.rtt) + earlier).saturating_sub(later)),
+                Fate::Flying | Fate::Lost => 0,
+            };
+            slot.set_sent(sent);
         }
+    }
+
+    /// What the peer of the connection before the current one expected next.
+    pub(super) fn previous_base(&self) -> Option<u32> {
+        Some(self.previous?.base)
     }
 
     pub(super) fn slot(&self, index: usize) -> Option<&Slot> {
@@ -231,9 +261,15 @@ impl Probes {
             .filter(|(_, slot)| slot.fate == Fate::Flying)
     }
 
-    /// The one probe in flight; `None` when there are none or several.
-    pub(super) fn only_flying(&self) -> Option<usize> {
-        let mut flying = self.flying();
+    /// Those in flight that the peer of the current connection can answer.
+    pub(super) fn flying_here(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        let first = usize::from(self.current.first);
+        self.flying().filter(move |(index, _)| *index >= first)
+    }
+
+    /// The one of them; `None` when there are none or several.
+    pub(super) fn only_flying_here(&self) -> Option<usize> {
+        let mut flying = self.flying_here();
         match (flying.next(), flying.next()) {
             (Some((index, _)), None) => Some(index),
             _ => None,
@@ -248,7 +284,7 @@ impl Probes {
 
     /// When a probe was sent.
     pub(super) fn sent_at(&self, slot: &Slot) -> Instant {
-        self.start + Duration::from_nanos(u64::from(slot.sent) * TICK)
+        self.start + Duration::from_nanos(slot.sent() * TICK)
     }
 
     /// Writes an answer down; returns its round-trip time.
@@ -276,7 +312,7 @@ impl Probes {
             return Duration::ZERO;
         };
         // A stamp may be older than the moment after the kick that sent the probe.
-        slot.rtt = at.saturating_sub(slot.sent);
+        slot.rtt = narrow(at.saturating_sub(slot.sent()));
         slot.from = from;
         slot.rewrites = answer.rewrites;
         slot.code = answer.code;
@@ -355,13 +391,13 @@ impl Probes {
                 })
             }
         };
-        let sent = Duration::from_nanos(u64::from(slot.sent) * TICK);
+        let sent = Duration::from_nanos(slot.sent() * TICK);
         Some((slot.ttl, Probe { sent, reply }))
     }
 
-    fn ticks(&self, at: Instant) -> u32 {
+    fn ticks(&self, at: Instant) -> u64 {
         let nanos = at.as_nanos().saturating_sub(self.start.as_nanos());
-        u32::try_from(nanos / TICK).unwrap_or(u32::MAX)
+        (nanos / TICK).min(LAST)
     }
 
     /// Heap bytes in use.
@@ -369,6 +405,10 @@ impl Probes {
     pub(super) fn heap(&self) -> usize {
         self.slots.len() * size_of::<Slot>() + self.routers.len() * size_of::<IpAddr>()
     }
+}
+
+fn narrow(ticks: u64) -> u32 {
+    u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 /// The bit of a rewrite in a slot.

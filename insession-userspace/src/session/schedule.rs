@@ -61,7 +61,8 @@ pub(super) struct Schedule {
     /// have been for several probes.
     pub(super) alone: bool,
     /// Probes in flight whose answers have come but cannot be read yet: they do
-    /// not hold back one that is sent alone.
+    /// not hold back one that is sent alone. Which they are is not known, so the
+    /// first loss makes it 0.
     pub(super) accounted: usize,
     /// The latest probe was sent alone.
     pub(super) sent_alone: bool,
@@ -141,11 +142,34 @@ impl Schedule {
     /// Nothing is in flight: goes back where that was asked for.
     pub(super) fn quiet(&mut self) {
         if let Some(ttl) = self.rewind.take()
-            && self.destination.is_none()
+            && self.destination.is_none_or(|known| ttl < known)
         {
             self.rewinds -= 1;
             (self.ttl, self.nth) = (ttl, 0);
         }
+    }
+
+    /// A second connection is open. What the first one's peer left unanswered
+    /// behind the farthest hop, from `unanswered` on, is asked again; offsets are
+    /// another connection's.
+    pub(super) fn reopened(&mut self, unanswered: Option<u8>) {
+        if let Some(ttl) = unanswered
+            && ttl <= self.ttl
+        {
+            (self.ttl, self.nth) = (ttl, 0);
+        }
+        self.offset_learnt();
+    }
+
+    /// The largest TTL that was answered.
+    pub(super) fn farthest(&self) -> u8 {
+        self.farthest
+    }
+
+    /// Answers can be read again (or it is known that they never will be).
+    pub(super) fn offset_learnt(&mut self) {
+        self.alone &= self.unnamed;
+        self.accounted = 0;
     }
 
     /// The last TTL that is of interest.
@@ -252,7 +276,8 @@ impl Schedule {
         probes
             .flying()
             .map(|(_, slot)| probes.sent_at(slot) + release)
-            .find(|at| *at > now)
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// Silent hops in a row before the TTL that would be probed next.

@@ -3,10 +3,10 @@
 use alloc::string::String;
 
 use super::connection::Phase;
-use super::learn::Offset;
+use super::learn::{Edge, Learn, Offset};
 use super::probes::{Answer, Fate, id};
 use super::{Event, Segment, Session, SessionOptions};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::trace::{ReplyKind, RttBound, Verdict};
 use crate::wire::tcp::{SackBlock, flags};
 
@@ -44,7 +44,8 @@ impl Session {
         if !acceptable {
             // A connection of another life on this flow: its challenge ACK is
             // answered by the RST that it waits for, and the next SYN gets in.
-            if has(flags::ACK) && self.connection.syn_was_sent() {
+            let ours = self.session_makes_handshake(options) && self.connection.syn_was_sent();
+            if has(flags::ACK) && ours {
                 self.connection.stray_rst = Some(segment.acknowledgment);
             }
             return;
@@ -54,6 +55,13 @@ impl Session {
         }
         self.connection.accept(at, segment);
         self.probes.connect(self.connection.snd_una());
+        if self.reopened {
+            let farthest = self.schedule.farthest();
+            let unanswered = self.probes.flying().map(|(_, slot)| slot.ttl);
+            let unanswered = unanswered.filter(|ttl| *ttl > farthest).min();
+            self.schedule.reopened(unanswered);
+            self.learn = Learn::default();
+        }
         if let Some(handshake) = self.connection.handshake {
             self.schedule.saw_rtt(handshake.rtt);
             self.schedule.unnamed |= !handshake.sack;
@@ -80,9 +88,12 @@ impl Session {
     fn segment_while_open(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
         let has = |bits: u8| segment.flags & bits != 0;
         if has(flags::RST) {
-            // RFC 5961 §3.2: exactly in sequence, or it is not the peer's.
+            // RFC 5961 §3.2: exactly in sequence, or it may not be the peer's. One
+            // within the window is asked for again by an ACK.
             if segment.sequence == self.connection.rcv_nxt {
                 self.reset(options, at, segment);
+            } else if self.connection.would_receive(segment.sequence) {
+                self.connection.ack_due = true;
             }
             return;
         }
@@ -94,26 +105,30 @@ impl Session {
         if !has(flags::ACK) {
             return;
         }
-        let window = self.connection.snd_wnd;
+        // The peer has nothing else to acknowledge: what does is another
+        // connection's, or invented (RFC 5961 §5).
+        if segment.acknowledgment != self.connection.snd_una() {
+            return;
+        }
         let in_sequence = segment.sequence == self.connection.rcv_nxt;
-        let finished = self.connection.take_in(segment);
+        let taken = self.connection.take_in(segment);
         // SYNPROXY answers the SYN with a closed window and opens it when it
         // has reached the server: a pure ACK, no reply to anything.
         if self.connection.phase == Phase::WindowWait {
-            if self.connection.snd_wnd > 0 {
+            if !self.connection.window_is_closed() {
                 self.connection.phase = Phase::Open;
                 self.open(options);
             }
-        } else if segment.acknowledgment == self.connection.snd_una() {
+        } else {
             let pure = segment.payload_len == 0 && in_sequence && !has(flags::FIN);
             if !segment.options.sack.as_slice().is_empty() {
                 self.sack(at, segment, pure);
-            } else if pure && self.connection.snd_wnd == window {
+            } else if pure && !taken.moved_window {
                 // RFC 5681 §2: a duplicate ACK has no data and moves no window.
                 self.duplicate_ack(at, segment);
             }
         }
-        if finished {
+        if taken.finished {
             self.connection.phase = Phase::HalfClosed;
             self.peer_left(options, at, Verdict::ClosedByPeer);
         }
@@ -127,26 +142,32 @@ impl Session {
             _ => 0,
         };
         let duplicate = is_duplicate(blocks, segment.acknowledgment.wrapping_add(offset));
-        let mut unread = None;
+        let mut newest = None;
         for (place, block) in blocks.iter().enumerate() {
             if place == 0 && duplicate {
                 continue;
             }
+            // Who was named first triggered the ACK, unless it was held back for
+            // several; the others arrived no later than now.
+            let bound = match place {
+                0 if pure => RttBound::Exact,
+                _ => RttBound::Upper,
+            };
             match self.named(block, offset) {
                 Some(index) => {
-                    // Who was named first triggered the ACK, unless it was held
-                    // back for several; the others arrived no later than now.
-                    let bound = match place {
-                        0 if pure => RttBound::Exact,
-                        _ => RttBound::Upper,
-                    };
-                    self.reached(index, at, segment, ReplyKind::Sack, bound);
+                    self.sacked = true;
+                    self.reached(index, at, segment.ttl, ReplyKind::Sack, bound, false);
                 }
-                None => unread = unread.or(Some(*block)),
+                // Only what stands first and was never seen is the latest arrival's.
+                None => {
+                    if self.keep_block(at, segment.ttl, block, bound) && bound == RttBound::Exact {
+                        newest = Some(block.left);
+                    }
+                }
             }
         }
-        if let Some(block) = unread {
-            self.learn_from_sack(at, segment, block);
+        if let Some(left) = newest {
+            self.learn_from_edge(left);
         }
     }
 
@@ -157,36 +178,48 @@ impl Session {
             .then(|| self.probes.find_current(block.left.wrapping_sub(offset)))?
     }
 
-    /// Blocks outside anything sent: a middlebox rewrites sequence numbers, but
-    /// not SACK edges.
-    fn learn_from_sack(&mut self, at: Instant, segment: &Segment, block: SackBlock) {
+    /// A block outside anything sent: a middlebox rewrites sequence numbers, but
+    /// not SACK edges. It is kept until the offset is known; `false` when it was
+    /// seen before, or can never be read.
+    fn keep_block(&mut self, at: Instant, ttl: u8, block: &SackBlock, bound: RttBound) -> bool {
         if !matches!(self.learn.sack, Offset::None | Offset::Seen) {
-            return;
+            return false;
         }
         self.learn.sack = Offset::Seen;
         self.schedule.alone = true;
-        let Some(alone) = self.probes.only_flying() else {
+        block.right.wrapping_sub(block.left) == 1
+            && self.learn.keep_edge(Edge {
+                left: block.left,
+                at,
+                ttl,
+                bound,
+            })
+    }
+
+    /// The edge of the probe that arrived last: where one alone is in flight, it
+    /// is that one's.
+    fn learn_from_edge(&mut self, left: u32) {
+        let Some(alone) = self.probes.only_flying_here() else {
             return;
         };
         let Some(sequence) = self.probes.sequence(alone) else {
             return;
         };
-        let offset = block.left.wrapping_sub(sequence);
-        let blocks = segment.options.sack.as_slice();
-        if blocks
-            .iter()
-            .all(|block| self.named(block, offset).is_some())
-        {
-            self.learn.sack = Offset::Known(offset);
-            self.schedule.alone = false;
-            for block in blocks {
-                if let Some(index) = self.named(block, offset) {
-                    let bound = match index == alone {
-                        true => RttBound::Exact,
-                        false => RttBound::Upper,
-                    };
-                    self.reached(index, at, segment, ReplyKind::Sack, bound);
-                }
+        let offset = left.wrapping_sub(sequence);
+        let named = |edge: &Edge| self.probes.find_current(edge.left.wrapping_sub(offset));
+        let holds = self.learn.edges().iter().all(|edge| named(edge).is_some());
+        self.schedule.offset_learnt();
+        let edges = self.learn.take_edges();
+        if !holds {
+            self.learn.sack = Offset::Broken;
+            return;
+        }
+        self.learn.sack = Offset::Known(offset);
+        self.sacked = true;
+        for edge in edges {
+            if let Some(index) = self.probes.find_current(edge.left.wrapping_sub(offset)) {
+                // What was given up meanwhile was answered all the same.
+                self.reached(index, edge.at, edge.ttl, ReplyKind::Sack, edge.bound, true);
             }
         }
     }
@@ -194,37 +227,56 @@ impl Session {
     /// An ACK that names nothing. It answers a probe if the peer has no other
     /// way to answer, and is credited if it can be meant for one probe only.
     fn duplicate_ack(&mut self, at: Instant, segment: &Segment) {
-        let Some(lowest) = self.probes.flying().map(|(_, slot)| slot.ttl).min() else {
+        let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl).min() else {
             return;
         };
         if !self.schedule.unnamed {
+            // Who has named a probe names every one.
+            if self.sacked {
+                return;
+            }
             self.bare_acks += 1;
             if self.bare_acks < BARE_ACKS {
                 return;
             }
             self.schedule.unnamed = true;
         }
-        match self.probes.only_flying() {
-            Some(index) => self.reached(index, at, segment, ReplyKind::DupAck, RttBound::Exact),
+        // The network's copy of the one before comes in much less than a round trip.
+        if let Some((before, rtt)) = self.named_nothing
+            && at.since(before) < rtt / 2
+        {
+            return;
+        }
+        match self.probes.only_flying_here() {
+            Some(index) => {
+                let rtt = self.reached(
+                    index,
+                    at,
+                    segment.ttl,
+                    ReplyKind::DupAck,
+                    RttBound::Exact,
+                    false,
+                );
+                self.named_nothing = Some((at, rtt));
+            }
             None => self.schedule.ambiguous(lowest),
         }
     }
 
-    /// A probe reached the peer.
+    /// A probe reached the peer; `late` says that its loss does not count.
     fn reached(
         &mut self,
         index: usize,
         at: Instant,
-        segment: &Segment,
+        ttl: u8,
         kind: ReplyKind,
         bound: RttBound,
-    ) {
-        // What was given up can still be named while an offset was unknown.
-        let late = self.learn.sack != Offset::None && kind == ReplyKind::Sack;
+        late: bool,
+    ) -> Duration {
         match self.probes.slot(index).map(|slot| slot.fate) {
             Some(Fate::Flying) => {}
             Some(Fate::Lost) if late => {}
-            _ => return,
+            _ => return Duration::ZERO,
         }
         self.credit(
             index,
@@ -234,19 +286,20 @@ impl Session {
                 from: self.flow.remote.ip(),
                 at,
                 code: 0,
-                reply_ttl: segment.ttl,
+                reply_ttl: ttl,
                 quoted_ttl: None,
                 mtu: None,
                 mpls: &[],
                 rewrites: 0,
             },
-        );
+        )
     }
 
     fn reset(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
         self.connection.phase = Phase::Gone;
-        if let Some(index) = self.probes.only_flying() {
-            self.reached(index, at, segment, ReplyKind::Rst, RttBound::Exact);
+        if let Some(index) = self.probes.only_flying_here() {
+            let (kind, bound) = (ReplyKind::Rst, RttBound::Exact);
+            self.reached(index, at, segment.ttl, kind, bound, false);
         }
         self.peer_left(options, at, Verdict::Reset);
     }
@@ -255,10 +308,12 @@ impl Session {
     /// send and it is allowed.
     fn peer_left(&mut self, options: &SessionOptions, now: Instant, verdict: Verdict) {
         self.left = Some(verdict);
+        let known = self.schedule.destination.is_some();
         let done = self.begun
-            && self
-                .schedule
-                .is_exhausted(options, &self.probes, self.connection.snd_wnd);
+            && (known
+                || self
+                    .schedule
+                    .is_exhausted(options, &self.probes, self.connection.snd_wnd));
         if done && self.schedule.rewind.is_none() {
             return;
         }
@@ -270,11 +325,10 @@ impl Session {
             if half_closed {
                 self.connection.stray_rst = Some(old);
             }
-            self.learn = Default::default();
             self.left = None;
             return;
         }
-        self.finish(now, verdict, None, options.close);
+        self.conclude(options, now, verdict, None);
     }
 
     /// The handshake came to nothing.
@@ -292,16 +346,16 @@ impl Session {
                 _ => "no answer",
             };
             let detail = alloc::format!("the peer closed the session; opening it again: {why}");
-            self.finish(now, Verdict::ClosedByPeer, Some(detail), options.close);
+            self.conclude(options, now, Verdict::ClosedByPeer, Some(detail));
         } else {
             self.finish(now, verdict, detail, options.close);
         }
     }
 
     /// Writes an answer down and tells of it.
-    pub(super) fn credit(&mut self, index: usize, answer: &Answer<'_>) {
+    pub(super) fn credit(&mut self, index: usize, answer: &Answer<'_>) -> Duration {
         let Some(ttl) = self.probes.slot(index).map(|slot| slot.ttl) else {
-            return;
+            return Duration::ZERO;
         };
         let rtt = self.probes.answer(index, answer);
         if answer.bound == RttBound::Exact {
@@ -324,6 +378,7 @@ impl Session {
                 self.push(Event::Destination(ttl));
             }
         }
+        rtt
     }
 }
 
