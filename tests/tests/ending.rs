@@ -54,12 +54,6 @@ fn attached(lab: &Lab) -> bool {
     !links[0]["xdp"].is_null()
 }
 
-fn xdp_sockets(lab: &Lab) -> usize {
-    // A line a socket, and a head.
-    let table = lab.run("client", "ss", &["--xdp", "-H", "-a"], "").unwrap();
-    table.lines().count()
-}
-
 #[test]
 fn an_interrupt_closes_every_session_and_writes_what_was_learnt() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
@@ -84,7 +78,7 @@ fn an_interrupt_closes_every_session_and_writes_what_was_learnt() {
 fn a_kill_leaves_nothing_attached_and_the_next_run_goes() {
     let lab = Lab::up("verdicts").unwrap();
     let running = hanging(&lab);
-    assert!(attached(&lab) && xdp_sockets(&lab) > 0);
+    assert!(attached(&lab));
     running.signal(libc::SIGKILL).unwrap();
     let run = running.finish(SOON).unwrap();
     assert_eq!(run.code, None);
