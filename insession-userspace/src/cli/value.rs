@@ -14,6 +14,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub fn duration(text: &str) -> Result<Duration, String> {
     const MEND: &str = "write 500ms or 2s";
     let (number, unit) = split_unit(text);
+    let number = decimal(number).ok_or_else(|| format!("not a duration; {MEND}"))?;
     let seconds = match unit {
         "us" | "µs" => 1e-6,
         "ms" => 1e-3,
@@ -21,7 +22,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "m" | "min" => 60.0,
         other => return Err(format!("no such unit of time: {other:?}; {MEND}")),
     };
-    let number = decimal(number).ok_or_else(|| format!("not a duration; {MEND}"))?;
     let span = Duration::try_from_secs_f64(number * seconds)
         .map_err(|_| format!("out of range; {MEND}"))?;
     if span.is_zero() {
@@ -40,6 +40,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn rate(text: &str) -> Result<f64, String> {
     const MEND: &str = "write packets a second, as 500, 10k or 1M";
     let (number, unit) = split_unit(text);
+    let number = decimal(number).ok_or_else(|| format!("not a rate; {MEND}"))?;
     let factor = match unit {
         "" => 1.0,
         "k" | "K" => 1e3,
@@ -47,7 +48,7 @@ pub fn rate(text: &str) -> Result<f64, String> {
         "G" => 1e9,
         other => return Err(format!("no such unit of rate: {other:?}; {MEND}")),
     };
-    let rate = decimal(number).ok_or_else(|| format!("not a rate; {MEND}"))? * factor;
+    let rate = number * factor;
     // Below a packet an hour a run would never end; above 10^12 is no NIC.
     if !(1.0 / 3600.0..=1e12).contains(&rate) {
         return Err(format!("out of range; {MEND}"));

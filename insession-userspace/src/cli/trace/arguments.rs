@@ -16,8 +16,13 @@ use crate::report::Format;
 /// Trace the way to one or more targets
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Host, address, host:port or [v6]:port
-    #[arg(required = true, value_name = "TARGET", value_parser = target::parse)]
+    /// What to trace.
+    #[arg(
+        required = true,
+        value_name = "TARGET",
+        value_parser = target::parse,
+        help = "Host, address, host:port or [v6]:port"
+    )]
     pub targets: Vec<TargetSpec>,
 
     /// How hops are probed

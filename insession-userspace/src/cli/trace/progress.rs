@@ -73,7 +73,9 @@ impl Moment {
 }
 
 fn is_drop(label: &str) -> bool {
-    label.contains("drop") || label.contains("full") || label.contains("redirect-failed")
+    ["drop", "full", "fill-ring-empty", "redirect-failed"]
+        .iter()
+        .any(|sign| label.contains(sign))
 }
 
 impl Progress {

@@ -216,13 +216,13 @@ impl Report {
         if let Some(mut text) = self.live.take() {
             text.live.finish(&trace, &mut text.text);
             self.live_text(&text.text);
-            self.to_records(&trace, true);
+            self.put_record(&trace, true);
             return;
         }
-        self.to_records(&trace, false);
+        self.put_record(&trace, false);
     }
 
-    fn to_records(&mut self, trace: &Trace, was_live: bool) {
+    fn put_record(&mut self, trace: &Trace, was_live: bool) {
         for nth in 0..self.sinks.len() {
             self.with_sink(nth, |sink| {
                 if was_live && is_live(sink) {

@@ -26,6 +26,8 @@ pub struct Sink {
     out: BufWriter<Box<dyn Write>>,
     file: Option<Pending>,
     closed: bool,
+    /// Nothing was written yet.
+    fresh: bool,
 }
 
 /// A file under the name that it has while it is written.
@@ -50,6 +52,7 @@ impl Sink {
             out: BufWriter::new(out),
             file: None,
             closed: false,
+            fresh: true,
         }
     }
 
@@ -110,9 +113,15 @@ impl Sink {
     /// # Errors
     /// Once, when it takes no more; later records are dropped quietly.
     pub fn trace(&mut self, trace: &Trace) -> Result<(), Closed> {
-        let (format, style) = (self.format, self.style);
+        let (format, style, fresh) = (self.format, self.style, self.fresh);
         self.put(|out| match format {
-            Format::Text => text::write(trace, style, out),
+            Format::Text => {
+                // An empty line between the blocks of two targets.
+                if !fresh {
+                    out.write_all(b"\n")?;
+                }
+                text::write(trace, style, out)
+            }
             Format::Json => json::write(trace, out),
         })
     }
@@ -133,6 +142,9 @@ impl Sink {
     /// # Errors
     /// As [`Sink::trace`].
     pub fn flush(&mut self) -> Result<(), Closed> {
+        if self.fresh {
+            return Ok(());
+        }
         self.put(|out| out.flush())
     }
 
@@ -162,6 +174,7 @@ impl Sink {
         if self.closed {
             return Ok(());
         }
+        self.fresh = false;
         write(&mut self.out).map_err(|error| {
             self.closed = true;
             if error.kind() == io::ErrorKind::BrokenPipe {
@@ -234,6 +247,26 @@ mod tests {
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].extension().unwrap(), "partial");
         assert!(fs::read_to_string(&left[0]).unwrap().ends_with("}\n"));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn blocks_of_text_are_apart_and_lines_of_json_are_not() {
+        let folder = folder("sink-blocks");
+        let path = folder.join("out");
+        for (format, blank) in [(Format::Text, 1), (Format::Json, 0)] {
+            let mut sink = Sink::file(&path, format, STYLE).unwrap();
+            sink.flush().unwrap();
+            sink.trace(&samples::contract()).unwrap();
+            sink.flush().unwrap();
+            sink.trace(&samples::contract()).unwrap();
+            sink.finish().unwrap();
+            let written = fs::read_to_string(&path).unwrap();
+            assert_eq!(
+                written.lines().filter(|line| line.is_empty()).count(),
+                blank
+            );
+        }
         fs::remove_dir_all(folder).unwrap();
     }
 

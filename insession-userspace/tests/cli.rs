@@ -1,0 +1,312 @@
+//! The command as it is called: what it says, where, and its exit code.
+//!
+//! Runs as root: what needs a network gets a fresh namespace (`unshare --net`),
+//! in which nothing is up but what the test sets up.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Output, Stdio};
+
+const INSESSION: &str = env!("CARGO_BIN_EXE_insession");
+
+/// In this machine's namespace: for lines that end before they touch a network.
+fn insession(line: &str) -> Output {
+    Command::new(INSESSION)
+        .args(line.split_whitespace())
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap()
+}
+
+/// In a fresh namespace, after `setup`.
+fn in_namespace(setup: &str, line: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--net", "sh", "-c"])
+        .arg(format!("{setup} exec {INSESSION} {line}"))
+        .env_remove("RUST_LOG");
+    command
+}
+
+/// A network whose only neighbour takes everything and answers nothing.
+const SILENT: &str = "\
+    ip link add ours type veth peer name theirs && ip link set ours up && \
+    ip link set theirs up && ip address add 10.9.0.1/24 dev ours && \
+    ip neighbour add 10.9.0.2 lladdr 02:00:00:00:00:02 dev ours && ";
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn bad_input_ends_with_2_and_a_reason() {
+    for (line, reason) in [
+        ("", "Usage: insession"),
+        ("trace", "<TARGET>..."),
+        ("trace host:0", "\"0\" is no port; write 1 to 65535"),
+        ("trace -w soon host", "not a duration; write 500ms or 2s"),
+        (
+            "trace --rate 0 host",
+            "out of range; write packets a second",
+        ),
+        ("trace --dscp af44 host", "no such DSCP; write 0 to 63"),
+        (
+            "trace --source-ports 9-8 host",
+            "it ends before it begins; write A-B",
+        ),
+        (
+            "trace --method dublin host",
+            "error: --method dublin: not built yet; use --method insession\n",
+        ),
+        (
+            "trace -f 5 -M 4 host",
+            "error: --first-ttl 5: it is above --max-ttl 4",
+        ),
+        (
+            "trace -o /no/such/folder/f 192.0.2.1",
+            "error: --output /no/such/folder/f: ",
+        ),
+        (
+            "trace --pcap /no/such/folder/f 192.0.2.1",
+            "error: --pcap /no/such/folder/f: ",
+        ),
+        ("man nothing", "error: nothing: no such subcommand"),
+        ("doctor --what", "unexpected argument"),
+    ] {
+        let ended = insession(line);
+        let error = text(&ended.stderr);
+        assert!(error.contains(reason), "{line}: {error}");
+        assert_eq!(ended.status.code(), Some(2), "{line}: {error}");
+        assert_eq!(text(&ended.stdout), "", "{line}");
+    }
+}
+
+#[test]
+fn help_and_manual_tell_the_exit_codes() {
+    for line in ["--help", "trace --help", "trace -h", "man", "man trace"] {
+        let ended = insession(line);
+        let said = text(&ended.stdout);
+        assert!(
+            said.contains("interrupted by SIGINT or SIGTERM"),
+            "{line}: {said}"
+        );
+        assert_eq!(ended.status.code(), Some(0), "{line}");
+    }
+    let help = insession("trace --help");
+    let help = text(&help.stdout);
+    for option in [
+        "-m, --method",
+        "-4",
+        "-6",
+        "-p, --port",
+        "-i, --interface",
+        "-s, --source",
+        "--source-ports",
+        "-f, --first-ttl",
+        "-M, --max-ttl",
+        "-q, --probes",
+        "-w, --timeout",
+        "--handshake-timeout",
+        "--gap-limit",
+        "--dscp",
+        "--rate",
+        "--sessions",
+        "--link",
+        "--xdp-mode",
+        "--zero-copy",
+        "--close",
+        "-n",
+        "-o, --output",
+        "--format",
+        "--json",
+        "--pcap",
+        "--progress",
+        "-v, --verbose",
+    ] {
+        assert!(help.contains(&format!(" {option}")), "{option} in {help}");
+    }
+    // What does not work is not offered.
+    assert!(
+        !help.contains("dublin") && !help.contains("--as-lookups"),
+        "{help}"
+    );
+}
+
+#[test]
+fn an_interface_that_is_not_there_ends_with_4() {
+    let ended = in_namespace("", "trace -i eth9 192.0.2.1")
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&ended.stderr),
+        "error: interface \"eth9\": no such interface; `ip link` lists them\n"
+    );
+    assert_eq!(ended.status.code(), Some(4));
+}
+
+#[test]
+fn a_failed_target_has_its_record_and_ends_with_1() {
+    let line = "trace --json 192.0.2.1 nosuch.example.:80 2001:db8::1";
+    let ended = in_namespace("", line).output().unwrap();
+    assert_eq!(text(&ended.stderr), "");
+    let mut seen = Vec::new();
+    for line in text(&ended.stdout).lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(record["schema"], "insession.trace/1");
+        assert!(
+            record["detail"].as_str().unwrap().contains(": "),
+            "{record}"
+        );
+        seen.push(format!("{} {}", record["target"], record["verdict"]));
+    }
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            r#""192.0.2.1" "no-route""#,
+            r#""2001:db8::1" "no-route""#,
+            r#""nosuch.example.:80" "error""#,
+        ]
+    );
+    assert_eq!(ended.status.code(), Some(1));
+}
+
+#[test]
+fn without_capabilities_it_ends_with_3_whatever_the_link() {
+    for link in ["auto", "xdp", "packet"] {
+        let bare = format!("{SILENT} setpriv --bounding-set=-all --inh-caps=-all");
+        // `exec` is the shell's own word, so setpriv stands behind it.
+        let line = bare.replace("setpriv", "exec setpriv");
+        let script = format!("{line} {INSESSION} trace --link {link} --json 10.9.0.2");
+        let ended = Command::new("unshare")
+            .args(["--net", "sh", "-c", &script])
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap();
+        let error = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(3), "{link}: {error}");
+        assert!(
+            error.contains("\nerror: ") || error.starts_with("error: "),
+            "{error}"
+        );
+        assert_eq!(error.contains("warning: "), link == "auto", "{error}");
+        let record: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        assert_eq!(record["verdict"], "error");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_in_order_with_130() {
+    for signal in ["INT", "TERM"] {
+        let mut running = in_namespace(SILENT, "trace -n --handshake-timeout 10m 10.9.0.2")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(running.stdout.take().unwrap());
+        // The header comes as soon as the link is open: then it is under way.
+        let mut header = String::new();
+        out.read_line(&mut header).unwrap();
+        assert!(
+            header.starts_with("traceroute in session to 10.9.0.2 (10.9.0.2), port 443, 30 hops max, from 10.9.0.1 over ours (xdp "),
+            "{header}"
+        );
+        let kill = Command::new("kill")
+            .args([format!("-{signal}"), running.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(kill.success());
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        let ended = running.wait_with_output().unwrap();
+        assert_eq!(
+            rest,
+            "interrupted: the run was ended before the trace was done\n"
+        );
+        assert_eq!(text(&ended.stderr), "");
+        assert_eq!(ended.status.code(), Some(130), "{signal}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_quietly() {
+    // The first target fails at once, the second would take ten minutes.
+    let line = "trace -n --json --handshake-timeout 10m 192.0.2.1 10.9.0.2";
+    let mut running = in_namespace(SILENT, line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(running.stdout.take());
+    let ended = running.wait_with_output().unwrap();
+    assert_eq!(text(&ended.stderr), "");
+    assert_eq!(ended.status.code(), Some(1));
+}
+
+#[test]
+fn records_reach_the_file_of_an_interrupted_run() {
+    let file = std::env::temp_dir().join(format!("insession-cli-{}.jsonl", std::process::id()));
+    let line = format!(
+        "trace -n -vv --handshake-timeout 10m -o {} 192.0.2.1 10.9.0.2",
+        file.display()
+    );
+    let mut running = in_namespace(SILENT, &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The link tells by -vv that it is open.
+    let mut log = BufReader::new(running.stderr.take().unwrap());
+    let mut heard = String::new();
+    while !heard.contains("opened") {
+        assert_ne!(log.read_line(&mut heard).unwrap(), 0, "{heard}");
+    }
+    assert!(!file.exists());
+    let kill = Command::new("kill")
+        .args(["-TERM".to_owned(), running.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    let ended = running.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{heard}{rest}");
+    assert_eq!(text(&ended.stdout), "");
+    let records = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let mut verdicts: Vec<String> = records
+        .lines()
+        .map(|line| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!("{} {}", record["target"], record["verdict"])
+        })
+        .collect();
+    verdicts.sort();
+    assert_eq!(
+        verdicts,
+        [r#""10.9.0.2" "interrupted""#, r#""192.0.2.1" "no-route""#]
+    );
+}
+
+#[test]
+fn doctor_tries_the_interface_it_is_given() {
+    let ended = in_namespace(SILENT, "doctor --json -i ours")
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(report["schema"], "insession.doctor/1");
+    assert_eq!(report["ok"], true, "{report}");
+    let checks = report["checks"].as_array().unwrap();
+    let tried = checks.iter().find(|it| it["check"] == "XDP link on ours");
+    let found = tried.unwrap()["found"].as_str().unwrap();
+    assert!(found.starts_with("opened: native mode"), "{found}");
+    assert_eq!(ended.status.code(), Some(0));
+
+    let ended = in_namespace("", "doctor -i eth9").output().unwrap();
+    let said = text(&ended.stdout);
+    assert!(
+        said.contains("FAIL  interface \"eth9\": no such interface; "),
+        "{said}"
+    );
+    assert_eq!(ended.status.code(), Some(1));
+}
