@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::BufMut;
 use insession_common::flow::SessionId;
 
 use super::{Link, LinkError, Received, clock};
@@ -71,11 +72,11 @@ impl PcapWriter {
             failure: None,
         };
         state.begin(SECTION_HEADER);
-        state.block.extend(BYTE_ORDER_MAGIC.to_le_bytes());
+        state.block.put_u32_le(BYTE_ORDER_MAGIC);
         // Version 1.0, section length not told.
-        state.block.extend(1_u16.to_le_bytes());
-        state.block.extend(0_u16.to_le_bytes());
-        state.block.extend(u64::MAX.to_le_bytes());
+        state.block.put_u16_le(1);
+        state.block.put_u16_le(0);
+        state.block.put_u64_le(u64::MAX);
         let application = concat!("insession ", env!("CARGO_PKG_VERSION"));
         state.option(SHB_USERAPPL, application.as_bytes());
         state.end_options();
@@ -107,10 +108,10 @@ impl PcapWriter {
         let number = state.interfaces;
         state.interfaces += 1;
         state.begin(INTERFACE_DESCRIPTION);
-        state.block.extend(LINKTYPE_ETHERNET.to_le_bytes());
-        state.block.extend(0_u16.to_le_bytes());
+        state.block.put_u16_le(LINKTYPE_ETHERNET);
+        state.block.put_u16_le(0);
         // Snapshot length: no limit.
-        state.block.extend(0_u32.to_le_bytes());
+        state.block.put_u32_le(0);
         state.option(IF_NAME, name.as_bytes());
         state.option(IF_TSRESOL, &[9]);
         state.end_options();
@@ -128,13 +129,13 @@ impl PcapWriter {
         // As it stood in memory, so nothing is longer than its capture.
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         state.begin(ENHANCED_PACKET);
-        state.block.extend(interface.to_le_bytes());
+        state.block.put_u32_le(interface);
         // The high half first, each half in the section's byte order.
-        state.block.extend(((nanos >> 32) as u32).to_le_bytes());
-        state.block.extend((nanos as u32).to_le_bytes());
-        state.block.extend(length.to_le_bytes());
-        state.block.extend(length.to_le_bytes());
-        state.block.extend_from_slice(frame);
+        state.block.put_u32_le((nanos >> 32) as u32);
+        state.block.put_u32_le(nanos as u32);
+        state.block.put_u32_le(length);
+        state.block.put_u32_le(length);
+        state.block.put_slice(frame);
         state.pad();
         state.option(EPB_FLAGS, &(direction as u32).to_le_bytes());
         state.end_options();
@@ -159,7 +160,7 @@ impl State {
     /// Begins a block; its length is filled in by [`State::finish`].
     fn begin(&mut self, kind: u32) {
         self.block.clear();
-        self.block.extend(kind.to_le_bytes());
+        self.block.put_u32_le(kind);
         self.block.extend([0; 4]);
     }
 
@@ -167,9 +168,9 @@ impl State {
         // No option here comes near 64 KiB.
         let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
         let value = value.get(..usize::from(length)).unwrap_or_default();
-        self.block.extend(code.to_le_bytes());
-        self.block.extend(length.to_le_bytes());
-        self.block.extend_from_slice(value);
+        self.block.put_u16_le(code);
+        self.block.put_u16_le(length);
+        self.block.put_slice(value);
         self.pad();
     }
 
@@ -184,7 +185,7 @@ impl State {
 
     fn finish(&mut self) -> io::Result<()> {
         let length = u32::try_from(self.block.len() + 4).unwrap_or(u32::MAX);
-        self.block.extend(length.to_le_bytes());
+        self.block.put_u32_le(length);
         if let Some(field) = self.block.get_mut(4..8) {
             field.copy_from_slice(&length.to_le_bytes());
         }

@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use bytes::BufMut;
 use netlink_packet_core::NlasIterator;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -85,11 +86,11 @@ impl Request {
         // The flags are 16 bits wide, libc's constants are not.
         let flags = u16::try_from(flags | libc::NLM_F_REQUEST).unwrap_or(0);
         let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&flags.to_ne_bytes());
-        bytes.extend_from_slice(&[0; 8]);
-        bytes.extend_from_slice(body);
+        bytes.put_u32_ne(0);
+        bytes.put_u16_ne(kind);
+        bytes.put_u16_ne(flags);
+        bytes.put_u64_ne(0);
+        bytes.put_slice(body);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         Request { bytes }
     }
@@ -97,9 +98,9 @@ impl Request {
     /// Adds an attribute (at most 64 KiB, which nothing here comes near).
     pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-        self.bytes.extend_from_slice(&length.to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(value);
+        self.bytes.put_u16_ne(length);
+        self.bytes.put_u16_ne(kind);
+        self.bytes.put_slice(value);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         self
     }
