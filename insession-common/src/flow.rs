@@ -116,6 +116,15 @@ impl FlowKey {
         }
     }
 
+    /// Our address of this flow; IPv4 as `::ffff:a.b.c.d`.
+    #[must_use]
+    pub fn local(&self) -> [u8; 16] {
+        match self {
+            FlowKey::V4(key) => mapped(key.local),
+            FlowKey::V6(key) => key.local,
+        }
+    }
+
     /// The remote end of this flow.
     #[must_use]
     pub fn peer(&self) -> PeerKey {

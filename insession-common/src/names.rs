@@ -8,6 +8,9 @@ pub const FLOWS_V4: &str = "FLOWS_V4";
 pub const FLOWS_V6: &str = "FLOWS_V6";
 /// `HashMap<PeerKey, u32>`: remote ends and how many live flows go there.
 pub const PEERS: &str = "PEERS";
+/// `HashMap<[u8; 16], u32>`: local addresses, IPv4 in the IPv4-mapped form, and
+/// how many live flows have them.
+pub const LOCALS: &str = "LOCALS";
 /// `Array<u32>` of 65,536: how many live flows use this local port.
 pub const PORTS: &str = "PORTS";
 /// `XskMap`: queue number → AF_XDP socket.

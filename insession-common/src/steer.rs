@@ -8,7 +8,8 @@
 //!
 //! 1. a TCP segment from the peer of a flow, to a local port of ours;
 //! 2. an ICMP or ICMPv6 error that quotes a segment of a flow;
-//! 3. the same where a NAT left its rewriting in the quote.
+//! 3. the same where a NAT left its rewriting in the quote, to a local address
+//!    of ours.
 //!
 //! Fragments are not: a first fragment of ours would have to be as long as an
 //! MTU, and no reply of ours is. Checksums are not verified here; who decodes
@@ -49,6 +50,8 @@ pub trait Flows {
     fn v6(&self, key: &FlowKeyV6) -> Option<SessionId>;
     /// Whether some live flow goes to this remote end.
     fn has_peer(&self, key: &PeerKey) -> bool;
+    /// Whether some live flow has this local address; IPv4 as `::ffff:a.b.c.d`.
+    fn has_local(&self, address: &[u8; 16]) -> bool;
     /// Whether some live flow uses this local port.
     fn has_port(&self, port: u16) -> bool;
     /// Whether the kernel has a TCP socket for this flow (only asked about
@@ -221,7 +224,7 @@ trait Address: Copy + Eq {
     /// Whether the kernel has a socket for it.
     fn kernel<F: Flows>(flows: &F, ends: &Ends<Self>) -> bool;
 
-    /// The address as [`PeerKey`] has it.
+    /// The address as [`PeerKey`] and [`Flows::has_local`] have it.
     fn sixteen(self) -> [u8; 16];
 }
 
@@ -331,8 +334,12 @@ fn error<A: Address, B: Frame, F: Flows>(
 ///
 /// A NAT that forwards an error should undo in the quote what it did to the
 /// segment (RFC 5508 §4.2); many do it in part or not at all. It must undo it
-/// in the *outer* header, or the error would not reach us, and that is what
-/// helps. In the quote there may be left rewritten
+/// in the *outer* header, or the error would not reach us: that goes to the
+/// local address of a flow, or it is not about one. On a host that forwards,
+/// errors pass by that are for others, about segments from ports and to servers
+/// that we use as well.
+///
+/// In the quote there may be left rewritten
 ///
 /// 1. our address, by a source NAT: it is the outer destination;
 /// 2. the target's address, by a destination NAT: Linux makes the target the
@@ -351,6 +358,9 @@ fn rewritten<A: Address, F: Flows>(
     ip: &Header<A>,
     quoted: &Ends<A>,
 ) -> Option<SessionId> {
+    if !flows.has_local(&ip.destination.sixteen()) {
+        return None;
+    }
     if in_range(flows, quoted.local_port) {
         if quoted.local != ip.destination {
             let ends = Ends {

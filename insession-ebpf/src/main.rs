@@ -7,8 +7,8 @@ mod log;
 
 use core::mem::{MaybeUninit, transmute};
 
-use aya_ebpf::bindings::BPF_F_CURRENT_NETNS;
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::helpers;
 use aya_ebpf::macros::{btf_map, xdp};
@@ -28,6 +28,10 @@ static FLOWS_V4: HashMap<FlowKeyV4, SessionId, 65536> = HashMap::new();
 static FLOWS_V6: HashMap<FlowKeyV6, SessionId, 65536> = HashMap::new();
 #[btf_map]
 static PEERS: HashMap<PeerKey, u32, 65536> = HashMap::new();
+// There may be as many local addresses as flows, but there are few: memory for
+// those only.
+#[btf_map]
+static LOCALS: HashMap<[u8; 16], u32, 65536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 #[btf_map]
 static PORTS: Array<u32, 65536> = Array::new();
 #[btf_map]
@@ -280,6 +284,14 @@ impl Flows for Maps<'_> {
         let key = unsafe { transmute::<[u32; 5], PeerKey>(words) };
         // SAFETY: as above.
         unsafe { PEERS.get(key) }.is_some_and(|live| *live > 0)
+    }
+
+    #[inline(always)]
+    fn has_local(&self, address: &[u8; 16]) -> bool {
+        // SAFETY: as above.
+        let key = unsafe { transmute::<[u32; 4], [u8; 16]>(words(*address)) };
+        // SAFETY: as above.
+        unsafe { LOCALS.get(key) }.is_some_and(|live| *live > 0)
     }
 
     #[inline(always)]

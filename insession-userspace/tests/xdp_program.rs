@@ -348,7 +348,7 @@ fn libbpf_loads_the_same_object() {
             for (name, port) in [(names::PORT_FIRST, FIRST), (names::PORT_LAST, LAST)] {
                 constants[offsets[name]..][..2].copy_from_slice(&port.to_ne_bytes());
             }
-        } else if name.starts_with("FLOWS") || name == names::PEERS {
+        } else if name.starts_with("FLOWS") || name == names::PEERS || name == names::LOCALS {
             map.set_max_entries(1024).unwrap();
         }
     }

@@ -100,6 +100,26 @@ pub fn v4_frames() -> Vec<(&'static str, Vec<u8>, Counter)> {
             around(&v4(SERVER, US, 6, &[], &cut(443, 61000))),
             QuoteNoFlow,
         ),
+        (
+            "another host's error, quote of a live port of ours",
+            quote_v4(11, 0, ROUTER, BEHIND, BEHIND, ROUTER, &cut(61000, 443)),
+            QuoteNoFlow,
+        ),
+        (
+            "another host's error, quote to our server",
+            quote_v4(3, 4, ROUTER, BEHIND, BEHIND, SERVER, &cut(40000, 443)),
+            QuoteNoFlow,
+        ),
+        (
+            "another host's error, quote of a live port to our server",
+            quote_v4(11, 0, SERVER, BEHIND, BEHIND, SERVER, &cut(61000, 443)),
+            QuoteNoFlow,
+        ),
+        (
+            "another host's error, whose quote a NAT gave our address",
+            quote_v4(11, 0, SERVER, BEHIND, US, NATTED, &cut(61000, 443)),
+            QuoteNoFlow,
+        ),
         ("first fragment", with(sack(), 6, 0x20), Fragment),
         ("last fragment", with(sack(), 7, 1), Fragment),
         ("quote of a first fragment", quoted(6, 0x20), Fragment),
@@ -227,6 +247,21 @@ pub fn v6_frames() -> Vec<(&'static str, Vec<u8>, Counter)> {
         (
             "v6 quote of UDP",
             around(&v6(US6, SERVER6, 17, &[], &cut(61000, 443))),
+            QuoteNoFlow,
+        ),
+        (
+            "v6 another host's error, quote of a live port of ours",
+            quote_v6(3, ROUTER6, BEHIND6, BEHIND6, ROUTER6, &cut(61000, 443)),
+            QuoteNoFlow,
+        ),
+        (
+            "v6 another host's error, quote to our server",
+            quote_v6(2, ROUTER6, BEHIND6, BEHIND6, SERVER6, &cut(40000, 443)),
+            QuoteNoFlow,
+        ),
+        (
+            "v6 another host's error, quote of a live port to our server",
+            quote_v6(3, SERVER6, BEHIND6, BEHIND6, SERVER6, &cut(61000, 443)),
             QuoteNoFlow,
         ),
         ("v6 fragment header", ip(6, &[(44, 1)], &segment), Fragment),

@@ -25,6 +25,8 @@ const OTHER: [u8; 4] = [192, 0, 2, 2];
 const ROUTER: [u8; 4] = [198, 51, 100, 7];
 /// What a NAT made of an address of ours, or of the server's.
 const NATTED: [u8; 4] = [203, 0, 113, 9];
+/// A host that we forward for.
+const BEHIND: [u8; 4] = [10, 0, 0, 77];
 
 const fn v6_address(last: u8) -> [u8; 16] {
     [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]
@@ -33,6 +35,7 @@ const US6: [u8; 16] = v6_address(1);
 const SERVER6: [u8; 16] = v6_address(2);
 const ROUTER6: [u8; 16] = v6_address(3);
 const NATTED6: [u8; 16] = v6_address(9);
+const BEHIND6: [u8; 16] = v6_address(0x77);
 
 /// The IPv4 flow between our `local_port` and this remote end.
 fn flow_v4(remote: [u8; 4], remote_port: u16, local_port: u16) -> FlowKey {
@@ -88,6 +91,7 @@ pub fn quotes_from_port(port: u16) -> [(Vec<u8>, FlowKey); 2] {
 pub struct Table {
     flows: HashMap<FlowKey, SessionId>,
     peers: HashMap<PeerKey, u32>,
+    locals: HashMap<[u8; 16], u32>,
     ports: HashMap<u16, u32>,
     /// Connections of the kernel's.
     pub kernel: Vec<FlowKey>,
@@ -98,6 +102,7 @@ impl Table {
         Table {
             flows: flows.iter().copied().collect(),
             peers: flows.iter().map(|(flow, _)| (flow.peer(), 1)).collect(),
+            locals: flows.iter().map(|(flow, _)| (flow.local(), 1)).collect(),
             ports: flows
                 .iter()
                 .map(|(flow, _)| (flow.local_port(), 1))
@@ -122,6 +127,10 @@ impl Flows for Table {
 
     fn has_peer(&self, key: &PeerKey) -> bool {
         self.peers.contains_key(key)
+    }
+
+    fn has_local(&self, address: &[u8; 16]) -> bool {
+        self.locals.contains_key(address)
     }
 
     fn has_port(&self, port: u16) -> bool {

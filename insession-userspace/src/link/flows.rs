@@ -1,6 +1,6 @@
 //! The flows of ours in user space: what the `packet` and `sim` links steer by,
-//! and how often a remote end and a local port are in use, for them as for the
-//! maps of the XDP program.
+//! and how often a remote end, a local address and a local port are in use, for
+//! them as for the maps of the XDP program.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,8 +8,8 @@ use std::collections::hash_map::Entry;
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
 use insession_common::steer::Flows;
 
-/// The two counts that a flow changed, as they are now: what has to be written
-/// to the maps `PEERS` and `PORTS`.
+/// The three counts that a flow changed, as they are now: what has to be written
+/// to the maps `PEERS`, `LOCALS` and `PORTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Changed {
@@ -17,26 +17,34 @@ pub struct Changed {
     pub peer: PeerKey,
     /// How many live flows go there; at 0 the entry goes.
     pub peer_flows: u32,
+    /// The flow's local address; IPv4 as `::ffff:a.b.c.d`.
+    pub local: [u8; 16],
+    /// How many live flows have it; at 0 the entry goes.
+    pub local_flows: u32,
     /// The flow's local port.
     pub port: u16,
     /// How many live flows use it.
     pub port_flows: u32,
 }
 
-/// How many live flows go to a remote end, and how many use a local port.
+/// How many live flows go to a remote end, have a local address, use a local
+/// port.
 #[derive(Debug, Default)]
 pub struct Counts {
     peers: HashMap<PeerKey, u32>,
+    locals: HashMap<[u8; 16], u32>,
     ports: HashMap<u16, u32>,
 }
 
 impl Counts {
     /// One more flow.
     pub fn add(&mut self, flow: &FlowKey) -> Changed {
-        let (peer, port) = (flow.peer(), flow.local_port());
+        let (peer, local, port) = (flow.peer(), flow.local(), flow.local_port());
         Changed {
             peer,
             peer_flows: one_more(&mut self.peers, peer),
+            local,
+            local_flows: one_more(&mut self.locals, local),
             port,
             port_flows: one_more(&mut self.ports, port),
         }
@@ -44,10 +52,12 @@ impl Counts {
 
     /// One flow less. Only what was added may be removed.
     pub fn remove(&mut self, flow: &FlowKey) -> Changed {
-        let (peer, port) = (flow.peer(), flow.local_port());
+        let (peer, local, port) = (flow.peer(), flow.local(), flow.local_port());
         Changed {
             peer,
             peer_flows: one_less(&mut self.peers, peer),
+            local,
+            local_flows: one_less(&mut self.locals, local),
             port,
             port_flows: one_less(&mut self.ports, port),
         }
@@ -186,6 +196,10 @@ impl Flows for FlowTable {
         self.counts.peers.contains_key(key)
     }
 
+    fn has_local(&self, address: &[u8; 16]) -> bool {
+        self.counts.locals.contains_key(address)
+    }
+
     fn has_port(&self, port: u16) -> bool {
         self.counts.ports.contains_key(&port)
     }
@@ -236,13 +250,35 @@ mod tests {
     fn a_flow_is_added_once_and_removed_once() {
         let mut table = FlowTable::new(61000, 61999);
         let a = flow("[fd00::1]:61000", "[fd00::2]:80");
-        let _ = table.insert(&a, 7).unwrap();
+        let added = table.insert(&a, 7).unwrap();
+        assert_eq!((added.local, added.local_flows), (a.local(), 1));
         assert_eq!(table.insert(&a, 8), Err(NotAdded::Taken));
         assert_eq!(table.get(&a), Some(7));
         assert!(table.remove(&a).is_some());
         assert!(table.remove(&a).is_none());
         // The refused insert left no count behind.
         assert!(!table.has_port(61000) && !table.has_peer(&a.peer()));
+        assert!(!table.has_local(&a.local()));
+    }
+
+    #[test]
+    fn a_local_address_is_in_use_while_a_flow_has_it() {
+        let mut table = FlowTable::new(61000, 61999);
+        let a = flow("10.0.0.1:61000", "10.0.9.1:443");
+        let b = flow("10.0.0.1:61001", "10.0.9.2:80");
+        let elsewhere = flow("10.0.0.2:61000", "10.0.9.1:443");
+        let mapped = *b"\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0\x01";
+        let counts = [&a, &elsewhere, &b].map(|flow| {
+            let added = table.insert(flow, 1).unwrap();
+            (added.local, added.local_flows)
+        });
+        assert_eq!(counts, [(mapped, 1), (elsewhere.local(), 1), (mapped, 2)]);
+        let (_, gone) = table.remove(&a).unwrap();
+        assert_eq!((gone.local, gone.local_flows), (mapped, 1));
+        assert!(table.has_local(&mapped) && table.has_local(&elsewhere.local()));
+        let (_, gone) = table.remove(&b).unwrap();
+        assert_eq!((gone.local, gone.local_flows), (mapped, 0));
+        assert!(!table.has_local(&mapped) && table.has_local(&elsewhere.local()));
     }
 
     #[test]

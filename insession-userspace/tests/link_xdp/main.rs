@@ -291,6 +291,48 @@ fn rewritten_quotes_are_ours_while_a_flow_lives() {
     assert!(said.contains("queue 0: a rewritten quote"), "{said}");
 }
 
+/// A host that forwards sees errors for others, about segments from a port and
+/// to a server that are ours as well.
+#[test]
+fn errors_for_other_hosts_are_the_kernels() {
+    with_pair(1, |lab| {
+        let far = lab.far_socket(0x0800);
+        let mut link = open(lab, XdpMode::Auto);
+        let one = flow(61_001);
+        let at = |local: &str, remote: &str| Flow {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+        };
+        let others = [
+            at("10.77.0.9:61001", "198.51.100.9:443"),
+            at("10.77.0.9:1024", "10.77.0.2:443"),
+            at("10.77.0.9:61001", "10.77.0.2:443"),
+        ];
+        let steered = |link: &mut XdpLink| {
+            let before = counter(link, "quote-no-flow");
+            for other in &others {
+                far.send(&time_exceeded(other));
+            }
+            // Behind them, so that what was passed has been passed.
+            far.send(&segment(&one));
+            let mut count = 0;
+            while receive(link, 1)[0].kind == SteerKind::RewrittenQuote {
+                count += 1;
+            }
+            assert_eq!(counter(link, "quote-no-flow") - before + count, 3);
+            count
+        };
+        link.add_flow(&one, 1).unwrap();
+        assert_eq!(steered(&mut link), 0);
+        // A flow of ours at that address makes it one of ours, while it lives.
+        let second = at("10.77.0.9:61002", "10.77.0.3:443");
+        link.add_flow(&second, 2).unwrap();
+        assert_eq!(steered(&mut link), 3);
+        link.remove_flow(&second);
+        assert_eq!(steered(&mut link), 0);
+    });
+}
+
 /// Many times round the rings: no receive frame is lost.
 #[test]
 fn thousands_of_replies_are_received() {

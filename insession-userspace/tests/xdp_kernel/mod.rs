@@ -47,6 +47,7 @@ impl Kernel {
             .map_max_entries(names::FLOWS_V4, 1024)
             .map_max_entries(names::FLOWS_V6, 1024)
             .map_max_entries(names::PEERS, 1024)
+            .map_max_entries(names::LOCALS, 1024)
             .map_max_entries(names::SOCKETS, 1)
             .load(OBJECT)
             .expect("the object is loaded; run as root");
@@ -85,7 +86,8 @@ impl Kernel {
         &mut self.program
     }
 
-    /// Adds flows as a link does: the flow, its remote end and its port.
+    /// Adds flows as a link does: the flow, its remote end, its local address
+    /// and its port.
     fn add(&mut self, flows: &[(FlowKey, SessionId)]) {
         let mut counts = Counts::default();
         for (flow, session) in flows {
@@ -104,6 +106,10 @@ impl Kernel {
             let changed = counts.add(flow);
             let mut peers: HashMap<_, PeerKey, u32> = self.map(names::PEERS).try_into().unwrap();
             peers.insert(changed.peer, changed.peer_flows, 0).unwrap();
+            let mut locals: HashMap<_, [u8; 16], u32> = self.map(names::LOCALS).try_into().unwrap();
+            locals
+                .insert(changed.local, changed.local_flows, 0)
+                .unwrap();
             let mut ports: Array<_, u32> = self.map(names::PORTS).try_into().unwrap();
             ports
                 .set(u32::from(changed.port), changed.port_flows, 0)

@@ -11,7 +11,7 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::Xdp;
 use aya::programs::links::FdLink;
 use aya::programs::xdp::{XdpLink as Attachment, XdpMode as AttachMode};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, Pod};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
 use insession_common::names;
@@ -53,9 +53,10 @@ pub(super) struct Program {
     flows_v4: HashMap<MapData, FlowKeyV4, SessionId>,
     flows_v6: HashMap<MapData, FlowKeyV6, SessionId>,
     peers: HashMap<MapData, PeerKey, u32>,
+    locals: HashMap<MapData, [u8; 16], u32>,
     ports: Array<MapData, u32>,
-    /// What stands in `peers` and `ports`: this process is their only writer, and
-    /// reading them back would double the system calls.
+    /// What stands in `peers`, `locals` and `ports`: this process is their only
+    /// writer, and reading them back would double the system calls.
     counts: Counts,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -82,6 +83,7 @@ impl Program {
             .map_max_entries(names::FLOWS_V4, flows)
             .map_max_entries(names::FLOWS_V6, flows)
             .map_max_entries(names::PEERS, flows)
+            .map_max_entries(names::LOCALS, flows)
             .map_max_entries(names::SOCKETS, device.queues().max(64));
         let refused = |error: &(dyn Error + 'static)| refusal(&what, error);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
@@ -105,6 +107,7 @@ impl Program {
             flows_v4: map(&mut ebpf, names::FLOWS_V4)?,
             flows_v6: map(&mut ebpf, names::FLOWS_V6)?,
             peers: map(&mut ebpf, names::PEERS)?,
+            locals: map(&mut ebpf, names::LOCALS)?,
             ports: map(&mut ebpf, names::PORTS)?,
             counts: Counts::default(),
             sockets: map(&mut ebpf, names::SOCKETS)?,
@@ -193,18 +196,10 @@ impl Program {
     }
 
     fn write(&mut self, changed: &Changed) -> Result<(), LinkError> {
-        match changed.peer_flows {
-            0 => match self.peers.remove(&changed.peer) {
-                Err(MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-                {
-                    Ok(())
-                }
-                other => other,
-            },
-            flows => self.peers.insert(changed.peer, flows, 0),
-        }
-        .map_err(|error| self.failed(names::PEERS, &error))?;
+        set(&mut self.peers, changed.peer, changed.peer_flows)
+            .map_err(|error| self.failed(names::PEERS, &error))?;
+        set(&mut self.locals, changed.local, changed.local_flows)
+            .map_err(|error| self.failed(names::LOCALS, &error))?;
         self.ports
             .set(u32::from(changed.port), changed.port_flows, 0)
             .map_err(|error| self.failed(names::PORTS, &error))
@@ -230,6 +225,22 @@ impl Program {
 
     fn failed(&self, what: &str, error: &(dyn Error + 'static)) -> LinkError {
         refusal(&format!("interface {}: {what}", self.interface), error)
+    }
+}
+
+/// Writes how many live flows there are; without any the entry goes.
+fn set<K: Pod>(map: &mut HashMap<MapData, K, u32>, key: K, flows: u32) -> Result<(), MapError> {
+    if flows > 0 {
+        return map.insert(key, flows, 0);
+    }
+    match map.remove(&key) {
+        // It was never written: its flow is being undone.
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        other => other,
     }
 }
 
