@@ -161,13 +161,16 @@ impl Session {
         if awaited {
             return;
         }
+        let window = self.connection.snd_wnd;
         if self.probes.flying().next().is_none() {
             self.schedule.quiet();
+            let exhausted = self.schedule.is_exhausted(options, &self.probes, window);
+            if exhausted && destination.is_none() && self.learn.is_open() {
+                self.schedule.ask_again();
+            }
         }
         let more = self.schedule.rewind.is_some()
-            || !self
-                .schedule
-                .is_exhausted(options, &self.probes, self.connection.snd_wnd);
+            || !self.schedule.is_exhausted(options, &self.probes, window);
         if more {
             // There is more to ask, but nobody left to ask.
             if let Some(verdict) = self.left {
@@ -203,7 +206,8 @@ impl Session {
     fn judge(&self, options: &SessionOptions) -> (Verdict, Option<String>) {
         let window = self.connection.snd_wnd;
         let curbed = || {
-            (self.schedule.is_curbed(options) || !self.probes.fits(window)).then(|| {
+            let curbed = self.schedule.is_curbed(options, &self.probes, window);
+            curbed.then(|| {
                 format!("the peer's receive window of {window} bytes holds no more probes")
             })
         };

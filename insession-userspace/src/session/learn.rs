@@ -67,6 +67,11 @@ pub(super) struct Edge {
 }
 
 impl Learn {
+    /// Whether an offset could still be learnt.
+    pub(super) fn is_open(&self) -> bool {
+        self.quotes == Offset::Seen || self.sack == Offset::Seen
+    }
+
     /// Keeps an error, if there is room; `false` when one of this sequence number
     /// is kept already: a duplicate tells nothing.
     pub(super) fn keep(&mut self, at: Instant, error: &IcmpError) -> bool {

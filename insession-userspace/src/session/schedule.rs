@@ -113,9 +113,10 @@ impl Schedule {
         self.probes = options.probes.min(most).max(1);
     }
 
-    /// Fewer probes a hop than asked for.
-    pub(super) fn is_curbed(&self, options: &SessionOptions) -> bool {
-        self.probes < options.probes
+    /// Whether the peer's window holds fewer probes than were asked for.
+    pub(super) fn is_curbed(&self, options: &SessionOptions, probes: &Probes, window: u32) -> bool {
+        let more = !self.is_past_end(options) && !self.is_past_gap(options);
+        self.probes < options.probes || more && !probes.fits(window)
     }
 
     pub(super) fn saw_rtt(&mut self, rtt: Duration) {
@@ -146,6 +147,16 @@ impl Schedule {
         {
             self.rewinds -= 1;
             (self.ttl, self.nth) = (ttl, 0);
+        }
+    }
+
+    /// Nothing is in flight, answers came that cannot be read, and there is
+    /// nothing left to ask: what is behind the farthest hop once more, so that one
+    /// goes out alone. That is done once.
+    pub(super) fn ask_again(&mut self) {
+        if self.rewinds > 0 {
+            self.rewinds = 0;
+            (self.ttl, self.nth) = (self.farthest.saturating_add(1), 0);
         }
     }
 
@@ -187,14 +198,16 @@ impl Schedule {
         probes: &Probes,
         window: u32,
     ) -> bool {
-        self.is_past_end(options)
-            || self.ttl > self.farthest.saturating_add(options.gap_limit)
-            || !probes.fits(window)
+        self.is_past_end(options) || self.is_past_gap(options) || !probes.fits(window)
     }
 
     fn is_past_end(&self, options: &SessionOptions) -> bool {
         // TTL 255 has no successor: `nth` stays at its end.
         self.ttl > self.limit(options) || self.nth >= self.probes
+    }
+
+    fn is_past_gap(&self, options: &SessionOptions) -> bool {
+        self.ttl > self.farthest.saturating_add(options.gap_limit)
     }
 
     /// The TTL to probe now, if a probe may go out.
@@ -278,6 +291,12 @@ impl Schedule {
             .map(|(_, slot)| probes.sent_at(slot) + release)
             .filter(|at| *at > now)
             .min()
+    }
+
+    /// The largest RTT seen.
+    #[cfg(test)]
+    pub(super) fn longest(&self) -> Duration {
+        self.rtt
     }
 
     /// Silent hops in a row before the TTL that would be probed next.

@@ -1,1 +1,283 @@
-//! (to come)
+//! Peers whose answers name no probe: no SACK permitted, or its options stripped
+//! on the way.
+
+use super::*;
+use crate::trace::RttBound;
+
+fn no_sack(hops: u8) -> Script {
+    let mut script = Script::open_with(options(), 20, |hello| {
+        Script::no_sack(hello);
+        hello.ttl = 65 - hops;
+    });
+    script.take();
+    script.wait(ms(10));
+    script
+}
+
+#[test]
+fn one_probe_in_flight_is_credited() {
+    let mut script = no_sack(4);
+    script.routers_answer(1..=3);
+    assert_eq!(script.take_ttls(), [4]);
+    script.wait(ms(12));
+    script.dup_ack();
+    let answer = script.answer(4).unwrap();
+    assert_eq!((answer.kind, answer.from), (ReplyKind::DupAck, TARGET));
+    assert_eq!((answer.rtt, answer.rtt_bound), (ms(12), RttBound::Exact));
+    let report = script.report();
+    assert_eq!(
+        (report.verdict, report.destination_ttl),
+        (Verdict::Complete, Some(4))
+    );
+}
+
+/// Near the destination every other must be answered or lost first.
+#[test]
+fn from_the_hint_on_each_goes_out_alone() {
+    let mut script = no_sack(4);
+    script.routers_answer([1, 3]);
+    script.wait(ms(1900));
+    assert_eq!(script.take_ttls(), []);
+    script.wait(ms(100));
+    assert_eq!(script.take_ttls(), [4]);
+    assert!(script.events.contains(&Event::Lost(number(2))));
+}
+
+/// A window update, data, a keepalive are no duplicate ACKs (RFC 5681 §2).
+#[test]
+fn other_segments_of_the_peer_are_no_replies() {
+    let mut script = no_sack(4);
+    script.routers_answer(1..=3);
+    script.wait(ms(5));
+    // What the window was is not comparable with the SYN-ACK's; this one is.
+    let first = Segment {
+        sequence: PEER_ISN,
+        ..script.ack()
+    };
+    let keepalive = first.clone();
+    script.segment(first);
+    let update = Segment {
+        window: 511,
+        ..script.ack()
+    };
+    script.segment(update);
+    script.take();
+    script.segment(Segment {
+        window: 511,
+        ..keepalive
+    });
+    // RFC 9293 §3.10.7.4: a keepalive wants an ACK.
+    assert_eq!(script.kinds(), [TransmitKind::Ack]);
+    let data = Segment {
+        payload_len: 8,
+        window: 511,
+        ..script.ack()
+    };
+    script.segment(data);
+    let push = Segment {
+        sequence: PEER_ISN + 9,
+        payload_len: 8,
+        flags: flags::ACK | flags::PSH,
+        window: 511,
+        ..script.ack()
+    };
+    script.segment(push);
+    assert_eq!(script.answer(4), None);
+    let ack = Segment {
+        sequence: PEER_ISN + 17,
+        window: 511,
+        ..script.ack()
+    };
+    script.segment(ack);
+    assert_eq!(script.kind(4), Some(ReplyKind::DupAck));
+}
+
+/// The window of the SYN-ACK is unscaled and need not be a multiple of the unit
+/// of the others: Linux announces 65,160, then 510 << 7.
+#[test]
+fn the_first_window_after_the_handshake_is_no_update() {
+    let mut script = no_sack(1);
+    script.dup_ack();
+    assert_eq!(script.kind(1), Some(ReplyKind::DupAck));
+}
+
+/// Where it can be compared, it is.
+#[test]
+fn without_scaling_the_first_window_may_be_an_update() {
+    for (window, expected) in [(65_160, Some(ReplyKind::DupAck)), (65_000, None)] {
+        let mut script = Script::open_with(options(), 1, |hello| {
+            hello.options = Options::default();
+            hello.ttl = 64;
+        });
+        let ack = Segment {
+            window,
+            ..script.ack()
+        };
+        script.segment(ack);
+        assert_eq!(script.kind(1), expected);
+    }
+}
+
+/// The answer can be meant for any of several: quiet, then again from the
+/// smallest TTL of them, one at a time.
+#[test]
+fn an_ambiguous_answer_leads_back_and_one_at_a_time() {
+    let mut script = no_sack(20);
+    script.routers_answer(1..=3);
+    script.take();
+    // The peer is at 5, and 4 is silent.
+    script.dup_ack();
+    script.dup_ack();
+    script.wait(ms(1000));
+    assert_eq!(script.take_ttls(), [], "it is quiet");
+    script.wait(ms(1000));
+    assert_eq!(script.take_ttls(), [4]);
+    script.wait(ms(1999));
+    assert_eq!(script.take_ttls(), [], "one at a time");
+    script.wait(ms(1));
+    assert_eq!(script.take_ttls(), [5]);
+    script.wait(ms(20));
+    script.dup_ack();
+    let report = script.report();
+    assert_eq!(
+        (report.verdict, report.destination_ttl),
+        (Verdict::Complete, Some(5))
+    );
+    // Every probe stands in the record, those of the first round as well.
+    let fifth = &report.hops[4];
+    assert_eq!(fifth.probes.len(), 2);
+    assert_eq!(fifth.probes[0].reply, None);
+    assert_eq!(fifth.probes[1].reply.as_ref().unwrap().rtt, ms(20));
+}
+
+/// No peer can keep us probing.
+#[test]
+fn it_goes_back_twice_at_most() {
+    let mut script = Script::open_with(
+        SessionOptions {
+            max_ttl: 5,
+            ..Default::default()
+        },
+        20,
+        Script::no_sack,
+    );
+    script.now = script.now + ms(1);
+    for _ in 0..10_000 {
+        if script.verdict().is_some() {
+            break;
+        }
+        // Two at a time, wherever two are in flight.
+        if script.session.probes.flying().count() != 1 {
+            script.dup_ack();
+        }
+        script.wait(ms(100));
+    }
+    assert!(script.verdict().is_some());
+    assert!(script.probes_sent() <= 45);
+}
+
+#[test]
+fn a_copy_of_a_duplicate_ack_is_no_other_probe_s() {
+    let mut script = Script::open_with(
+        SessionOptions {
+            probes: 3,
+            ..options()
+        },
+        1,
+        |hello| {
+            Script::no_sack(hello);
+            hello.ttl = 64;
+        },
+    );
+    script.wait(ms(10));
+    script.dup_ack();
+    script.wait(ms(1));
+    script.dup_ack();
+    assert_eq!(script.kind(1), Some(ReplyKind::DupAck));
+    assert_eq!(script.answer(2), None);
+    script.wait(ms(9));
+    script.dup_ack();
+    assert_eq!(script.answer(2).unwrap().rtt, ms(10));
+}
+
+/// The router names its probe, a duplicate ACK names none.
+#[test]
+fn a_router_that_names_the_probe_is_right() {
+    let mut script = no_sack(1);
+    script.dup_ack();
+    assert_eq!(script.kind(1), Some(ReplyKind::DupAck));
+    let mut script = Script::open_with(
+        SessionOptions {
+            probes: 2,
+            ..options()
+        },
+        1,
+        |hello| {
+            Script::no_sack(hello);
+            hello.ttl = 64;
+        },
+    );
+    script.wait(ms(10));
+    script.dup_ack();
+    assert_eq!(script.session.schedule.destination, Some(1));
+    script.wait(ms(1));
+    script.routers_answer([1]);
+    assert_eq!(script.kind(1), Some(ReplyKind::TimeExceeded));
+    assert_eq!(script.session.schedule.destination, None);
+}
+
+/// A box strips the blocks from a peer that permitted SACK: one bare duplicate
+/// ACK may be a challenge ACK (RFC 5961), the second is an answer.
+#[test]
+fn bare_duplicate_acks_of_a_sack_peer_count_from_the_second_on() {
+    let mut script = Script::open(
+        SessionOptions {
+            probes: 3,
+            ..options()
+        },
+        1,
+    );
+    script.wait(ms(10));
+    script.dup_ack();
+    assert_eq!(script.answer(1), None);
+    script.wait(ms(50));
+    assert_eq!(script.session.probes.flying().count(), 2);
+    let mut script = Script::open(options(), 1);
+    script.wait(ms(10));
+    script.dup_ack();
+    script.wait(ms(10));
+    script.dup_ack();
+    assert_eq!(script.kind(1), Some(ReplyKind::DupAck));
+}
+
+/// A peer that has named a probe names every one: its bare ACKs are challenge
+/// ACKs, or of something else.
+#[test]
+fn bare_acks_of_a_peer_that_names_probes_are_no_replies() {
+    let mut script = Script::open(
+        SessionOptions {
+            probes: 3,
+            ..options()
+        },
+        1,
+    );
+    script.wait(ms(10));
+    script.sacked(&[1]);
+    for _ in 0..5 {
+        script.wait(ms(10));
+        script.dup_ack();
+    }
+    assert_eq!(script.answer(2), None);
+    script.sacked(&[2, 1]);
+    assert_eq!(script.kind(2), Some(ReplyKind::Sack));
+}
+
+#[test]
+fn an_ack_with_nothing_in_flight_answers_nothing() {
+    let mut script = Script::open_with(options(), 20, |hello| {
+        Script::no_sack(hello);
+        hello.window = 0;
+    });
+    script.dup_ack();
+    assert!((1..=8).all(|nth| script.answer(nth).is_none()));
+}

@@ -282,7 +282,7 @@ impl Script {
             kind: IcmpKind::TimeExceeded,
             icmp_type: 11,
             icmp_code: 0,
-            ttl: 65 - ttl,
+            ttl: 255 - ttl,
             quote: self.quote(self.sequence(nth)),
             mpls: vec![],
         }
