@@ -37,7 +37,7 @@ fn from_the_hint_on_each_goes_out_alone() {
     let mut script = no_sack(4);
     script.routers_answer([1, 3]);
     script.wait(ms(1900));
-    assert_eq!(script.take_ttls(), []);
+    assert_eq!(script.take_ttls(), [0u8; 0]);
     script.wait(ms(100));
     assert_eq!(script.take_ttls(), [4]);
     assert!(script.events.contains(&Event::Lost(number(2))));
@@ -129,11 +129,11 @@ fn an_ambiguous_answer_leads_back_and_one_at_a_time() {
     script.dup_ack();
     script.dup_ack();
     script.wait(ms(1000));
-    assert_eq!(script.take_ttls(), [], "it is quiet");
+    assert_eq!(script.take_ttls(), [0u8; 0], "it is quiet");
     script.wait(ms(1000));
     assert_eq!(script.take_ttls(), [4]);
     script.wait(ms(1999));
-    assert_eq!(script.take_ttls(), [], "one at a time");
+    assert_eq!(script.take_ttls(), [0u8; 0], "one at a time");
     script.wait(ms(1));
     assert_eq!(script.take_ttls(), [5]);
     script.wait(ms(20));

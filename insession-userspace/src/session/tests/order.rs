@@ -48,7 +48,7 @@ fn from_the_hint_on_one_is_in_flight() {
     assert_eq!(script.take_ttls(), [1, 1, 1, 2, 2, 2]);
     script.wait(ms(3));
     script.routers_answer(1..=5);
-    assert_eq!(script.take_ttls(), []);
+    assert_eq!(script.take_ttls(), [0u8; 0]);
     script.routers_answer([6]);
     assert_eq!(script.take_ttls(), [3]);
     script.wait(ms(3));
@@ -124,7 +124,7 @@ fn unanswered_probes_are_released() {
             .unwrap();
         assert_eq!((at.since(script.now), timer), (ms(release), Timer::Release));
         script.wait(ms(release - 1));
-        assert_eq!(script.take_ttls(), []);
+        assert_eq!(script.take_ttls(), [0u8; 0]);
         script.wait(ms(1));
         assert_eq!(script.take_ttls(), [5, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8]);
         // They are not lost, and can still be answered.
@@ -190,7 +190,7 @@ fn an_answer_behind_silent_hops_goes_on() {
     let mut script = Script::open(options(), 30);
     assert_eq!(script.take_ttls(), [1, 2, 3, 4, 5, 6, 7, 8]);
     script.wait(ms(300));
-    assert_eq!(script.take_ttls(), []);
+    assert_eq!(script.take_ttls(), [0u8; 0]);
     script.routers_answer([7]);
     // Routers that take 300 ms are waited for longer: seven still count.
     assert_eq!(script.take_ttls(), [9, 10, 11, 12, 13]);
