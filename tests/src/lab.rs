@@ -193,7 +193,7 @@ impl Lab {
         for link in &self.topology.links {
             let [a, b] = link.ends();
             let (first, second) = (self.namespace(a.node), self.namespace(b.node));
-            if link.tags.is_empty() {
+            if !link.relayed() {
                 links.push_str(&veth(
                     [&first, a.interface],
                     [&second, b.interface],
@@ -212,12 +212,7 @@ impl Lab {
             self.within(node, || write_settings(&settings))?
                 .with_context(|| format!("node {node}"))?;
         }
-        for link in self
-            .topology
-            .links
-            .iter()
-            .filter(|link| !link.tags.is_empty())
-        {
+        for link in self.topology.links.iter().filter(|link| link.relayed()) {
             let settings = BTreeMap::from([(
                 "net.ipv6.conf.default.disable_ipv6".to_owned(),
                 "1".to_owned(),
@@ -231,12 +226,7 @@ impl Lab {
                 .with_context(|| format!("node {node}"))?;
             self.run(node, "ip", &["-batch", "-"], &self.addresses(node))?;
         }
-        for link in self
-            .topology
-            .links
-            .iter()
-            .filter(|link| !link.tags.is_empty())
-        {
+        for link in self.topology.links.iter().filter(|link| link.relayed()) {
             let wire = wire(link.net);
             self.run(
                 &wire,
@@ -244,7 +234,13 @@ impl Lab {
                 &["-batch", "-"],
                 "link set dev first up\nlink set dev second up\n",
             )?;
-            relay::start(&self.path(&wire), "first", "second", &link.tags)?;
+            relay::start(
+                &self.path(&wire),
+                "first",
+                "second",
+                &link.tags,
+                link.delay_ms,
+            )?;
         }
         // Every end is up; what the kernel does about it (queues, operational
         // state, IPv6) is done once it says so.

@@ -202,6 +202,7 @@ impl PacketSocket {
         }
         // Room for a whole run: it is read when the run is over.
         set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 256 << 20)?;
+        set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, 16 << 20)?;
         set(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
         // SAFETY: sockaddr_ll is plain integers; all zero is a value.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };

@@ -79,6 +79,9 @@ pub struct Link {
     /// strips them.
     #[serde(default)]
     pub tags: Vec<u16>,
+    /// How long every frame is held, in both directions.
+    #[serde(default)]
+    pub delay_ms: u16,
 }
 
 /// A server.
@@ -119,6 +122,13 @@ fn one() -> u32 {
 }
 
 impl Link {
+    /// Whether there is a relay in the middle. It copies frames as they are: the
+    /// other end gets only final checksums right, so `offload` must be off.
+    #[must_use]
+    pub fn relayed(&self) -> bool {
+        !self.tags.is_empty() || self.delay_ms > 0
+    }
+
     /// Both ends.
     #[must_use]
     pub fn ends(&self) -> [End<'_>; 2] {
@@ -223,6 +233,12 @@ impl Topology {
             if link.tags.len() > 2 || link.tags.iter().any(|tag| *tag > 4095) {
                 bail!(
                     "net {}: at most two tags, each 0 to 4095 (IEEE 802.1Q)",
+                    link.net
+                );
+            }
+            if link.relayed() && self.offload {
+                bail!(
+                    "net {}: a relay needs `offload = false`: it copies unfinished checksums",
                     link.net
                 );
             }
@@ -411,5 +427,6 @@ mod tests {
         assert!(wrong("10.9.0.0/24", "10.9.0.0").contains("reads address/length"));
         assert!(wrong("eth0", "an-interface-name").contains("1 to 15"));
         assert!(wrong("net = 258", "net = 258\ntags = [1, 2, 3]").contains("two tags"));
+        assert!(wrong("net = 258", "net = 258\ndelay_ms = 1").contains("offload = false"));
     }
 }

@@ -64,6 +64,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Everything between up and down; returns the summary line.
 fn show(lab: &Lab, args: &Args) -> Result<String> {
+    interrupt::check()?;
     let targets = targets(lab, usize::from(args.addresses));
     let mut command = lab.command("client", paths::insession());
     command
@@ -104,6 +105,7 @@ fn show(lab: &Lab, args: &Args) -> Result<String> {
     );
     let verdicts = check_hops(lab, &records)?;
     check_link(&records)?;
+    check_times(lab, &records)?;
     check_servers(lab, &watched, targets.len())?;
     text_traces(lab)?;
     interrupt::check()?;
@@ -206,6 +208,7 @@ fn check_hops(lab: &Lab, records: &[Record]) -> Result<Verdicts> {
         .map(|(node, count)| format!("{node} {count}"))
         .collect();
     println!("flows by ECMP branch: {}", shares.join(", "));
+    ensure!(branches.len() == 4, "not every ECMP branch was used");
     if unanswered > 0 {
         println!("probes without an answer: {unanswered}");
     }
@@ -230,6 +233,35 @@ fn check_link(records: &[Record]) -> Result<()> {
     ensure!(
         modes.keys().all(|mode| mode == "xdp native"),
         "not every reply was steered by native XDP"
+    );
+    Ok(())
+}
+
+/// Nothing is back sooner than the delays on its way allow.
+fn check_times(lab: &Lab, records: &[Record]) -> Result<()> {
+    let delay: u16 = lab.topology().links.iter().map(|link| link.delay_ms).sum();
+    let least = 2_000.0 * f64::from(delay);
+    let mut times: Vec<f64> = records
+        .iter()
+        .flat_map(Record::probes)
+        .filter_map(|(_, probe)| probe.rtt_us)
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let (Some(first), Some(median), Some(last)) =
+        (times.first(), times.get(times.len() / 2), times.last())
+    else {
+        bail!("no record has a round-trip time");
+    };
+    println!(
+        "round-trip times: {:.3} ms at least, {:.3} ms median, {:.3} ms at most; the way delays {:.0} ms",
+        first / 1_000.0,
+        median / 1_000.0,
+        last / 1_000.0,
+        least / 1_000.0
+    );
+    ensure!(
+        *first >= least,
+        "a reply took {first} us, the way alone takes {least} us"
     );
     Ok(())
 }
