@@ -5,7 +5,10 @@ use alloc::string::String;
 
 use super::connection::Phase;
 use super::icmp::unreachable;
-use super::{CloseMode, Event, Segment, Session, SessionOptions, Transmit, TransmitKind};
+use super::learn::Offset;
+use super::{
+    CloseMode, Event, Handshaker, Segment, Session, SessionOptions, Transmit, TransmitKind,
+};
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
 use crate::wire::tcp::flags;
@@ -148,16 +151,17 @@ impl Session {
             self.connection.phase,
             Phase::Open | Phase::HalfClosed | Phase::Gone
         );
-        if self.outcome.is_some() || !self.begun || !probing {
+        if self.outcome.is_some() || !probing || self.reopened_instead(options, now) {
             return;
         }
         // Behind the destination there is nothing to be learnt; behind a router
         // that declares it unreachable it may answer yet.
         let destination = self.schedule.destination;
+        let unread = self.learn.quotes == Offset::Seen && self.schedule.can_ask_again();
         let awaited = self
             .probes
             .flying()
-            .any(|(_, slot)| destination.is_none_or(|last| slot.ttl <= last));
+            .any(|(_, slot)| unread || destination.is_none_or(|last| slot.ttl <= last));
         if awaited {
             return;
         }
@@ -165,11 +169,17 @@ impl Session {
         if self.probes.flying().next().is_none() {
             self.schedule.quiet();
             let exhausted = self.schedule.is_exhausted(options, &self.probes, window);
-            if exhausted && destination.is_none() && self.learn.is_open() {
-                self.schedule.ask_again();
+            let again = match destination {
+                None if self.learn.is_open() => Some(self.schedule.farthest().saturating_add(1)),
+                Some(_) if unread => self.probes.nearest_lost(),
+                _ => None,
+            };
+            if let Some(ttl) = again.filter(|_| exhausted) {
+                self.schedule.ask_again(ttl);
             }
         }
-        let more = self.schedule.rewind.is_some()
+        let more = !self.begun
+            || self.schedule.rewind.is_some()
             || !self.schedule.is_exhausted(options, &self.probes, window);
         if more {
             // There is more to ask, but nobody left to ask.
@@ -180,6 +190,28 @@ impl Session {
         }
         let (verdict, detail) = self.judge(options);
         self.finish(now, verdict, detail, options.close);
+    }
+
+    /// After a FIN or RST in mid-trace: opens once more, if there is something
+    /// left to ask and it is allowed.
+    fn reopened_instead(&mut self, options: &SessionOptions, now: Instant) -> bool {
+        let (schedule, window) = (&self.schedule, self.connection.snd_wnd);
+        let more = !self.begun
+            || schedule.rewind.is_some()
+            || !schedule.is_exhausted(options, &self.probes, window);
+        let allowed = options.reopen && !self.reopened && options.handshaker == Handshaker::Session;
+        if self.left.is_none() || schedule.destination.is_some() || !more || !allowed {
+            return false;
+        }
+        self.left = None;
+        self.reopened = true;
+        let old = self.connection.snd_una();
+        let half_closed = self.connection.phase == Phase::HalfClosed;
+        self.connection.reopen(now);
+        if half_closed {
+            self.connection.stray_rst = Some(old);
+        }
+        true
     }
 
     /// The peer has gone before everything was asked. If it has answered, the

@@ -70,14 +70,14 @@ impl Session {
     /// the latest probe's.
     fn learn_from_quote(&mut self, options: &SessionOptions, sequence: u32) {
         let before = self.schedule.accounted;
-        self.schedule.accounted += 1;
-        let count = self.probes.flying().count();
+        let flying = self.probes.flying().count();
+        self.schedule.accounted = flying.min(before + 1);
         let Some((latest, _)) = self.probes.flying().last() else {
             return;
         };
         // Alone in flight, or sent when all before it were accounted for.
         let meant = before == 0 || self.schedule.sent_alone;
-        if !meant || count > before + 1 {
+        if !meant || flying > before + 1 {
             return;
         }
         let Some(ours) = self.probes.sequence(latest) else {

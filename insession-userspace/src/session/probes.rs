@@ -199,6 +199,10 @@ impl Probes {
             fate: Fate::Flying,
         };
         slot.set_sent(sent);
+        // Doubling would leave half of it unused in most sessions.
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact((self.slots.len() / 4).max(12));
+        }
         self.slots.push(slot);
         id(self.slots.len() - 1)
     }
@@ -357,6 +361,12 @@ impl Probes {
             .min()
     }
 
+    /// The smallest TTL of which a probe was given up.
+    pub(super) fn nearest_lost(&self) -> Option<u8> {
+        let lost = self.slots.iter().filter(|slot| slot.fate == Fate::Lost);
+        lost.map(|slot| slot.ttl).min()
+    }
+
     fn router(&self, slot: &Slot) -> Option<IpAddr> {
         self.routers.get(usize::from(slot.from)).copied()
     }
@@ -403,7 +413,7 @@ impl Probes {
     /// Heap bytes in use.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
-        self.slots.len() * size_of::<Slot>() + self.routers.len() * size_of::<IpAddr>()
+        self.slots.capacity() * size_of::<Slot>() + self.routers.capacity() * size_of::<IpAddr>()
     }
 }
 

@@ -151,13 +151,18 @@ impl Schedule {
     }
 
     /// Nothing is in flight, answers came that cannot be read, and there is
-    /// nothing left to ask: what is behind the farthest hop once more, so that one
-    /// goes out alone. That is done once.
-    pub(super) fn ask_again(&mut self) {
+    /// nothing left to ask: from `ttl` on once more, so that one goes out alone.
+    /// That is done once.
+    pub(super) fn ask_again(&mut self, ttl: u8) {
         if self.rewinds > 0 {
             self.rewinds = 0;
-            (self.ttl, self.nth) = (self.farthest.saturating_add(1), 0);
+            (self.ttl, self.nth) = (ttl, 0);
         }
+    }
+
+    /// Whether it can still go back.
+    pub(super) fn can_ask_again(&self) -> bool {
+        self.rewinds > 0
     }
 
     /// A second connection is open. What the first one's peer left unanswered

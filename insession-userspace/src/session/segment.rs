@@ -91,7 +91,7 @@ impl Session {
             // RFC 5961 §3.2: exactly in sequence, or it may not be the peer's. One
             // within the window is asked for again by an ACK.
             if segment.sequence == self.connection.rcv_nxt {
-                self.reset(options, at, segment);
+                self.reset(at, segment);
             } else if self.connection.would_receive(segment.sequence) {
                 self.connection.ack_due = true;
             }
@@ -130,7 +130,7 @@ impl Session {
         }
         if taken.finished {
             self.connection.phase = Phase::HalfClosed;
-            self.peer_left(options, at, Verdict::ClosedByPeer);
+            self.left = Some(Verdict::ClosedByPeer);
         }
     }
 
@@ -295,40 +295,13 @@ impl Session {
         )
     }
 
-    fn reset(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
+    fn reset(&mut self, at: Instant, segment: &Segment) {
         self.connection.phase = Phase::Gone;
         if let Some(index) = self.probes.only_flying_here() {
             let (kind, bound) = (ReplyKind::Rst, RttBound::Exact);
             self.reached(index, at, segment.ttl, kind, bound, false);
         }
-        self.peer_left(options, at, Verdict::Reset);
-    }
-
-    /// FIN or RST in mid-trace: opens once more if there is something left to
-    /// send and it is allowed.
-    fn peer_left(&mut self, options: &SessionOptions, now: Instant, verdict: Verdict) {
-        self.left = Some(verdict);
-        let known = self.schedule.destination.is_some();
-        let done = self.begun
-            && (known
-                || self
-                    .schedule
-                    .is_exhausted(options, &self.probes, self.connection.snd_wnd));
-        if done && self.schedule.rewind.is_none() {
-            return;
-        }
-        if options.reopen && !self.reopened && self.session_makes_handshake(options) {
-            self.reopened = true;
-            let old = self.connection.snd_una();
-            let half_closed = self.connection.phase == Phase::HalfClosed;
-            self.connection.reopen(now);
-            if half_closed {
-                self.connection.stray_rst = Some(old);
-            }
-            self.left = None;
-            return;
-        }
-        self.conclude(options, now, verdict, None);
+        self.left = Some(Verdict::Reset);
     }
 
     /// The handshake came to nothing.
