@@ -66,7 +66,7 @@ impl Failure {
 impl From<LinkError> for Failure {
     fn from(error: LinkError) -> Self {
         let code = match &error {
-            LinkError::NotPermitted { .. } => NOT_PERMITTED,
+            LinkError::NotPermitted { .. } | LinkError::LockedMemory { .. } => NOT_PERMITTED,
             LinkError::System { source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {

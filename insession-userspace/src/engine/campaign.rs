@@ -161,7 +161,11 @@ impl Links {
     /// Whether this process may not open links.
     fn are_forbidden(&self) -> bool {
         self.with(|opened| {
-            opened.links == 0 && matches!(opened.first_error, Some(LinkError::NotPermitted { .. }))
+            opened.links == 0
+                && matches!(
+                    opened.first_error,
+                    Some(LinkError::NotPermitted { .. } | LinkError::LockedMemory { .. })
+                )
         })
     }
 

@@ -16,6 +16,17 @@ pub enum LinkError {
         /// How to open it.
         mend: String,
     },
+    /// More memory for frames than may be locked. The kernel says "no buffer
+    /// space" and means RLIMIT_MEMLOCK.
+    #[error(
+        "{what}: {octets} octets are more than may be locked (RLIMIT_MEMLOCK); raise it (`ulimit -l`, LimitMEMLOCK=), or add CAP_IPC_LOCK"
+    )]
+    LockedMemory {
+        /// What was tried.
+        what: String,
+        /// How much it would have been.
+        octets: u64,
+    },
     /// The interface, its driver or the kernel cannot do it.
     #[error("{what}: {reason}; {mend}")]
     Unsupported {

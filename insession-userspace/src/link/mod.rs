@@ -18,6 +18,7 @@ mod error;
 pub mod flows;
 pub mod packet;
 pub mod pcap;
+pub(crate) mod permit;
 pub mod sim;
 pub mod xdp;
 

@@ -18,7 +18,7 @@ use crate::engine::{EngineOptions, Output, Target};
 use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::pcap::{Capture, PcapWriter};
 use crate::link::xdp::{XdpLink, XdpMode, XdpOptions, ZeroCopy};
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, permit};
 use crate::net::{self, Interface, NetError, Route, Router, RouterOptions};
 use crate::trace::LinkInfo;
 
@@ -58,11 +58,17 @@ pub struct Channels {
 }
 
 impl Engine {
-    /// Checks interface and source, and chooses ports.
+    /// Checks rights, interface and source, and chooses ports.
     ///
     /// # Errors
     /// When one of them is not to be had.
     pub fn new(arguments: &Arguments, plan: &Plan, live: bool) -> Result<Self, Failure> {
+        // What every link that may be opened needs.
+        let needed: &[_] = match arguments.link {
+            LinkName::Xdp => &[permit::NET_RAW, permit::NET_ADMIN, permit::BPF],
+            LinkName::Auto | LinkName::Packet => &[permit::NET_RAW],
+        };
+        permit::require("tracing", needed)?;
         if let Some(name) = &arguments.interface {
             net::interface(name).map_err(|error| no_link(&error))?;
         }
@@ -265,7 +271,9 @@ impl Links {
 fn falls_back(error: &LinkError) -> bool {
     matches!(
         error,
-        LinkError::NotPermitted { .. } | LinkError::Unsupported { .. }
+        LinkError::NotPermitted { .. }
+            | LinkError::LockedMemory { .. }
+            | LinkError::Unsupported { .. }
     )
 }
 

@@ -28,7 +28,6 @@
 //! | `device` | what the kernel says about the interface |
 //! | `watch` | interface gone? driver stalled? |
 //! | `zero_copy` | where zero-copy is chosen unasked |
-//! | `permit` | which gate is closed on EPERM |
 
 use std::io;
 use std::net::SocketAddr;
@@ -47,7 +46,6 @@ use crate::trace::LinkInfo;
 
 mod device;
 pub mod object;
-mod permit;
 mod program;
 mod ring;
 mod socket;
@@ -111,11 +109,16 @@ impl Default for XdpOptions {
             ports: 61_000..=65_535,
             flows: 65_536,
             tx_frames: 2048,
-            rx_frames: 2048,
+            // What arrives while the thread does not run (milliseconds, on a busy
+            // host) must find room: 2048 lost replies of 1,900 sessions.
+            rx_frames: 8192,
             program_log: false,
         }
     }
 }
+
+/// Fewer frames a queue than this drop replies at any pace worth having AF_XDP for.
+const FEWEST_RX: u32 = 1024;
 
 /// How many calls in a row may send nothing before the rest of a batch is left
 /// to the next [`Link::flush`] or [`Link::wait`].
@@ -177,7 +180,6 @@ impl XdpLink {
         if device.state() == State::Down {
             return Err(LinkError::Down(interface.name.clone()));
         }
-        let size = |frames: u32| frames.clamp(64, 65_536).next_power_of_two();
         let waker = waker()?;
         let program = Program::open(&device, options)?;
         let copying = copying(&device, program.attached(), options.zero_copy)?;
@@ -194,20 +196,7 @@ impl XdpLink {
             bad_stamps: 0,
             unknown_frames: 0,
         };
-        // Asked after attaching, which may change it.
-        for number in 0..link.device.queues() {
-            let size = Size {
-                rx: size(options.rx_frames),
-                tx: if number == 0 {
-                    size(options.tx_frames)
-                } else {
-                    0
-                },
-            };
-            let (name, index) = (link.device.name(), link.device.index());
-            link.queues
-                .push(Queue::open(name, index, number, size, copying)?);
-        }
+        link.queues = link.open_queues(options, copying)?;
         for queue in &link.queues {
             link.program.set_socket(queue.number, queue.as_fd())?;
         }
@@ -225,6 +214,37 @@ impl XdpLink {
         link.wait_for_carrier()?;
         tracing::debug!(?link, zero_copy = link.info().zero_copy, "opened");
         Ok(link)
+    }
+
+    /// One socket for every receive queue. With fewer frames to receive into
+    /// where the limit of locked memory does not allow as many as asked for.
+    fn open_queues(&self, options: &XdpOptions, copying: Copying) -> Result<Vec<Queue>, LinkError> {
+        let size = |frames: u32| frames.clamp(64, 65_536).next_power_of_two();
+        let mut rx = size(options.rx_frames);
+        loop {
+            // The number of queues is asked after attaching, which may change it.
+            let opened: Result<Vec<_>, _> = (0..self.device.queues())
+                .map(|number| {
+                    let tx = match number {
+                        0 => size(options.tx_frames),
+                        _ => 0,
+                    };
+                    let (name, index) = (self.device.name(), self.device.index());
+                    Queue::open(name, index, number, Size { rx, tx }, copying)
+                })
+                .collect();
+            match opened {
+                Err(LinkError::LockedMemory { .. }) if rx > FEWEST_RX => {
+                    rx /= 2;
+                    tracing::info!(
+                        interface = self.device.name(),
+                        rx_frames = rx,
+                        "locked memory is short (RLIMIT_MEMLOCK): fewer frames to receive into"
+                    );
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// How many receive queues there are, each with a socket.

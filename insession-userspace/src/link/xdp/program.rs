@@ -18,10 +18,10 @@ use insession_common::names;
 
 use super::device::Device;
 use super::object::OBJECT;
-use super::permit::{self, BPF, NET_ADMIN};
 use super::{XdpMode, XdpOptions};
 use crate::link::LinkError;
 use crate::link::flows::{Changed, Counts};
+use crate::link::permit::{self, BPF, NET_ADMIN};
 
 /// How long a program of ours that is attached already may take to go: its
 /// killed owner's descriptors are closed while a successor starts.

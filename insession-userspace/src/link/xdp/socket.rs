@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use super::permit;
 use super::ring::{Completion, Fill, Rx, Tx, View};
 use super::umem::{CHUNK, Frames, Mapping, Umem};
 use crate::link::LinkError;
+use crate::link::permit;
 
 /// How long a queue may stay busy before it counts as somebody else's: the
 /// kernel takes sockets down asynchronously, 15–45 ms after the owner was
@@ -431,7 +431,10 @@ fn register(
     set(descriptor, libc::SOL_XDP, libc::XDP_UMEM_REG, &memory).map_err(|source| {
         let what = what("memory for frames (UMEM)");
         match source.raw_os_error() {
-            Some(libc::ENOBUFS) => permit::locked_memory(what, umem.length()),
+            Some(libc::ENOBUFS) => LinkError::LockedMemory {
+                what,
+                octets: umem.length(),
+            },
             Some(libc::EPERM | libc::EACCES) => permit::not_permitted(what, &[permit::NET_RAW]),
             _ => LinkError::System { what, source },
         }

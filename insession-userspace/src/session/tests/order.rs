@@ -304,7 +304,7 @@ fn a_lossless_path_of_ten_hops_takes_a_few_round_trips() {
     let mut hello = script.syn_ack();
     hello.ttl = 55;
     script.segment(hello);
-    let mut answered = vec![false; 64];
+    let mut answered = [false; 64];
     while script.verdict().is_none() {
         script.wait(ms(1));
         for nth in 1..=script.probes_sent() as u16 {

@@ -123,7 +123,7 @@ fn unreachable_from_a_router_ends_the_trace_at_its_hop() {
     script.icmp(script.unreachable(script.sequence(13), router(5), 0));
     assert_eq!(script.verdict(), None);
     script.routers_answer(3..=9);
-    assert_eq!(script.take_ttls(), []);
+    assert_eq!(script.take_ttls(), [0u8; 0]);
     let report = script.finish();
     assert_eq!(
         (report.verdict, report.destination_ttl),

@@ -8,20 +8,20 @@ use crate::link::LinkError;
 
 /// A capability (linux/capability.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Capability {
+pub(crate) struct Capability {
     name: &'static str,
     bit: u32,
 }
 
-pub(super) const NET_ADMIN: Capability = Capability {
+pub(crate) const NET_ADMIN: Capability = Capability {
     name: "CAP_NET_ADMIN",
     bit: 12,
 };
-pub(super) const NET_RAW: Capability = Capability {
+pub(crate) const NET_RAW: Capability = Capability {
     name: "CAP_NET_RAW",
     bit: 13,
 };
-pub(super) const BPF: Capability = Capability {
+pub(crate) const BPF: Capability = Capability {
     name: "CAP_BPF",
     bit: 39,
 };
@@ -120,20 +120,28 @@ impl Permissions {
     }
 }
 
+/// Asks before anything is tried: the kernel's own refusals come late, and
+/// first from whatever happens to be tried first.
+///
+/// # Errors
+/// [`LinkError::NotPermitted`] that names what is missing.
+pub(crate) fn require(what: &str, needed: &[Capability]) -> Result<(), LinkError> {
+    let permissions = Permissions::read();
+    if needed.iter().all(|&capability| permissions.has(capability)) {
+        return Ok(());
+    }
+    let (reason, mend) = permissions.explain(needed);
+    Err(LinkError::NotPermitted {
+        what: what.to_owned(),
+        reason,
+        mend,
+    })
+}
+
 /// The error for EPERM or EACCES on something that needs these capabilities.
 pub(super) fn not_permitted(what: String, needed: &[Capability]) -> LinkError {
     let (reason, mend) = Permissions::read().explain(needed);
     LinkError::NotPermitted { what, reason, mend }
-}
-
-/// The error for ENOBUFS at registration of `octets` of UMEM: the kernel accounts
-/// them as locked memory, and its "no buffer space" hides that.
-pub(super) fn locked_memory(what: String, octets: u64) -> LinkError {
-    LinkError::NotPermitted {
-        what,
-        reason: format!("{octets} octets are more than may be locked (RLIMIT_MEMLOCK)"),
-        mend: "raise it (`ulimit -l`, LimitMEMLOCK=), or add CAP_IPC_LOCK".into(),
-    }
 }
 
 #[cfg(test)]
