@@ -2,6 +2,7 @@
 
 mod build;
 mod command;
+mod counts;
 mod demo;
 mod lab;
 mod paths;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::counts::Counts;
 use crate::{build, command, paths, tidy};
 
 /// Options of `cargo xtask test`.
@@ -18,17 +19,6 @@ pub struct Args {
     /// Go on after a step failed.
     #[arg(long)]
     keep_going: bool,
-}
-
-/// What a step counted.
-#[derive(Clone, Copy, Default)]
-pub struct Counts {
-    /// Tests that passed.
-    pub passed: u64,
-    /// Tests that failed.
-    pub failed: u64,
-    /// Tests that were skipped.
-    pub skipped: u64,
 }
 
 struct Step {
@@ -160,18 +150,10 @@ fn summary(rows: &[(&Step, Counts, Duration)]) {
     println!();
 }
 
-/// A step that is one check: passes or fails as a whole.
-fn one() -> Counts {
-    Counts {
-        passed: 1,
-        ..Counts::default()
-    }
-}
-
 fn fmt() -> Result<Counts> {
     command::run(command::cargo().args(["fmt", "--all", "--check"]))?;
     command::run(ebpf().args(["fmt", "--check"]))?;
-    Ok(one())
+    Ok(Counts::ONE)
 }
 
 fn clippy() -> Result<Counts> {
@@ -185,7 +167,7 @@ fn clippy() -> Result<Counts> {
         "warnings",
     ]))?;
     command::run(bpf_target(&mut ebpf()).args(["--", "-D", "warnings"]))?;
-    Ok(one())
+    Ok(Counts::ONE)
 }
 
 fn docs() -> Result<Counts> {
@@ -196,7 +178,7 @@ fn docs() -> Result<Counts> {
         "--no-deps",
         "--document-private-items",
     ]))?;
-    Ok(one())
+    Ok(Counts::ONE)
 }
 
 /// `wire`, `session`, `trace` and `time` for a target that has neither system
@@ -214,12 +196,12 @@ fn no_os() -> Result<Counts> {
         "--target",
         "x86_64-unknown-none",
     ]))?;
-    Ok(one())
+    Ok(Counts::ONE)
 }
 
 fn release() -> Result<Counts> {
     build::release()?;
-    Ok(one())
+    Ok(Counts::ONE)
 }
 
 fn unit() -> Result<Counts> {
