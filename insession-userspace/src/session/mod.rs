@@ -83,6 +83,8 @@ pub struct Session {
     sacked: bool,
     /// Duplicate ACKs without blocks, from a peer that permitted SACK.
     bare_acks: u8,
+    /// The smallest TTL in flight when the first of them arrived.
+    bare_from: u8,
     /// When the latest of them that counts arrived, and its probe's RTT.
     named_nothing: Option<(Instant, Duration)>,
     /// Code and sender of the nearest unreachable that a router sent.
@@ -116,6 +118,7 @@ impl Session {
             sent: false,
             sacked: false,
             bare_acks: 0,
+            bare_from: u8::MAX,
             named_nothing: None,
             unreachable_by: None,
             events: VecDeque::new(),

@@ -70,6 +70,8 @@ pub(super) struct Schedule {
     pub(super) rewind: Option<u8>,
     /// Rewinds left: no peer can keep us probing.
     rewinds: u8,
+    /// The one return for the sake of an offset was made.
+    asked_again: bool,
     /// The largest RTT seen.
     rtt: Duration,
 }
@@ -91,6 +93,7 @@ impl Schedule {
             sent_alone: false,
             rewind: None,
             rewinds: 2,
+            asked_again: false,
             rtt: Duration::ZERO,
         }
     }
@@ -154,15 +157,15 @@ impl Schedule {
     /// nothing left to ask: from `ttl` on once more, so that one goes out alone.
     /// That is done once.
     pub(super) fn ask_again(&mut self, ttl: u8) {
-        if self.rewinds > 0 {
-            self.rewinds = 0;
+        if self.can_ask_again() {
+            self.asked_again = true;
             (self.ttl, self.nth) = (ttl, 0);
         }
     }
 
-    /// Whether it can still go back.
+    /// Whether it can.
     pub(super) fn can_ask_again(&self) -> bool {
-        self.rewinds > 0
+        !self.asked_again
     }
 
     /// A second connection is open. What the first one's peer left unanswered

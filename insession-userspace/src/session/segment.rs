@@ -110,7 +110,9 @@ impl Session {
         if segment.acknowledgment != self.connection.snd_una() {
             return;
         }
-        let in_sequence = segment.sequence == self.connection.rcv_nxt;
+        // It begins one byte before what we expect, and answers nothing. Others
+        // need not be in order: data before or behind them may be late.
+        let keepalive = segment.sequence.wrapping_add(1) == self.connection.rcv_nxt;
         let taken = self.connection.take_in(segment);
         // SYNPROXY answers the SYN with a closed window and opens it when it
         // has reached the server: a pure ACK, no reply to anything.
@@ -120,7 +122,7 @@ impl Session {
                 self.open(options);
             }
         } else {
-            let pure = segment.payload_len == 0 && in_sequence && !has(flags::FIN);
+            let pure = segment.payload_len == 0 && !keepalive && !has(flags::FIN);
             if !segment.options.sack.as_slice().is_empty() {
                 self.sack(at, segment, pure);
             } else if pure && !taken.moved_window {
@@ -236,10 +238,15 @@ impl Session {
                 return;
             }
             self.bare_acks += 1;
+            self.bare_from = self.bare_from.min(lowest);
             if self.bare_acks < BARE_ACKS {
                 return;
             }
             self.schedule.unnamed = true;
+            // The first was an answer as well.
+            if self.bare_from < lowest {
+                self.schedule.ambiguous(self.bare_from);
+            }
         }
         // The network's copy of the one before comes in much less than a round trip.
         if let Some((before, rtt)) = self.named_nothing
