@@ -5,7 +5,6 @@ use alloc::string::String;
 
 use super::connection::Phase;
 use super::icmp::unreachable;
-use super::learn::Offset;
 use super::{
     CloseMode, Event, Handshaker, Segment, Session, SessionOptions, Transmit, TransmitKind,
 };
@@ -157,7 +156,7 @@ impl Session {
         // Behind the destination there is nothing to be learnt; behind a router
         // that declares it unreachable it may answer yet.
         let destination = self.schedule.destination;
-        let unread = self.learn.quotes == Offset::Seen && self.schedule.can_ask_again();
+        let unread = self.learn.quotes_are_open();
         let awaited = self
             .probes
             .flying()
@@ -167,16 +166,30 @@ impl Session {
         }
         let window = self.connection.snd_wnd;
         if self.probes.flying().next().is_none() {
+            let exhausted = self.schedule.is_exhausted(options, &self.probes, window);
+            if exhausted && destination.is_none() {
+                self.doubt_bare_ack();
+            }
             self.schedule.quiet();
             let exhausted = self.schedule.is_exhausted(options, &self.probes, window);
             let again = match destination {
-                None if self.learn.is_open() => Some(self.schedule.farthest().saturating_add(1)),
+                None if unread || self.learn.sack_is_open() => {
+                    Some(self.schedule.farthest().saturating_add(1))
+                }
                 Some(_) if unread => self.probes.nearest_lost(),
                 _ => None,
             };
             if let Some(ttl) = again.filter(|_| exhausted) {
+                self.learn.asked();
                 self.schedule.ask_again(ttl);
             }
+        }
+        if self.left.is_none()
+            && self.schedule.is_exhausted(options, &self.probes, window)
+            && let Some(ttl) = destination.and_then(|last| self.schedule.doubtful(options, last))
+            && !self.probes.is_answered(ttl)
+        {
+            self.schedule.doubt(ttl);
         }
         let more = !self.begun
             || self.schedule.rewind.is_some()

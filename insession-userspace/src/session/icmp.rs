@@ -91,11 +91,11 @@ impl Session {
         if !holds {
             self.learn.quotes = Offset::Broken;
             self.learn.take();
-            self.schedule.offset_learnt();
+            self.schedule.offset_learnt(self.learn.sack == Offset::Seen);
             return;
         }
         self.learn.quotes = Offset::Known(offset);
-        self.schedule.offset_learnt();
+        self.schedule.offset_learnt(self.learn.sack == Offset::Seen);
         for (at, error) in self.learn.take() {
             let ours = error.quote.sequence.wrapping_sub(offset);
             if let Some(index) = self.probes.find(ours) {

@@ -53,6 +53,9 @@ pub(super) struct Learn {
     unread: Vec<(Instant, IcmpError)>,
     /// Edges of SACK blocks that will be.
     edges: Vec<Edge>,
+    /// Probes were sent again for the sake of either; that is done once.
+    asked_for_quotes: bool,
+    asked_for_sack: bool,
 }
 
 /// The left edge of a SACK block that holds one byte, and what it was worth.
@@ -67,9 +70,20 @@ pub(super) struct Edge {
 }
 
 impl Learn {
-    /// Whether an offset could still be learnt.
-    pub(super) fn is_open(&self) -> bool {
-        self.quotes == Offset::Seen || self.sack == Offset::Seen
+    /// Whether the offset in quotes could still be learnt by asking once more.
+    pub(super) fn quotes_are_open(&self) -> bool {
+        self.quotes == Offset::Seen && !self.asked_for_quotes
+    }
+
+    /// The same for SACK edges.
+    pub(super) fn sack_is_open(&self) -> bool {
+        self.sack == Offset::Seen && !self.asked_for_sack
+    }
+
+    /// For what can be learnt it was asked once more.
+    pub(super) fn asked(&mut self) {
+        self.asked_for_quotes |= self.quotes == Offset::Seen;
+        self.asked_for_sack |= self.sack == Offset::Seen;
     }
 
     /// Keeps an error, if there is room; `false` when one of this sequence number

@@ -35,7 +35,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
 
@@ -85,8 +85,8 @@ pub struct Session {
     bare_acks: u8,
     /// The smallest TTL in flight when the first of them arrived.
     bare_from: u8,
-    /// When the latest of them that counts arrived, and its probe's RTT.
-    named_nothing: Option<(Instant, Duration)>,
+    /// When the latest duplicate ACK arrived that was credited.
+    named_nothing: Option<Instant>,
     /// Code and sender of the nearest unreachable that a router sent.
     unreachable_by: Option<(u8, IpAddr)>,
     events: VecDeque<Event>,

@@ -361,6 +361,12 @@ impl Probes {
             .min()
     }
 
+    /// Whether a probe of this TTL was answered.
+    pub(super) fn is_answered(&self, ttl: u8) -> bool {
+        let mut answered = self.slots.iter().filter(|slot| slot.ttl == ttl);
+        answered.any(|slot| matches!(slot.fate, Fate::Answered(..)))
+    }
+
     /// The smallest TTL of which a probe was given up.
     pub(super) fn nearest_lost(&self) -> Option<u8> {
         let lost = self.slots.iter().filter(|slot| slot.fate == Fate::Lost);

@@ -70,10 +70,12 @@ pub(super) struct Schedule {
     pub(super) rewind: Option<u8>,
     /// Rewinds left: no peer can keep us probing.
     rewinds: u8,
-    /// The one return for the sake of an offset was made.
-    asked_again: bool,
+    /// The hop before the destination is asked again, and nothing behind it.
+    doubted: Option<u8>,
     /// The largest RTT seen.
     rtt: Duration,
+    /// The smallest.
+    shortest: Duration,
 }
 
 impl Schedule {
@@ -93,8 +95,9 @@ impl Schedule {
             sent_alone: false,
             rewind: None,
             rewinds: 2,
-            asked_again: false,
+            doubted: None,
             rtt: Duration::ZERO,
+            shortest: Duration::MAX,
         }
     }
 
@@ -124,6 +127,12 @@ impl Schedule {
 
     pub(super) fn saw_rtt(&mut self, rtt: Duration) {
         self.rtt = self.rtt.max(rtt);
+        self.shortest = self.shortest.min(rtt);
+    }
+
+    /// The smallest RTT seen.
+    pub(super) fn shortest(&self) -> Duration {
+        self.shortest
     }
 
     /// A probe with this TTL was answered.
@@ -155,17 +164,25 @@ impl Schedule {
 
     /// Nothing is in flight, answers came that cannot be read, and there is
     /// nothing left to ask: from `ttl` on once more, so that one goes out alone.
-    /// That is done once.
     pub(super) fn ask_again(&mut self, ttl: u8) {
-        if self.can_ask_again() {
-            self.asked_again = true;
-            (self.ttl, self.nth) = (ttl, 0);
-        }
+        (self.ttl, self.nth) = (ttl, 0);
     }
 
-    /// Whether it can.
-    pub(super) fn can_ask_again(&self) -> bool {
-        !self.asked_again
+    /// The hop before the `destination`, if it is to be asked again. Where the
+    /// hint put the destination farther away, probes of several TTLs reached it at
+    /// once: a SACK that is held back for all of them names but the latest four.
+    /// So a silent hop before it may have been the destination itself.
+    pub(super) fn doubtful(&self, options: &SessionOptions, destination: u8) -> Option<u8> {
+        let before = destination.checked_sub(1)?;
+        let at_once = destination < self.hint && !self.unnamed;
+        let asked = self.doubted.is_some_and(|ttl| ttl <= before);
+        (at_once && before >= options.first_ttl && !asked).then_some(before)
+    }
+
+    /// Asks it again.
+    pub(super) fn doubt(&mut self, ttl: u8) {
+        self.doubted = Some(ttl);
+        self.ask_again(ttl);
     }
 
     /// A second connection is open. What the first one's peer left unanswered
@@ -177,7 +194,7 @@ impl Schedule {
         {
             (self.ttl, self.nth) = (ttl, 0);
         }
-        self.offset_learnt();
+        self.offset_learnt(false);
     }
 
     /// The largest TTL that was answered.
@@ -185,9 +202,10 @@ impl Schedule {
         self.farthest
     }
 
-    /// Answers can be read again (or it is known that they never will be).
-    pub(super) fn offset_learnt(&mut self) {
-        self.alone &= self.unnamed;
+    /// Answers can be read again, or it is known that they never will be; `more`
+    /// says that there are others.
+    pub(super) fn offset_learnt(&mut self, more: bool) {
+        self.alone &= self.unnamed || more;
         self.accounted = 0;
     }
 
@@ -197,6 +215,7 @@ impl Schedule {
             .or(self.unreachable)
             .unwrap_or(options.max_ttl)
             .min(options.max_ttl)
+            .min(self.doubted.unwrap_or(u8::MAX))
     }
 
     /// Whether there is nothing left to send, as far as is known now.

@@ -6,7 +6,7 @@ use super::connection::Phase;
 use super::learn::{Edge, Learn, Offset};
 use super::probes::{Answer, Fate, id};
 use super::{Event, Segment, Session, SessionOptions};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::trace::{ReplyKind, RttBound, Verdict};
 use crate::wire::tcp::{SackBlock, flags};
 
@@ -210,7 +210,8 @@ impl Session {
         let offset = left.wrapping_sub(sequence);
         let named = |edge: &Edge| self.probes.find_current(edge.left.wrapping_sub(offset));
         let holds = self.learn.edges().iter().all(|edge| named(edge).is_some());
-        self.schedule.offset_learnt();
+        self.schedule
+            .offset_learnt(self.learn.quotes == Offset::Seen);
         let edges = self.learn.take_edges();
         if !holds {
             self.learn.sack = Offset::Broken;
@@ -249,14 +250,14 @@ impl Session {
             }
         }
         // The network's copy of the one before comes in much less than a round trip.
-        if let Some((before, rtt)) = self.named_nothing
-            && at.since(before) < rtt / 2
+        if let Some(before) = self.named_nothing
+            && at.since(before) < self.schedule.shortest() / 2
         {
             return;
         }
         match self.probes.only_flying_here() {
             Some(index) => {
-                let rtt = self.reached(
+                self.reached(
                     index,
                     at,
                     segment.ttl,
@@ -264,9 +265,18 @@ impl Session {
                     RttBound::Exact,
                     false,
                 );
-                self.named_nothing = Some((at, rtt));
+                self.named_nothing = Some(at);
             }
             None => self.schedule.ambiguous(lowest),
+        }
+    }
+
+    /// Nothing is left to ask, and one bare duplicate ACK came: a second one can
+    /// only come if it is asked for.
+    pub(super) fn doubt_bare_ack(&mut self) {
+        if self.bare_acks > 0 && !self.sacked && !self.schedule.unnamed {
+            self.schedule.unnamed = true;
+            self.schedule.ambiguous(self.bare_from);
         }
     }
 
@@ -279,11 +289,11 @@ impl Session {
         kind: ReplyKind,
         bound: RttBound,
         late: bool,
-    ) -> Duration {
+    ) {
         match self.probes.slot(index).map(|slot| slot.fate) {
             Some(Fate::Flying) => {}
             Some(Fate::Lost) if late => {}
-            _ => return Duration::ZERO,
+            _ => return,
         }
         self.credit(
             index,
@@ -299,7 +309,7 @@ impl Session {
                 mpls: &[],
                 rewrites: 0,
             },
-        )
+        );
     }
 
     fn reset(&mut self, at: Instant, segment: &Segment) {
@@ -333,9 +343,9 @@ impl Session {
     }
 
     /// Writes an answer down and tells of it.
-    pub(super) fn credit(&mut self, index: usize, answer: &Answer<'_>) -> Duration {
+    pub(super) fn credit(&mut self, index: usize, answer: &Answer<'_>) {
         let Some(ttl) = self.probes.slot(index).map(|slot| slot.ttl) else {
-            return Duration::ZERO;
+            return;
         };
         let rtt = self.probes.answer(index, answer);
         if answer.bound == RttBound::Exact {
@@ -358,7 +368,6 @@ impl Session {
                 self.push(Event::Destination(ttl));
             }
         }
-        rtt
     }
 }
 

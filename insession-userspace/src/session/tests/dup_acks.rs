@@ -250,6 +250,22 @@ fn bare_duplicate_acks_of_a_sack_peer_count_from_the_second_on() {
     assert_eq!(script.kind(1), Some(ReplyKind::DupAck));
 }
 
+/// All that the gap limit lets out was sent when the first one came.
+#[test]
+fn one_bare_duplicate_ack_is_asked_for_again_at_the_end() {
+    let mut script = Script::open(options(), 20);
+    assert_eq!(script.take_ttls().len(), 8);
+    script.wait(ms(10));
+    script.routers_answer(1..=2);
+    script.take();
+    script.dup_ack();
+    script.wait(ms(2000));
+    assert_eq!(script.take_ttls(), [3]);
+    script.wait(ms(10));
+    script.dup_ack();
+    assert_eq!(script.report().destination_ttl, Some(3));
+}
+
 /// A peer that has named a probe names every one: its bare ACKs are challenge
 /// ACKs, or of something else.
 #[test]

@@ -259,7 +259,10 @@ impl Network {
         if holds_back && self.since_established > 3 {
             if !self.flushing {
                 self.flushing = true;
-                self.queue_at(now + ms(1), Packet::Flush);
+                // tcp_input.c: the least of 1 ms and a twentieth of the RTT.
+                let rtt = self.world.hop * u32::from(self.world.hops + self.world.back);
+                let held = ms(1).min(rtt / 20).as_micros() as u64;
+                self.queue_at(now + Duration::from_micros(held), Packet::Flush);
             }
             return;
         }

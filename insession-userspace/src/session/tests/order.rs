@@ -286,6 +286,43 @@ fn the_destination_is_the_smallest_ttl_that_reached_it() {
     assert!(report.hops[3].probes[1].reply.is_none());
 }
 
+/// Linux may answer many arrivals by one SACK, which names but the latest four:
+/// the hop before is asked again, one at a time, if nothing is known of it.
+#[test]
+fn a_silent_hop_before_a_destination_nearer_than_thought_is_asked_again() {
+    for really in [2, 3, 4] {
+        let mut script = Script::open(options(), 20);
+        script.wait(ms(5));
+        script.routers_answer([1]);
+        script.sacked(&[7, 6, 5]);
+        assert_eq!(script.events.last(), Some(&Event::Destination(5)));
+        script.take();
+        script.wait(ms(2000));
+        for ttl in (really..=4).rev() {
+            assert_eq!(script.take_ttls(), [ttl]);
+            assert_eq!(script.verdict(), None);
+            let latest = script.probes_sent() as u16;
+            script.sacked(&[latest, 7, 6]);
+        }
+        script.wait(ms(2000));
+        // Then there is a silent router in front of it, or an answer.
+        let expected: &[u8] = if really > 2 { &[really - 1] } else { &[] };
+        assert_eq!(script.take_ttls(), expected);
+        let report = script.finish();
+        assert_eq!(report.verdict, Verdict::Complete);
+        assert_eq!(report.destination_ttl, Some(really));
+    }
+    // Where the destination is where it was thought to be, it is not.
+    let mut script = Script::open(options(), 5);
+    script.wait(ms(5));
+    script.routers_answer([1]);
+    script.wait(ms(60));
+    script.sacked(&[5]);
+    let report = script.finish();
+    assert_eq!(kinds(&report).len(), 5);
+    assert_eq!(script.probes_sent(), 5);
+}
+
 #[test]
 fn what_was_sent_beyond_the_destination_is_not_waited_for() {
     let mut script = Script::open(options(), 20);
