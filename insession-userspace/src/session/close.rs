@@ -164,6 +164,28 @@ impl Session {
         if awaited {
             return;
         }
+        self.ask_more(options);
+        let window = self.connection.snd_wnd;
+        let more = !self.begun
+            || self.schedule.rewind.is_some()
+            || !self.schedule.is_exhausted(options, &self.probes, window);
+        if more {
+            // There is more to ask, but nobody left to ask.
+            if let Some(verdict) = self.left {
+                self.conclude(options, now, verdict, None);
+            }
+            return;
+        }
+        let (verdict, detail) = self.judge(options);
+        self.finish(now, verdict, detail, options.close);
+    }
+
+    /// Everything of interest is answered or lost. Goes back to what is to be
+    /// asked again: where an answer was ambiguous, could not be read, or may have
+    /// been hidden behind others.
+    fn ask_more(&mut self, options: &SessionOptions) {
+        let destination = self.schedule.destination;
+        let unread = self.learn.quotes_are_open();
         let window = self.connection.snd_wnd;
         if self.probes.flying().next().is_none() {
             let exhausted = self.schedule.is_exhausted(options, &self.probes, window);
@@ -191,18 +213,6 @@ impl Session {
         {
             self.schedule.doubt(ttl);
         }
-        let more = !self.begun
-            || self.schedule.rewind.is_some()
-            || !self.schedule.is_exhausted(options, &self.probes, window);
-        if more {
-            // There is more to ask, but nobody left to ask.
-            if let Some(verdict) = self.left {
-                self.conclude(options, now, verdict, None);
-            }
-            return;
-        }
-        let (verdict, detail) = self.judge(options);
-        self.finish(now, verdict, detail, options.close);
     }
 
     /// After a FIN or RST in mid-trace: opens once more, if there is something
