@@ -222,12 +222,12 @@ impl Session {
         let more = !self.begun
             || schedule.rewind.is_some()
             || !schedule.is_exhausted(options, &self.probes, window);
-        let allowed = options.reopen && !self.reopened && options.handshaker == Handshaker::Session;
+        let allowed =
+            options.reopen && self.reopened.is_none() && options.handshaker == Handshaker::Session;
         if self.left.is_none() || schedule.destination.is_some() || !more || !allowed {
             return false;
         }
-        self.left = None;
-        self.reopened = true;
+        self.reopened = self.left.take();
         let old = self.connection.snd_una();
         let half_closed = self.connection.phase == Phase::HalfClosed;
         self.connection.reopen(now);

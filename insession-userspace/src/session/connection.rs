@@ -70,6 +70,8 @@ pub(super) struct Connection {
     snd_scale: u8,
     /// Ours were taken up, and are shifted.
     rcv_scale: u8,
+    /// What our SYN offers to shift them by.
+    offered_scale: u8,
 }
 
 impl Connection {
@@ -92,6 +94,7 @@ impl Connection {
             ts_recent: 0,
             snd_scale: 0,
             rcv_scale: 0,
+            offered_scale: WINDOW_SCALE,
         }
     }
 
@@ -222,6 +225,8 @@ impl Connection {
         self.last_syn = at;
         self.first_syn.get_or_insert(at);
         self.syns = self.syns.saturating_add(1);
+        // The window field of our probes is read by the kernel's shift count.
+        self.offered_scale = options.window_scale.unwrap_or(0);
         if let Some((tsval, _)) = options.timestamps {
             // Its clock ticks at 1 kHz (tcp_clock_ms); 1 more, so that ours is
             // never behind it and PAWS takes both.
@@ -236,7 +241,7 @@ impl Connection {
         let options = &syn_ack.options;
         self.rcv_nxt = syn_ack.sequence.wrapping_add(1);
         if let Some(scale) = options.window_scale {
-            (self.snd_scale, self.rcv_scale) = (scale, WINDOW_SCALE);
+            (self.snd_scale, self.rcv_scale) = (scale, self.offered_scale);
         }
         // RFC 7323 §2.2: the window field of a SYN is not scaled.
         self.snd_wnd = u32::from(syn_ack.window);

@@ -71,8 +71,8 @@ pub struct Session {
     hello_ttl: u8,
     /// Probing has begun.
     begun: bool,
-    /// The one reopening was used.
-    reopened: bool,
+    /// The one reopening was used: what the end before it means.
+    reopened: Option<Verdict>,
     /// [`Handshaker::Kernel`], as far as seen.
     kernel_owns: bool,
     /// The peer has closed (the verdict that it means, if it is not too early).
@@ -83,6 +83,8 @@ pub struct Session {
     sacked: bool,
     /// Duplicate ACKs without blocks, from a peer that permitted SACK.
     bare_acks: u8,
+    /// The first of them, if it can be meant for one probe only.
+    bare_first: Option<segment::BareAck>,
     /// The smallest TTL in flight when the first of them arrived.
     bare_from: u8,
     /// When the latest duplicate ACK arrived that was credited.
@@ -112,12 +114,13 @@ impl Session {
             handshake: None,
             hello_ttl: 0,
             begun: false,
-            reopened: false,
+            reopened: None,
             kernel_owns: false,
             left: None,
             sent: false,
             sacked: false,
             bare_acks: 0,
+            bare_first: None,
             bare_from: u8::MAX,
             named_nothing: None,
             unreachable_by: None,

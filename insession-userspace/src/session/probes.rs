@@ -336,6 +336,18 @@ impl Probes {
         self.settle();
     }
 
+    /// Takes back answers of this kind up to this TTL; gives their probes.
+    pub(super) fn take_back(&mut self, kind: ReplyKind, ttl: u8) -> Vec<usize> {
+        let mut taken = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if slot.ttl <= ttl && matches!(slot.fate, Fate::Answered(is, _) if is == kind) {
+                slot.fate = Fate::Lost;
+                taken.push(index);
+            }
+        }
+        taken
+    }
+
     fn settle(&mut self) {
         while self
             .slots

@@ -15,6 +15,14 @@ use crate::wire::tcp::{SackBlock, flags};
 /// (RFC 5961).
 const BARE_ACKS: u8 = 2;
 
+/// A bare duplicate ACK that can be meant for one probe only.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BareAck {
+    index: usize,
+    at: Instant,
+    ttl: u8,
+}
+
 impl Session {
     pub(super) fn segment(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
         match self.connection.phase {
@@ -55,7 +63,7 @@ impl Session {
         }
         self.connection.accept(at, segment);
         self.probes.connect(self.connection.snd_una());
-        if self.reopened {
+        if self.reopened.is_some() {
             let farthest = self.schedule.farthest();
             let unanswered = self.probes.flying().map(|(_, slot)| slot.ttl);
             let unanswered = unanswered.filter(|ttl| *ttl > farthest).min();
@@ -157,7 +165,7 @@ impl Session {
             };
             match self.named(block, offset) {
                 Some(index) => {
-                    self.sacked = true;
+                    self.names_probes();
                     self.reached(index, at, segment.ttl, ReplyKind::Sack, bound, false);
                 }
                 // Only what stands first and was never seen is the latest arrival's.
@@ -170,6 +178,24 @@ impl Session {
         }
         if let Some(left) = newest {
             self.learn_from_edge(left);
+        }
+    }
+
+    /// The peer's SACKs arrive: bare ACKs were no answers.
+    fn names_probes(&mut self) {
+        self.sacked = true;
+        if self.schedule.unnamed && self.connection.handshake.is_some_and(|shake| shake.sack) {
+            self.schedule.unnamed = false;
+            let unread = self.learn.sack == Offset::Seen || self.learn.quotes == Offset::Seen;
+            self.schedule.offset_learnt(unread);
+            self.doubt_duplicate_acks(u8::MAX);
+        }
+    }
+
+    /// Takes back what duplicate ACKs were credited with up to this TTL.
+    fn doubt_duplicate_acks(&mut self, ttl: u8) {
+        for index in self.probes.take_back(ReplyKind::DupAck, ttl) {
+            self.push(Event::Lost(id(index)));
         }
     }
 
@@ -218,7 +244,7 @@ impl Session {
             return;
         }
         self.learn.sack = Offset::Known(offset);
-        self.sacked = true;
+        self.names_probes();
         for edge in edges {
             if let Some(index) = self.probes.find_current(edge.left.wrapping_sub(offset)) {
                 // What was given up meanwhile was answered all the same.
@@ -233,26 +259,18 @@ impl Session {
         let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl).min() else {
             return;
         };
-        if !self.schedule.unnamed {
-            // Who has named a probe names every one.
-            if self.sacked {
-                return;
-            }
-            self.bare_acks += 1;
-            self.bare_from = self.bare_from.min(lowest);
-            if self.bare_acks < BARE_ACKS {
-                return;
-            }
-            self.schedule.unnamed = true;
-            // The first was an answer as well.
-            if self.bare_from < lowest {
-                self.schedule.ambiguous(self.bare_from);
-            }
-        }
         // The network's copy of the one before comes in much less than a round trip.
         if let Some(before) = self.named_nothing
             && at.since(before) < self.schedule.shortest() / 2
         {
+            return;
+        }
+        if !self.schedule.unnamed {
+            // Who has named a probe names every one.
+            if !self.sacked {
+                self.named_nothing = Some(at);
+                self.bare_ack(at, segment.ttl, lowest);
+            }
             return;
         }
         match self.probes.only_flying_here() {
@@ -268,6 +286,42 @@ impl Session {
                 self.named_nothing = Some(at);
             }
             None => self.schedule.ambiguous(lowest),
+        }
+    }
+
+    /// A duplicate ACK without blocks from a peer that permitted SACK: its blocks
+    /// are stripped on the way, or it answers something else (a copy of the SYN
+    /// draws a challenge ACK, RFC 5961 §4). Two that can be meant for one probe
+    /// each are answers; others are a reason to ask again, one probe at a time.
+    fn bare_ack(&mut self, at: Instant, ttl: u8, lowest: u8) {
+        self.bare_acks += 1;
+        self.bare_from = self.bare_from.min(lowest);
+        let answered = |index| {
+            let fate = self.probes.slot(index).map(|slot| slot.fate);
+            matches!(fate, Some(Fate::Answered(..)))
+        };
+        let first = self.bare_first.filter(|first| !answered(first.index));
+        let mut others = self
+            .probes
+            .flying_here()
+            .map(|(index, _)| index)
+            .filter(|index| first.is_none_or(|first| first.index != *index));
+        let (one, more) = (others.next(), others.next());
+        drop(others);
+        match (first, one, more) {
+            (None, Some(index), None) => self.bare_first = Some(BareAck { index, at, ttl }),
+            (Some(first), Some(index), None) => {
+                self.schedule.unnamed = true;
+                for ack in [first, BareAck { index, at, ttl }] {
+                    let (kind, bound) = (ReplyKind::DupAck, RttBound::Exact);
+                    self.reached(ack.index, ack.at, ack.ttl, kind, bound, true);
+                }
+            }
+            _ if self.bare_acks >= BARE_ACKS => {
+                self.schedule.unnamed = true;
+                self.schedule.ambiguous(self.bare_from);
+            }
+            _ => {}
         }
     }
 
@@ -329,14 +383,18 @@ impl Session {
         verdict: Verdict,
         detail: Option<String>,
     ) {
-        if self.reopened {
+        if let Some(left) = self.reopened {
             let why = match verdict {
                 Verdict::Refused => "refused",
                 Verdict::Unreachable => "unreachable",
                 _ => "no answer",
             };
-            let detail = alloc::format!("the peer closed the session; opening it again: {why}");
-            self.conclude(options, now, Verdict::ClosedByPeer, Some(detail));
+            let how = match left {
+                Verdict::Reset => "reset",
+                _ => "closed",
+            };
+            let detail = alloc::format!("the peer {how} the session; opening it again: {why}");
+            self.conclude(options, now, left, Some(detail));
         } else {
             self.finish(now, verdict, detail, options.close);
         }
@@ -348,6 +406,11 @@ impl Session {
             return;
         };
         let rtt = self.probes.answer(index, answer);
+        // A router still discards at this TTL: the peer cannot have answered a
+        // lower one, so those duplicate ACKs were for something else.
+        if answer.kind == ReplyKind::TimeExceeded {
+            self.doubt_duplicate_acks(ttl);
+        }
         if answer.bound == RttBound::Exact {
             self.schedule.saw_rtt(rtt);
         }

@@ -278,8 +278,9 @@ fn every_way_a_trace_ends_has_its_verdict() {
                 .via([first])
                 .served_by(ends(1, End::Rst)),
         ),
+        // It answers the probe that it closes after.
         (
-            Verdict::ClosedByPeer,
+            Verdict::Complete,
             Host::new(server_address(7))
                 .via([first])
                 .served_by(ends(1, End::Fin)),

@@ -220,16 +220,16 @@ impl Peer {
             return taken;
         }
         if len > 0 {
-            taken.accepted = self.data(server, sequence, len, in_window, now, out);
             self.segments += 1;
-            match server.ends {
-                Some((after, End::Rst)) if self.segments == after => {
-                    out.push(self.segment(flags::RST | flags::ACK, Options::default(), 0));
-                    taken.closed = true;
-                    return taken;
-                }
-                Some((after, End::Fin)) if self.segments == after => self.finish(now, out),
-                _ => {}
+            // A reset takes the place of the acknowledgment.
+            if server.ends == Some((self.segments, End::Rst)) {
+                out.push(self.segment(flags::RST | flags::ACK, Options::default(), 0));
+                taken.closed = true;
+                return taken;
+            }
+            taken.accepted = self.data(server, sequence, len, in_window, now, out);
+            if server.ends == Some((self.segments, End::Fin)) {
+                self.finish(now, out);
             }
         }
         if segment.flags() & flags::FIN != 0 && sequence.wrapping_add(len) == self.receive_next {

@@ -236,6 +236,7 @@ mod with_the_kernel_s_connection {
     fn own_syn(script: &mut Script, tsval: u32) {
         let options = Options {
             timestamps: Some((tsval, 0)),
+            window_scale: Some(11),
             ..Options::default()
         };
         script.isn = KERNEL_ISN;
@@ -264,6 +265,8 @@ mod with_the_kernel_s_connection {
         assert_eq!(sent.len(), 4);
         for (nth, sent) in (1..).zip(&sent) {
             assert_eq!(sent.kind, TransmitKind::Probe(number(nth)));
+            // The peer shifts it by what the kernel's SYN said.
+            assert_eq!(sent.segment.window, 64_240 >> 11);
             assert_eq!(
                 sent.segment.sequence,
                 KERNEL_ISN.wrapping_add(2 * u32::from(nth))

@@ -227,27 +227,48 @@ fn a_router_that_names_the_probe_is_right() {
 }
 
 /// A box strips the blocks from a peer that permitted SACK: one bare duplicate
-/// ACK may be a challenge ACK (RFC 5961), the second is an answer.
+/// ACK may be a challenge ACK (RFC 5961), two that can be meant for one probe
+/// each are answers.
 #[test]
 fn bare_duplicate_acks_of_a_sack_peer_count_from_the_second_on() {
-    let mut script = Script::open(
-        SessionOptions {
-            probes: 3,
-            ..options()
-        },
-        1,
-    );
+    let options = SessionOptions {
+        probes: 3,
+        ..options()
+    };
+    let mut script = Script::open(options, 1);
     script.wait(ms(10));
     script.dup_ack();
     assert_eq!(script.answer(1), None);
     script.wait(ms(50));
     assert_eq!(script.session.probes.flying().count(), 2);
-    let mut script = Script::open(options(), 1);
-    script.wait(ms(10));
-    script.dup_ack();
     script.wait(ms(10));
     script.dup_ack();
     assert_eq!(script.kind(1), Some(ReplyKind::DupAck));
+    assert_eq!(script.kind(2), Some(ReplyKind::DupAck));
+}
+
+/// Copies of the SYN draw challenge ACKs: two at once, or two for one probe, may
+/// be for nothing at all. It is asked again, one probe at a time.
+#[test]
+fn bare_duplicate_acks_that_may_be_for_nothing_are_asked_for_again() {
+    for hint in [1, 20] {
+        let mut script = Script::open(options(), hint);
+        script.take();
+        for _ in 0..2 {
+            script.wait(ms(10));
+            script.dup_ack();
+        }
+        assert_eq!(script.answer(1), None);
+        script.wait(ms(2000));
+        assert_eq!(script.take_ttls(), [1]);
+        script.wait(ms(10));
+        let latest = script.session.probes.len() as u16;
+        script.routers_answer([latest]);
+        assert_eq!(script.take_ttls(), [2]);
+        script.wait(ms(10));
+        script.dup_ack();
+        assert_eq!(script.report().destination_ttl, Some(2));
+    }
 }
 
 /// All that the gap limit lets out was sent when the first one came.

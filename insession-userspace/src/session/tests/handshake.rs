@@ -217,7 +217,7 @@ fn an_unreachable_for_the_syn_ends_it_and_says_why() {
     assert_eq!(report.verdict, Verdict::Unreachable);
     assert_eq!(
         report.detail.as_deref(),
-        Some("communication administratively prohibited (!X) from 10.0.0.3")
+        Some("communication administratively prohibited (!X, code 13) from 10.0.0.3")
     );
     assert_eq!(report.hops, []);
 }

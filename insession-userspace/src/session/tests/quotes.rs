@@ -131,7 +131,7 @@ fn unreachable_from_a_router_ends_the_trace_at_its_hop() {
     );
     assert_eq!(
         report.detail.as_deref(),
-        Some("host unreachable (!H) from 10.0.0.4")
+        Some("host unreachable (!H, code 1) from 10.0.0.4")
     );
     assert_eq!(report.hops.len(), 5);
     assert!(
@@ -211,7 +211,7 @@ fn ipv6_types_are_named_as_on_the_wire() {
     let report = script.finish();
     assert_eq!(
         report.detail.as_deref(),
-        Some("port unreachable (!p) from 2001:db8:1::1")
+        Some("port unreachable (!p, code 4) from 2001:db8:1::1")
     );
 }
 
@@ -300,6 +300,6 @@ fn every_code_of_an_unreachable_has_words() {
     }
     assert_eq!(
         unreachable(99, router(1)),
-        "unreachable, code 99 (!<99>) from 10.0.0.1"
+        "unreachable (!<99>, code 99) from 10.0.0.1"
     );
 }
