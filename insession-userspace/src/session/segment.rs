@@ -6,7 +6,7 @@ use super::connection::Phase;
 use super::learn::{Edge, Learn, Offset};
 use super::probes::{Answer, Fate, id};
 use super::{Event, Segment, Session, SessionOptions};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::trace::{ReplyKind, RttBound, Verdict};
 use crate::wire::tcp::{SackBlock, flags};
 
@@ -14,6 +14,9 @@ use crate::wire::tcp::{SackBlock, flags};
 /// whose SACK options are stripped on the way. One alone may be a challenge ACK
 /// (RFC 5961).
 const BARE_ACKS: u8 = 2;
+
+/// Round trips below this are those of a LAN.
+const LAN: Duration = Duration::from_millis(1);
 
 /// A bare duplicate ACK that can be meant for one probe only.
 #[derive(Clone, Copy, Debug)]
@@ -259,9 +262,9 @@ impl Session {
         let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl).min() else {
             return;
         };
-        // The network's copy of the one before comes in much less than a round trip.
-        if let Some(before) = self.named_nothing
-            && at.since(before) < self.schedule.shortest() / 2
+        if self
+            .named_nothing
+            .is_some_and(|before| at.since(before) < self.copy_within())
         {
             return;
         }
@@ -286,6 +289,20 @@ impl Session {
                 self.named_nothing = Some(at);
             }
             None => self.schedule.ambiguous(lowest),
+        }
+    }
+
+    /// The network's copy of a duplicate ACK comes in much less than a round trip.
+    /// Within a LAN, where round trips differ by more than their length (a cold
+    /// cache, a batch sent by one kick), nothing can be told by time; nor are
+    /// packets copied there.
+    fn copy_within(&self) -> Duration {
+        let round_trip = self
+            .handshake
+            .map_or(Duration::ZERO, |handshake| handshake.rtt);
+        match round_trip < LAN {
+            true => Duration::ZERO,
+            false => self.schedule.shortest() / 2,
         }
     }
 

@@ -318,3 +318,28 @@ fn an_ack_with_nothing_in_flight_answers_nothing() {
     script.dup_ack();
     assert!((1..=8).all(|nth| script.answer(nth).is_none()));
 }
+
+/// On a LAN the first round trip, through cold caches, can be many times as long
+/// as the next: what comes soon after is no copy there.
+#[test]
+fn quick_duplicate_acks_on_a_lan_are_answers() {
+    let options = SessionOptions {
+        probes: 3,
+        ..options()
+    };
+    let mut script = Script::new(options);
+    script.take();
+    script.wait(Duration::from_micros(100));
+    let mut hello = script.syn_ack();
+    hello.ttl = 64;
+    Script::no_sack(&mut hello);
+    script.segment(hello);
+    script.wait(Duration::from_micros(80));
+    script.dup_ack();
+    for nth in 2..=3 {
+        script.wait(Duration::from_micros(9));
+        script.dup_ack();
+        assert_eq!(script.kind(nth), Some(ReplyKind::DupAck));
+    }
+    assert_eq!(script.verdict(), Some(Verdict::Complete));
+}

@@ -82,9 +82,13 @@ prop_compose! {
         let names = server.names();
         let quotes = quotes.map(|(from, off)| (from, off.clamp(1 << 20, u32::MAX - (1 << 20))));
         let certain = names && quotes.is_none() && edges == 0;
+        let back = hops.saturating_add_signed(asymmetry).clamp(1, 30);
+        // Nor by time on a LAN (`copy_within`).
+        let lan = hop * u64::from(hops + back) < 1_000;
+        let copied = if lan && !names { 0 } else { copied };
         World {
             hops,
-            back: hops.saturating_add_signed(asymmetry).clamp(1, 30),
+            back,
             hop: Duration::from_micros(hop),
             // Duplicate ACKs are told from their copies by time alone.
             jitter: match names || copied == 0 {
