@@ -12,7 +12,7 @@ use serde::ser::{SerializeSeq as _, Serializer};
 
 use super::civil::Rfc3339;
 use crate::time::Duration;
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, ReplyKind, Trace};
+use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
 
 /// Writes the record of one target, with its line end.
 ///
@@ -136,9 +136,6 @@ struct ReplyRecord<'a> {
     mpls: &'a [MplsLabel],
     #[serde(serialize_with = "rewrites")]
     rewrites: &'a Reply,
-    /// An addition to the contract's fields, for packet-too-big alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtu: Option<u32>,
 }
 
 impl<'a> ReplyRecord<'a> {
@@ -157,7 +154,6 @@ impl<'a> ReplyRecord<'a> {
             quoted_ttl: reply.quoted_ttl,
             mpls: &reply.mpls,
             rewrites: reply,
-            mtu: reply.mtu.filter(|_| reply.kind == ReplyKind::PacketTooBig),
         }
     }
 }
@@ -280,8 +276,6 @@ mod tests {
             .flat_map(|hop| hop["probes"].as_array().unwrap())
         {
             let kind = probe["kind"].as_str().unwrap();
-            let too_big = kind == "packet-too-big";
-            assert_eq!(probe.get("mtu").is_some(), too_big, "{probe}");
             kinds.push(kind);
         }
         for kind in [

@@ -262,24 +262,28 @@ impl Session {
         let window = self.connection.snd_wnd;
         let curbed = || {
             let curbed = self.schedule.is_curbed(options, &self.probes, window);
+            let window = self.first_window;
             curbed.then(|| {
                 format!("the peer's receive window of {window} bytes holds no more probes")
             })
         };
+        let unread = || {
+            let place = match (self.learn.sack.is_unread(), self.learn.quotes.is_unread()) {
+                (true, _) => "SACK blocks",
+                (_, true) => "quoted segments",
+                _ => return None,
+            };
+            Some(format!(
+                "{place} hold sequence numbers that were never sent: a middlebox rewrites them"
+            ))
+        };
         if self.schedule.destination.is_some() {
-            return (Verdict::Complete, curbed());
+            return (Verdict::Complete, curbed().or_else(unread));
         }
         if let Some((code, from)) = self.unreachable_by {
             return (Verdict::Unreachable, Some(unreachable(code, from)));
         }
-        if self.learn.sack.is_unread() || self.learn.quotes.is_unread() {
-            let where_seen = match self.learn.sack.is_unread() {
-                true => "SACK blocks",
-                false => "quoted segments",
-            };
-            let detail = format!(
-                "{where_seen} hold sequence numbers that were never sent: a middlebox rewrites them"
-            );
+        if let Some(detail) = unread() {
             return (Verdict::SeqRewritten, Some(detail));
         }
         if self.schedule.silent_run() >= options.gap_limit {

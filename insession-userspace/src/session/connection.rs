@@ -17,6 +17,10 @@ const DEFAULT_MSS: u16 = 536;
 /// Linux's SYNs go out at 0, 1 and 3 s (RFC 6298 §5.5: the time-out doubles).
 const SYN_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
+/// The first probe of a closed window: a retransmission time-out that nothing is
+/// known for (RFC 6298 §2.1).
+const WINDOW_PROBE: Duration = Duration::from_secs(1);
+
 /// Where the connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -66,6 +70,10 @@ pub(super) struct Connection {
     syn_tsval: u32,
     /// RFC 7323 TS.Recent.
     ts_recent: u32,
+    /// A window probe is due: an old byte, which draws an ACK.
+    pub(super) window_probe_due: bool,
+    /// Window probes sent.
+    window_probes: u8,
     /// What the peer's window field is shifted by.
     snd_scale: u8,
     /// Ours were taken up, and are shifted.
@@ -84,6 +92,8 @@ impl Connection {
             window_field: None,
             ack_due: false,
             stray_rst: None,
+            window_probe_due: false,
+            window_probes: 0,
             handshake: None,
             mss,
             syns: 0,
@@ -274,6 +284,18 @@ impl Connection {
         self.snd_wnd < 2
     }
 
+    /// When a closed window is probed next (RFC 9293 §3.8.6.1: the one update
+    /// that opens it may be lost): a second after the SYN, then ever later.
+    pub(super) fn window_probe(&self) -> Instant {
+        self.last_syn + WINDOW_PROBE * (1 << self.window_probes.min(5))
+    }
+
+    /// It is due.
+    pub(super) fn probe_window(&mut self) {
+        self.window_probes = self.window_probes.saturating_add(1);
+        self.window_probe_due = true;
+    }
+
     /// When the SYN was sent that this SYN-ACK answers.
     fn answered_syn(&self, at: Instant, options: &Options) -> Instant {
         let first = self.first_syn.unwrap_or(self.last_syn);
@@ -316,7 +338,7 @@ impl Connection {
         if behind >= 0 {
             self.snd_wnd = u32::from(segment.window) << self.snd_scale;
             let before = self.window_field.replace(segment.window);
-            taken.moved_window = before.is_some_and(|before| before != segment.window);
+            taken.opened_window = before.is_some_and(|before| before < segment.window);
         }
         let fin = segment.flags & flags::FIN != 0;
         let length = segment.payload_len + u32::from(fin);
@@ -338,8 +360,9 @@ impl Connection {
 /// What became of a segment's window and FIN.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TakenIn {
-    /// The window field is not what it was.
-    pub(super) moved_window: bool,
+    /// The window field is larger than it was: a window update. It shrinks with
+    /// what arrives out of order, where a stack counts that.
+    pub(super) opened_window: bool,
     /// The peer's FIN came in order.
     pub(super) finished: bool,
 }

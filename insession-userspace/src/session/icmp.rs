@@ -149,9 +149,12 @@ impl Session {
                 rewrites,
             },
         );
-        let target = error.from == self.flow.remote.ip();
         let nearer = self.schedule.unreachable.is_none_or(|known| ttl < known);
-        if kind == ReplyKind::Unreachable && !target && nearer {
+        if kind == ReplyKind::Unreachable
+            && nearer
+            && !self.is_from_destination(kind, error.from, error.icmp_code)
+            && !self.discarded_from(ttl)
+        {
             self.schedule.unreachable = Some(ttl);
             self.unreachable_by = Some((error.icmp_code, error.from));
         }

@@ -13,6 +13,7 @@
 
 mod close;
 mod connection;
+mod credit;
 mod decode;
 mod icmp;
 mod input;
@@ -69,6 +70,8 @@ pub struct Session {
     handshake: Option<Handshake>,
     /// TTL of the SYN-ACK as it arrived.
     hello_ttl: u8,
+    /// The peer's receive window when probing began, octets.
+    first_window: u32,
     /// Probing has begun.
     begun: bool,
     /// The one reopening was used: what the end before it means.
@@ -88,7 +91,7 @@ pub struct Session {
     /// The smallest TTL in flight when the first of them arrived.
     bare_from: u8,
     /// When the latest duplicate ACK arrived that was credited.
-    named_nothing: Option<Instant>,
+    named_nothing: Option<(Instant, Option<u32>)>,
     /// Code and sender of the nearest unreachable that a router sent.
     unreachable_by: Option<(u8, IpAddr)>,
     events: VecDeque<Event>,
@@ -113,6 +116,7 @@ impl Session {
             outcome: None,
             handshake: None,
             hello_ttl: 0,
+            first_window: 0,
             begun: false,
             reopened: None,
             kernel_owns: false,
@@ -176,6 +180,10 @@ impl Session {
                 _ => None,
             };
             self.opening_failed(options, now, Verdict::HandshakeTimeout, detail);
+        } else if self.connection.phase == Phase::WindowWait
+            && self.connection.window_probe() <= now
+        {
+            self.connection.probe_window();
         }
         self.settle(options, now);
     }
@@ -241,6 +249,14 @@ impl Session {
                 segment: self.connection.segment(now, ttl, sequence, 0),
             });
         }
+        if self.window_probe_due(options) {
+            self.connection.window_probe_due = false;
+            let sequence = self.connection.snd_una().wrapping_sub(1);
+            return Some(Transmit {
+                kind: TransmitKind::Ack,
+                segment: self.connection.segment(now, ttl, sequence, 0),
+            });
+        }
         let ttl = self.next_probe(options, now)?;
         let sequence = self.probes.next_sequence();
         let mut segment = self.connection.segment(now, ttl, sequence, flags::PSH);
@@ -264,6 +280,7 @@ impl Session {
         }
         self.connection.syn_due(options, now)
             || self.ack_due(options)
+            || self.window_probe_due(options)
             || self.next_probe(options, now).is_some()
     }
 
@@ -272,6 +289,12 @@ impl Session {
         self.connection.ack_due
             && self.session_makes_handshake(options)
             && !matches!(self.connection.phase, Phase::Opening | Phase::Gone)
+    }
+
+    fn window_probe_due(&self, options: &SessionOptions) -> bool {
+        self.connection.window_probe_due
+            && self.session_makes_handshake(options)
+            && self.connection.phase == Phase::WindowWait
     }
 
     fn next_probe(&self, options: &SessionOptions, now: Instant) -> Option<u8> {
@@ -311,8 +334,9 @@ impl Session {
             Phase::WindowWait => [
                 self.connection
                     .handshake_deadline(options)
-                    .map(|at| (at, Timer::WindowWait)),
-                None,
+                    .map(|at| (at, Timer::HandshakeTimeout)),
+                Some((self.connection.window_probe(), Timer::WindowWait))
+                    .filter(|(at, _)| *at > now && self.session_makes_handshake(options)),
             ],
             Phase::Open | Phase::HalfClosed | Phase::Gone => [None, None],
         };

@@ -55,7 +55,7 @@ pub enum Timer {
     SynRetransmit,
     /// Give the handshake up.
     HandshakeTimeout,
-    /// The peer's window is still closed (SYNPROXY opens it later).
+    /// Probe the peer's window, which is still closed (SYNPROXY opens it later).
     WindowWait,
     /// An unanswered probe no longer holds back the next TTL.
     Release,

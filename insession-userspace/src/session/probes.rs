@@ -358,19 +358,12 @@ impl Probes {
         }
     }
 
-    /// The smallest TTL whose probes reached the destination by SACK, duplicate
-    /// ACK, or (`target`) an unreachable of its own.
-    pub(super) fn nearest(&self, reached: impl Fn(ReplyKind, IpAddr) -> bool) -> Option<u8> {
-        self.slots
-            .iter()
-            .filter(|slot| match slot.fate {
-                Fate::Answered(kind, _) => {
-                    self.router(slot).is_some_and(|from| reached(kind, from))
-                }
-                _ => false,
-            })
-            .map(|slot| slot.ttl)
-            .min()
+    /// Every answer: its probe's TTL, its kind, its sender, its ICMP code.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (u8, ReplyKind, IpAddr, u8)> {
+        self.slots.iter().filter_map(|slot| match slot.fate {
+            Fate::Answered(kind, _) => Some((slot.ttl, kind, self.router(slot)?, slot.code)),
+            _ => None,
+        })
     }
 
     /// Whether a probe of this TTL was answered.

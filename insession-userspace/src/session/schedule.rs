@@ -32,6 +32,9 @@ enum Pace {
     /// One, and every other must be answered or lost: whatever arrives can be
     /// meant for it only.
     Alone,
+    /// Those of one hop: what arrives is meant for one of them, and which one is
+    /// asked when something does.
+    Hop,
 }
 
 /// The order of probes.
@@ -123,6 +126,11 @@ impl Schedule {
     pub(super) fn is_curbed(&self, options: &SessionOptions, probes: &Probes, window: u32) -> bool {
         let more = !self.is_past_end(options) && !self.is_past_gap(options);
         self.probes < options.probes || more && !probes.fits(window)
+    }
+
+    /// Probes that are sent a hop.
+    pub(super) fn probes_a_hop(&self) -> usize {
+        usize::from(self.probes)
     }
 
     pub(super) fn saw_rtt(&mut self, rtt: Duration) {
@@ -250,6 +258,7 @@ impl Schedule {
         }
         let clear = match self.pace() {
             Pace::Alone => probes.flying().count() <= self.accounted,
+            Pace::Hop => probes.flying().all(|(_, slot)| slot.ttl == self.ttl),
             Pace::Window(most) => {
                 let release = self.release_delay(options);
                 probes
@@ -266,6 +275,9 @@ impl Schedule {
     fn pace(&self) -> Pace {
         let near = self.ttl >= self.hint || self.destination.is_some();
         match (self.alone, self.unnamed, near) {
+            // Farther than it seemed: a peer that answers nothing at all would
+            // otherwise cost a time-out a probe.
+            (false, true, true) if self.ttl > self.hint && self.destination.is_none() => Pace::Hop,
             (true, _, _) | (_, true, true) => Pace::Alone,
             // One hop at a time where the hint has proved wrong: SACKs of
             // several hops' probes could come compressed into one.
@@ -308,7 +320,7 @@ impl Schedule {
     ) -> Option<Instant> {
         if self.is_exhausted(options, probes, window)
             || self.rewind.is_some()
-            || self.pace() == Pace::Alone
+            || !matches!(self.pace(), Pace::Window(_))
         {
             return None;
         }

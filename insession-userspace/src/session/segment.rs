@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use super::connection::Phase;
 use super::learn::{Edge, Learn, Offset};
-use super::probes::{Answer, Fate, id};
+use super::probes::{Answer, Fate};
 use super::{Event, Segment, Session, SessionOptions};
 use crate::time::{Duration, Instant};
 use crate::trace::{ReplyKind, RttBound, Verdict};
@@ -91,8 +91,9 @@ impl Session {
     fn open(&mut self, options: &SessionOptions) {
         if !self.begun {
             self.begun = true;
+            self.first_window = self.connection.snd_wnd;
             self.schedule
-                .begin(options, self.hello_ttl, self.connection.snd_wnd);
+                .begin(options, self.hello_ttl, self.first_window);
         }
     }
 
@@ -136,8 +137,8 @@ impl Session {
             let pure = segment.payload_len == 0 && !keepalive && !has(flags::FIN);
             if !segment.options.sack.as_slice().is_empty() {
                 self.sack(at, segment, pure);
-            } else if pure && !taken.moved_window {
-                // RFC 5681 §2: a duplicate ACK has no data and moves no window.
+            } else if pure && !taken.opened_window {
+                // RFC 5681 §2: a duplicate ACK has no data and is no window update.
                 self.duplicate_ack(at, segment);
             }
         }
@@ -192,13 +193,6 @@ impl Session {
             let unread = self.learn.sack == Offset::Seen || self.learn.quotes == Offset::Seen;
             self.schedule.offset_learnt(unread);
             self.doubt_duplicate_acks(u8::MAX);
-        }
-    }
-
-    /// Takes back what duplicate ACKs were credited with up to this TTL.
-    fn doubt_duplicate_acks(&mut self, ttl: u8) {
-        for index in self.probes.take_back(ReplyKind::DupAck, ttl) {
-            self.push(Event::Lost(id(index)));
         }
     }
 
@@ -262,16 +256,14 @@ impl Session {
         let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl).min() else {
             return;
         };
-        if self
-            .named_nothing
-            .is_some_and(|before| at.since(before) < self.copy_within())
-        {
+        let tsval = segment.options.timestamps.map(|(value, _)| value);
+        if self.is_copy(at, tsval) {
             return;
         }
         if !self.schedule.unnamed {
             // Who has named a probe names every one.
             if !self.sacked {
-                self.named_nothing = Some(at);
+                self.named_nothing = Some((at, tsval));
                 self.bare_ack(at, segment.ttl, lowest);
             }
             return;
@@ -286,24 +278,22 @@ impl Session {
                     RttBound::Exact,
                     false,
                 );
-                self.named_nothing = Some(at);
+                self.named_nothing = Some((at, tsval));
             }
             None => self.schedule.ambiguous(lowest),
         }
     }
 
-    /// The network's copy of a duplicate ACK comes in much less than a round trip.
-    /// Within a LAN, where round trips differ by more than their length (a cold
-    /// cache, a batch sent by one kick), nothing can be told by time; nor are
-    /// packets copied there.
-    fn copy_within(&self) -> Duration {
-        let round_trip = self
-            .handshake
-            .map_or(Duration::ZERO, |handshake| handshake.rtt);
-        match round_trip < LAN {
-            true => Duration::ZERO,
-            false => self.schedule.shortest() / 2,
-        }
+    /// Whether a duplicate ACK is the network's copy of the one before: it has the
+    /// same timestamp, and comes in much less than a round trip. Within a LAN, where
+    /// round trips differ by more than their length (a cold cache, a batch sent by
+    /// one kick), nothing can be told by time; nor are packets copied there.
+    fn is_copy(&self, at: Instant, tsval: Option<u32>) -> bool {
+        let Some((before, same)) = self.named_nothing else {
+            return false;
+        };
+        let lan = self.handshake.is_none_or(|handshake| handshake.rtt < LAN);
+        !lan && tsval == same && at.since(before) < self.schedule.shortest() / 2
     }
 
     /// A duplicate ACK without blocks from a peer that permitted SACK: its blocks
@@ -414,39 +404,6 @@ impl Session {
             self.conclude(options, now, left, Some(detail));
         } else {
             self.finish(now, verdict, detail, options.close);
-        }
-    }
-
-    /// Writes an answer down and tells of it.
-    pub(super) fn credit(&mut self, index: usize, answer: &Answer<'_>) {
-        let Some(ttl) = self.probes.slot(index).map(|slot| slot.ttl) else {
-            return;
-        };
-        let rtt = self.probes.answer(index, answer);
-        // A router still discards at this TTL: the peer cannot have answered a
-        // lower one, so those duplicate ACKs were for something else.
-        if answer.kind == ReplyKind::TimeExceeded {
-            self.doubt_duplicate_acks(ttl);
-        }
-        if answer.bound == RttBound::Exact {
-            self.schedule.saw_rtt(rtt);
-        }
-        self.schedule.answered(ttl, answer.kind);
-        self.push(Event::Answered(id(index)));
-        let target = self.flow.remote.ip();
-        let nearest = self.probes.nearest(|kind, from| match kind {
-            ReplyKind::Sack | ReplyKind::DupAck => true,
-            // A port or host that the target itself declares unreachable. Its
-            // *time exceeded* does not count: behind a DNAT routers answer with
-            // the target's address.
-            ReplyKind::Unreachable => from == target,
-            _ => false,
-        });
-        if nearest != self.schedule.destination {
-            self.schedule.destination = nearest;
-            if let Some(ttl) = nearest {
-                self.push(Event::Destination(ttl));
-            }
         }
     }
 }

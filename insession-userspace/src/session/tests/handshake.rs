@@ -276,6 +276,25 @@ fn a_window_that_never_opens_is_a_handshake_timeout() {
     assert_eq!(script.take().last().unwrap().kind, TransmitKind::Rst);
 }
 
+/// RFC 9293 §3.8.6.1: the update that opens the window may be lost; an old byte
+/// draws an ACK that tells the window anew.
+#[test]
+fn a_closed_window_is_probed() {
+    let mut script = Script::open_with(options(), 20, |hello| hello.window = 0);
+    assert_eq!(script.kinds(), [TransmitKind::Ack]);
+    for after in [1_000, 1_000, 2_000] {
+        script.wait(ms(after));
+        let sent = script.take();
+        assert_eq!(sent.len(), 1, "after {after} ms");
+        assert_eq!(sent[0].kind, TransmitKind::Ack);
+        assert_eq!(sent[0].segment.sequence.wrapping_add(1), script.base());
+        assert_eq!(sent[0].segment.payload_len, 0);
+    }
+    let ack = script.ack();
+    script.segment(ack);
+    assert_eq!(script.take_ttls().first(), Some(&1));
+}
+
 #[test]
 fn a_peer_without_sack_timestamps_or_scale_is_traced_all_the_same() {
     let mut script = Script::open_with(options(), 4, |hello| {

@@ -143,6 +143,53 @@ fn unreachable_from_a_router_ends_the_trace_at_its_hop() {
     assert_eq!(script.take().last().unwrap().kind, TransmitKind::Rst);
 }
 
+/// What a router says of one probe holds until another gets past it.
+#[test]
+fn an_unreachable_of_a_moment_ends_nothing() {
+    for late in [false, true] {
+        let mut script = Script::open(SessionOptions::default(), 20);
+        script.wait(ms(10));
+        script.take();
+        let flap = script.unreachable(script.sequence(7), router(3), 1);
+        if late {
+            script.routers_answer([10]);
+            script.icmp(flap);
+        } else {
+            script.icmp(flap);
+            script.routers_answer([10]);
+        }
+        script.routers_answer((1..=12).filter(|nth| ![7, 10].contains(nth)));
+        assert_eq!(script.take_ttls()[0], 5);
+        assert_eq!(script.verdict(), None);
+    }
+}
+
+/// RFC 792: who cannot be reached does not say so itself. Behind a destination
+/// NAT routers answer with the target's address.
+#[test]
+fn an_unreachable_of_others_with_the_target_s_address_is_not_the_destination() {
+    let target = flow().remote.ip();
+    for (code, exceeded_before, expected) in
+        [(1, false, None), (13, true, None), (13, false, Some(4))]
+    {
+        let mut script = in_flight();
+        script.routers_answer(1..=2);
+        let mut third = script.exceeded(3);
+        if exceeded_before {
+            third.from = target;
+        }
+        script.icmp(third);
+        script.icmp(script.unreachable(script.sequence(4), target, code));
+        let report = script.finish();
+        assert_eq!(report.destination_ttl, expected, "code {code}");
+        let verdict = match expected {
+            Some(_) => Verdict::Complete,
+            None => Verdict::Unreachable,
+        };
+        assert_eq!(report.verdict, verdict, "code {code}");
+    }
+}
+
 #[test]
 fn the_destination_s_answer_outweighs_a_router_s_unreachable() {
     for first in [true, false] {
