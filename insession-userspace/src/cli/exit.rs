@@ -1,5 +1,7 @@
 //! How the command ends: exit codes, and the errors that choose them.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::link::LinkError;
@@ -14,7 +16,7 @@ pub const USAGE: u8 = 2;
 pub const NOT_PERMITTED: u8 = 3;
 /// No usable link or interface.
 pub const NO_LINK: u8 = 4;
-/// Ended by SIGINT or SIGTERM.
+/// Ended by SIGINT, SIGTERM or SIGHUP.
 pub const INTERRUPTED: u8 = 130;
 
 /// The codes in words, for `--help` and the manual page.
@@ -25,7 +27,7 @@ Exit status:
   2    usage or bad input
   3    not permitted: CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF are needed
   4    no usable link or interface
-  130  interrupted by SIGINT or SIGTERM";
+  130  interrupted by SIGINT, SIGTERM or SIGHUP";
 
 /// Why the command ends early.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +60,15 @@ impl Failure {
     /// Prints the error, gives the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        tell(format_args!("error: {}", self.message));
         ExitCode::from(self.code)
     }
+}
+
+/// Says it on standard error, if that can be said. `eprintln!` would panic where
+/// it cannot: when the terminal has gone, sessions are still to be closed.
+pub fn tell(message: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{message}");
 }
 
 impl From<LinkError> for Failure {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arguments::When;
+use crate::cli::exit::tell;
 use crate::engine::stats::Stats;
 
 /// How often a bar is drawn.
@@ -130,7 +131,8 @@ impl Progress {
                 bar.set_message(words);
             }
             Shape::Lines => {
-                eprintln!("{}/{} targets, {words}", now.1.finished, self.targets);
+                let finished = now.1.finished;
+                tell(format_args!("{finished}/{} targets, {words}", self.targets));
             }
         }
         self.before = now;

@@ -244,12 +244,12 @@ impl Links {
             LinkName::Packet => self.packet(interface),
             LinkName::Auto => match self.xdp(interface) {
                 Err(error) if falls_back(&error) => {
-                    eprintln!("warning: {error}");
-                    eprintln!(
+                    exit::tell(format_args!("warning: {error}"));
+                    exit::tell(format_args!(
                         "warning: interface {}: going on with the packet link, where the kernel \
                          owns the connections; --link xdp forbids it",
                         interface.name
-                    );
+                    ));
                     self.packet(interface)
                 }
                 opened => opened,
