@@ -87,7 +87,7 @@ fn help_and_manual_tell_the_exit_codes() {
         let ended = insession(line);
         let said = text(&ended.stdout);
         assert!(
-            said.contains("interrupted by SIGINT or SIGTERM"),
+            said.contains("interrupted by SIGINT, SIGTERM or SIGHUP"),
             "{line}: {said}"
         );
         assert_eq!(ended.status.code(), Some(0), "{line}");
@@ -197,7 +197,7 @@ fn without_capabilities_it_ends_with_3_whatever_the_link() {
 
 #[test]
 fn an_interrupt_ends_in_order_with_130() {
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "HUP"] {
         let mut running = in_namespace(SILENT, "trace -n --handshake-timeout 10m 10.9.0.2")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -211,8 +211,10 @@ fn an_interrupt_ends_in_order_with_130() {
             header.starts_with("traceroute in session to 10.9.0.2 (10.9.0.2), port 443, 30 hops max, from 10.9.0.1 over ours (xdp "),
             "{header}"
         );
+        // Twice, as timeout(1) does it.
+        let pid = running.id().to_string();
         let kill = Command::new("kill")
-            .args([format!("-{signal}"), running.id().to_string()])
+            .args([&format!("-{signal}"), &pid, &pid])
             .status()
             .unwrap();
         assert!(kill.success());
@@ -226,6 +228,64 @@ fn an_interrupt_ends_in_order_with_130() {
         assert_eq!(text(&ended.stderr), "");
         assert_eq!(ended.status.code(), Some(130), "{signal}");
     }
+}
+
+/// nohup(1) has SIGHUP ignored.
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let setup = format!("trap '' HUP && {SILENT}");
+    let mut running = in_namespace(&setup, "trace -n --handshake-timeout 10m 10.9.0.2")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(running.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    };
+    let terminate = 1 << 14;
+    assert_eq!(mask("SigIgn:") & 1, 1, "{status}");
+    assert_eq!(mask("SigCgt:") & (terminate | 1), terminate, "{status}");
+    let kill = Command::new("kill")
+        .arg(running.id().to_string())
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+}
+
+/// Records of more than a pipe takes, and nobody reads on.
+#[test]
+fn a_reader_that_stalls_cannot_hold_an_interrupted_run() {
+    let targets = " 192.0.2.1".repeat(500);
+    let mut running = in_namespace("", &format!("trace -n --json{targets}"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = running.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    let pid = running.id().to_string();
+    let kill = Command::new("kill").arg(&pid).status().unwrap();
+    assert!(kill.success());
+    let (told, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(running.wait()));
+    match ended.recv_timeout(std::time::Duration::from_secs(60)) {
+        Ok(status) => assert_eq!(status.unwrap().code(), Some(130)),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            panic!("it did not end");
+        }
+    }
+}
+
+#[test]
+fn an_error_that_cannot_be_said_is_still_the_exit_code() {
+    let ended = in_namespace("", "trace -vvv -i eth9 192.0.2.1 2>/dev/full")
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(4));
 }
 
 #[test]

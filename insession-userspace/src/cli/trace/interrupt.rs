@@ -1,37 +1,169 @@
-//! SIGINT and SIGTERM: the first ends the run in order, the second at once.
+//! SIGINT, SIGTERM and SIGHUP: the first ends the run in order, another at once.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cli::exit;
 
+/// What comes so soon behind the first signal belongs to it: timeout(1) signals
+/// its child and then its group, a child that is in it too. A person who wants
+/// the end at once asks a second time later than that.
+const ECHO: Duration = Duration::from_secs(1);
+
 /// Listens from now on. The receiver turns true at the first signal, after
-/// `stop` was set. Within a runtime only.
+/// `stop` was set; when the run has not ended `patience` later, because a reader
+/// takes no more of its output, it is ended as by a second one. Within a
+/// runtime only.
 ///
 /// # Errors
 /// When the kernel lets no handler be set.
-pub fn listen(stop: Arc<AtomicBool>) -> io::Result<watch::Receiver<bool>> {
+pub fn listen(stop: Arc<AtomicBool>, patience: Duration) -> io::Result<watch::Receiver<bool>> {
     let (told, heard) = watch::channel(false);
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let signals = Listened {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+        hangup: match std::fs::read_to_string("/proc/self/status") {
+            // nohup(1) wants the run to outlive its terminal.
+            Ok(status) if ignores_hangup(&status) => None,
+            _ => Some(signal(SignalKind::hangup())?),
+        },
+    };
     tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => (),
-                _ = terminate.recv() => (),
-            }
+        let first = || {
+            stop.store(true, Ordering::SeqCst);
+            // Nobody listens any more: the run is over anyway.
+            let _ = told.send(true);
         };
-        next().await;
-        stop.store(true, Ordering::SeqCst);
-        // Nobody listens any more: the run is over anyway.
-        let _ = told.send(true);
-        next().await;
-        // Sessions stay open then; the XDP program goes with the process.
+        until_forced(signals, first, ECHO, patience).await;
+        // Sessions stay open then; the XDP program goes with the process. No
+        // word about it: standard error may be what is not read any more.
         std::process::exit(i32::from(exit::INTERRUPTED));
     });
     Ok(heard)
+}
+
+/// Where signals come from.
+trait Signals {
+    /// Returns when one has come. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+struct Listened {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals for Listened {
+    async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => (),
+            _ = hangup => (),
+        }
+    }
+}
+
+/// Returns when the run is to end at once; calls `first` at the first signal.
+async fn until_forced(
+    mut signals: impl Signals,
+    first: impl FnOnce(),
+    echo: Duration,
+    patience: Duration,
+) {
+    signals.next().await;
+    first();
+    let deadline = Instant::now() + patience;
+    let echoes = async {
+        loop {
+            signals.next().await;
+        }
+    };
+    let _ = timeout(echo, echoes).await;
+    let _ = timeout_at(deadline, signals.next()).await;
+}
+
+/// Whether this process was started with SIGHUP ignored (proc_pid_status(5)).
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal n is bit n - 1.
+    mask.is_some_and(|mask| mask >> (libc::SIGHUP - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const SHORT: Duration = Duration::from_millis(1);
+    /// By then whatever is short is over, on the busiest host.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// So many that have come, and no more.
+    struct Left(u32);
+
+    impl Signals for &mut Left {
+        async fn next(&mut self) {
+            match self.0.checked_sub(1) {
+                Some(rest) => self.0 = rest,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// With so many signals at once and no more: whether the run was ended by force
+    /// within `limit`, and how often `first` was called.
+    fn forced(signals: u32, echo: Duration, patience: Duration, limit: Duration) -> (bool, u32) {
+        let (mut left, mut calls) = (Left(signals), 0);
+        let first = || calls += 1;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let forced = runtime.block_on(async {
+            timeout(limit, until_forced(&mut left, first, echo, patience))
+                .await
+                .is_ok()
+        });
+        assert_eq!(left.0, 0, "not all were listened to");
+        (forced, calls)
+    }
+
+    #[test]
+    fn the_first_signal_twice_is_one() {
+        assert_eq!(forced(2, LONG, LONG, SHORT), (false, 1));
+        assert_eq!(forced(3, LONG, LONG, SHORT), (false, 1));
+    }
+
+    #[test]
+    fn an_end_that_never_comes_is_not_waited_for() {
+        assert_eq!(forced(1, SHORT, SHORT, LIMIT), (true, 1));
+    }
+
+    #[test]
+    fn who_was_told_to_ignore_hangups_is_known() {
+        for (status, ignored) in [
+            ("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n", true),
+            ("Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t1\n", false),
+            ("SigBlk:\t1\n", false),
+            ("SigIgn:\tnonsense\n", false),
+        ] {
+            assert_eq!(ignores_hangup(status), ignored, "{status}");
+        }
+    }
 }

@@ -56,6 +56,9 @@ const BATCH: usize = 256;
 /// After a stop the engine closes its sessions, which takes a packet each, or a
 /// second where FINs are awaited; what takes longer is stuck.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Then the rest of the records is written. Longer than this only a reader keeps
+/// them that takes no more; shorter would cut off a slow one.
+const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// Runs it; gives the exit code.
 ///
@@ -108,7 +111,8 @@ async fn campaign(
 ) -> Result<u8, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let stats = Arc::new(Stats::default());
-    let interrupted = interrupt::listen(Arc::clone(&stop)).map_err(|error| {
+    let patience = STOP_GRACE + LAST_WORDS;
+    let interrupted = interrupt::listen(Arc::clone(&stop), patience).map_err(|error| {
         Failure::failed(format!(
             "signal handlers: {error}; raise the limit of open files"
         ))
