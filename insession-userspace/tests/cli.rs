@@ -349,6 +349,37 @@ fn records_reach_the_file_of_an_interrupted_run() {
 }
 
 #[test]
+fn a_full_disk_leaves_the_old_file() {
+    let folder = std::env::temp_dir().join(format!("insession-cli-full-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    // Room for a hundred of some five hundred records; the mount goes with its
+    // namespace.
+    let script = format!(
+        "mount -t tmpfs -o size=40k none {0} && cd {0} && echo old > out && \
+         {INSESSION} trace -o out{1}; echo \"code $?\" && cat out && head -c 40 out.*.partial",
+        folder.display(),
+        " 192.0.2.1".repeat(500)
+    );
+    let ended = Command::new("unshare")
+        .args(["--net", "--mount", "sh", "-c", &script])
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    std::fs::remove_dir(&folder).unwrap();
+    let (said, error) = (text(&ended.stdout), text(&ended.stderr));
+    assert_eq!(
+        said, "code 1\nold\n{\"schema\":\"insession.trace/1\",\"target\":",
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(
+        error.starts_with("error: out: No space left on device (os error 28); make room"),
+        "{error}"
+    );
+    assert!(error.contains("what was written is in "), "{error}");
+}
+
+#[test]
 fn doctor_tries_the_interface_it_is_given() {
     let ended = in_namespace(SILENT, "doctor --json -i ours")
         .output()

@@ -148,13 +148,18 @@ impl Sink {
         self.put(|out| out.flush())
     }
 
-    /// Gives a file its name. To be called however the run ended: records that
-    /// were written are never lost.
+    /// Gives a file its name, if all that was to be written to it was: half a file
+    /// does not replace a whole one. To be called however the run ended: records
+    /// that were written are never lost.
     ///
     /// # Errors
     /// When the last bytes or the name did not get to the disk.
     pub fn finish(mut self) -> Result<(), Closed> {
         self.flush()?;
+        if self.closed {
+            // Told when it happened.
+            return Ok(());
+        }
         let Some(file) = self.file.take() else {
             return Ok(());
         };
