@@ -304,6 +304,29 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
 }
 
 #[test]
+fn a_reader_that_goes_away_does_not_end_what_a_file_still_takes() {
+    let file = std::env::temp_dir().join(format!("insession-cli-tee-{}", std::process::id()));
+    let line = format!(
+        "trace -n --json --handshake-timeout 1s -o {} 192.0.2.1 10.9.0.2",
+        file.display()
+    );
+    let mut running = in_namespace(SILENT, &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(running.stdout.take());
+    let ended = running.wait_with_output().unwrap();
+    let records = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(text(&ended.stderr), "");
+    assert_eq!(records.lines().count(), 2, "{records}");
+    for verdict in ["no-route", "handshake-timeout"] {
+        assert!(records.contains(&format!("\"verdict\":\"{verdict}\"")), "{records}");
+    }
+}
+
+#[test]
 fn records_reach_the_file_of_an_interrupted_run() {
     let file = std::env::temp_dir().join(format!("insession-cli-{}.jsonl", std::process::id()));
     let line = format!(

@@ -38,7 +38,7 @@ pub struct Report {
     live: Option<LiveText>,
     waiting: VecDeque<(Instant, Box<Trace>)>,
     hurried: bool,
-    /// The reader of a pipe went away, or a sink failed.
+    /// The readers of all pipes went away, or a sink failed.
     over: bool,
     failure: Option<Failure>,
 }
@@ -257,7 +257,8 @@ impl Report {
         };
         match write(sink) {
             Ok(()) => {}
-            Err(Closed::Gone) => self.over = true,
+            // Others still take it.
+            Err(Closed::Gone) => self.over |= self.sinks.iter().all(Sink::is_closed),
             Err(Closed::Failed(failure)) => {
                 self.over = true;
                 self.failure.get_or_insert(failure);

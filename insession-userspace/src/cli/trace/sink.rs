@@ -102,6 +102,12 @@ impl Sink {
         self.file.is_some()
     }
 
+    /// Whether it takes no more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Its format.
     #[must_use]
     pub fn format(&self) -> Format {
