@@ -196,6 +196,25 @@ fn without_capabilities_it_ends_with_3_whatever_the_link() {
 }
 
 #[test]
+fn a_fallback_that_cannot_close_by_fin_says_so() {
+    let bare = format!("{SILENT} exec setpriv --bounding-set=-all,+net_raw --inh-caps=-all");
+    for (close, said) in [("fin", true), ("rst", false)] {
+        let line = format!("trace -n --json --handshake-timeout 1s --close {close} 10.9.0.2");
+        let script = format!("{bare} {INSESSION} {line}");
+        let ended = Command::new("unshare")
+            .args(["--net", "sh", "-c", &script])
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap();
+        let error = text(&ended.stderr);
+        assert!(error.contains("going on with the packet link"), "{error}");
+        assert_eq!(error.contains("warning: --close fin: "), said, "{error}");
+        let record: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        assert_eq!(record["verdict"], "handshake-timeout", "{error}");
+    }
+}
+
+#[test]
 fn an_interrupt_ends_in_order_with_130() {
     for signal in ["INT", "TERM", "HUP"] {
         let mut running = in_namespace(SILENT, "trace -n --handshake-timeout 10m 10.9.0.2")

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::arguments::{Arguments, CloseName, MethodName};
+use super::arguments::{Arguments, CloseName, LinkName, MethodName};
 use super::target::{Host, TargetSpec};
 use crate::cli::exit::Failure;
 use crate::report::Format;
@@ -58,6 +58,11 @@ impl Plan {
                 "--first-ttl {}: it is above --max-ttl {}; lower the one or raise the other",
                 arguments.first_ttl, arguments.max_ttl
             )));
+        }
+        if arguments.close == CloseName::Fin && arguments.link == LinkName::Packet {
+            return Err(Failure::usage(
+                "--close fin: on the packet link the kernel owns the connections, and closes them by RST; use --close rst, or --link xdp",
+            ));
         }
         let family = family(arguments)?;
         for target in &arguments.targets {
@@ -284,6 +289,10 @@ mod tests {
             (
                 "-f 9 -M 8 host",
                 "--first-ttl 9: it is above --max-ttl 8; lower the one or raise the other",
+            ),
+            (
+                "--close fin --link packet host",
+                "--close fin: on the packet link the kernel owns the connections, and closes them by RST; use --close rst, or --link xdp",
             ),
             (
                 "-4 2001:db8::1",

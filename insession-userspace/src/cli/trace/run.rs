@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::arguments::{Arguments, LinkName, XdpModeName, ZeroCopyName};
+use super::arguments::{Arguments, CloseName, LinkName, XdpModeName, ZeroCopyName};
 use super::plan::Plan;
 use crate::cli::exit::{self, Failure};
 use crate::engine::campaign::{self, RouteFailure, Routing};
@@ -183,6 +183,7 @@ struct Links {
     xdp: XdpOptions,
     packet: PacketOptions,
     capture: Option<Arc<PcapWriter>>,
+    close: CloseName,
 }
 
 impl Links {
@@ -227,6 +228,7 @@ impl Links {
             xdp,
             packet,
             capture,
+            close: arguments.close,
         })
     }
 
@@ -250,6 +252,12 @@ impl Links {
                          owns the connections; --link xdp forbids it",
                         interface.name
                     ));
+                    if self.close == CloseName::Fin {
+                        exit::tell(
+                            "warning: --close fin: the packet link closes by RST all the same; \
+                             --link xdp does as it says, or fails",
+                        );
+                    }
                     self.packet(interface)
                 }
                 opened => opened,
