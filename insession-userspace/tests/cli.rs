@@ -341,7 +341,10 @@ fn a_reader_that_goes_away_does_not_end_what_a_file_still_takes() {
     assert_eq!(text(&ended.stderr), "");
     assert_eq!(records.lines().count(), 2, "{records}");
     for verdict in ["no-route", "handshake-timeout"] {
-        assert!(records.contains(&format!("\"verdict\":\"{verdict}\"")), "{records}");
+        assert!(
+            records.contains(&format!("\"verdict\":\"{verdict}\"")),
+            "{records}"
+        );
     }
 }
 

@@ -23,8 +23,11 @@ pub enum Reverse {
     Named(String),
     /// There is none.
     Nameless,
-    /// Nobody answered.
+    /// Nobody answered within the time.
     Silent,
+    /// No name came of it, at once: a server that refuses or fails (of one zone,
+    /// perhaps), an error of the network.
+    Failed,
 }
 
 /// Names and addresses.
@@ -121,7 +124,11 @@ impl Dns {
         match resolver.lookup(arpa, RecordType::PTR).await {
             Ok(found) => first_name(&found).map_or(Reverse::Nameless, Reverse::Named),
             Err(error) if error.is_no_records_found() => Reverse::Nameless,
-            Err(_) => Reverse::Silent,
+            Err(NetError::Timeout) => Reverse::Silent,
+            Err(error) => {
+                tracing::debug!(%address, error = plain(&error), "no name");
+                Reverse::Failed
+            }
         }
     }
 
@@ -234,6 +241,60 @@ mod tests {
             "nosuch.example: not in /etc/hosts, and no name server is configured (no such file); \
              mend /etc/resolv.conf or give an address"
         );
+    }
+
+    /// A name server of our own that answers every question with this code; it
+    /// ends with the process.
+    fn server(code: u8) -> TokioResolver {
+        use hickory_resolver::config::{
+            ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts,
+        };
+        use hickory_resolver::net::runtime::TokioRuntimeProvider;
+
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut packet = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut packet) {
+                // RFC 1035 §4.1.1: QR in the third octet, RCODE in the fourth.
+                packet[2] |= 0x80;
+                packet[3] = packet[3] & 0xf0 | code;
+                let _ = socket.send_to(&packet[..length], from);
+            }
+        });
+        let mut connection = ConnectionConfig::udp();
+        connection.port = address.port();
+        let name_server = NameServerConfig::new(address.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, vec![], vec![name_server]);
+        let mut options = ResolverOpts::default();
+        options.attempts = 1;
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_server_that_fails_is_not_silent() {
+        const SERVFAIL: u8 = 2;
+        const NXDOMAIN: u8 = 3;
+        const REFUSED: u8 = 5;
+        for (code, expected) in [
+            (SERVFAIL, Reverse::Failed),
+            (NXDOMAIN, Reverse::Nameless),
+            (REFUSED, Reverse::Failed),
+        ] {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let found = runtime.block_on(async {
+                let mut dns = bare(Family::Any);
+                dns.resolver = Ok(server(code));
+                dns.name("10.0.9.3".parse().unwrap()).await
+            });
+            assert_eq!(found, expected, "{code}");
+        }
     }
 
     #[test]

@@ -131,10 +131,12 @@ impl Names {
                 self.silences = self.silences.map(|silences| silences + 1);
             }
             Reverse::Named(_) | Reverse::Nameless => self.silences = None,
+            // Costs no time, and says nothing of other zones.
+            Reverse::Failed => {}
         }
         let name = match reverse {
             Reverse::Named(name) => Some(name),
-            Reverse::Nameless | Reverse::Silent => None,
+            Reverse::Nameless | Reverse::Silent | Reverse::Failed => None,
         };
         self.known.insert(address, Naming::Done(name));
         if self.silences.is_some_and(|silences| silences >= GIVE_UP) {
@@ -236,6 +238,29 @@ mod tests {
             }
             names.want(address(200));
             assert_eq!(names.get(address(200)), Naming::Done(None));
+        });
+    }
+
+    #[test]
+    fn zones_that_fail_do_not_end_the_look_ups() {
+        run(async {
+            let mut names = Names::by(Arc::new(|address| {
+                Box::pin(async move {
+                    match address {
+                        IpAddr::V4(v4) if v4.octets()[3] < 20 => Reverse::Failed,
+                        address => Reverse::Named(format!("r-{address}")),
+                    }
+                })
+            }));
+            for n in 0..20 {
+                names.want(IpAddr::from([10, 0, 0, n]));
+                names.step().await;
+                assert_eq!(names.get([10, 0, 0, n].into()), Naming::Done(None));
+            }
+            names.want(IpAddr::from([10, 0, 0, 20]));
+            names.step().await;
+            let name = Some("r-10.0.0.20".to_owned());
+            assert_eq!(names.get([10, 0, 0, 20].into()), Naming::Done(name));
         });
     }
 
