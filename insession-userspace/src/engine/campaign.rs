@@ -34,7 +34,7 @@ const ROUTED: usize = 256;
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// After a stop: how long targets that come at once are still taken, to get
 /// their record, and how long a pause ends that. A supply may be endless.
-const REST: Duration = Duration::from_secs(2);
+pub(crate) const REST: Duration = Duration::from_secs(2);
 const REST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Finds ways. Implemented by `net::Router`, and by a table in tests.

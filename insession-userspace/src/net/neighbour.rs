@@ -15,7 +15,7 @@ use super::netlink::{Events, Netlink, Refusal, Request, attributes, u16_at};
 /// failed (`mcast_solicit`, `retrans_time_ms`). A little longer than that, so
 /// that it is the kernel who gives up. Longer would hold up a campaign for
 /// hosts that set more retries; shorter would call slow neighbours dead.
-pub(super) const PATIENCE: Duration = Duration::from_millis(3500);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(3500);
 
 /// The MAC address of `next_hop` on the interface of this number; `None` when
 /// it does not answer within `patience`.

@@ -19,8 +19,10 @@ use tokio::time::Instant;
 
 use super::exit::{self, Failure};
 use crate::engine::Output;
+use crate::engine::campaign::REST;
 use crate::engine::stats::Stats;
 use crate::link::LinkError;
+use crate::net::NEIGHBOUR_PATIENCE;
 use crate::report::Format;
 use crate::report::text::Style;
 use crate::trace::Verdict;
@@ -54,8 +56,13 @@ const AHEAD: usize = 4096;
 /// Outputs handled between two flushes.
 const BATCH: usize = 256;
 /// After a stop the engine closes its sessions, which takes a packet each, or a
-/// second where FINs are awaited; what takes longer is stuck.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+/// second where FINs are awaited, and hears them out. It may have to see the end
+/// of a neighbour's look-up before, and to open a link. What takes longer is stuck.
+const STOP_GRACE: Duration = Duration::from_secs(8);
+const _: () = assert!(
+    STOP_GRACE.as_millis() >= NEIGHBOUR_PATIENCE.as_millis() + REST.as_millis() + 2000,
+    "what was not stuck would be left with open sessions"
+);
 /// Then the rest of the records is written. Longer than this only a reader keeps
 /// them that takes no more; shorter would cut off a slow one.
 const LAST_WORDS: Duration = Duration::from_secs(4);
