@@ -79,21 +79,44 @@ pub fn without_session(
     verdict: Verdict,
     detail: Option<String>,
 ) -> Trace {
+    let Target {
+        name,
+        address,
+        port,
+        ..
+    } = target;
     Trace {
-        target: target.name,
-        address: Some(target.address),
-        port: target.port,
-        method: Method::InSession,
         source,
-        source_port: None,
         started,
+        link,
+        ..untraced(name, Some(address), port, verdict, detail)
+    }
+}
+
+/// The record of a target that got nowhere, not even to an address perhaps.
+#[must_use]
+pub fn untraced(
+    target: String,
+    address: Option<IpAddr>,
+    port: u16,
+    verdict: Verdict,
+    detail: Option<String>,
+) -> Trace {
+    Trace {
+        target,
+        address,
+        port,
+        method: Method::InSession,
+        source: None,
+        source_port: None,
+        started: today(),
         duration: Duration::ZERO,
         verdict,
         detail,
         handshake: None,
         destination_ttl: None,
         hops: Vec::new(),
-        link,
+        link: None,
     }
 }
 

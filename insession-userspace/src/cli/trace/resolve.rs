@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -11,9 +10,8 @@ use tokio::task::JoinSet;
 use super::dns::Dns;
 use super::target::{Host, TargetSpec};
 use crate::engine::stats::Stats;
-use crate::engine::{Output, Target};
-use crate::time::{Duration, UnixTime};
-use crate::trace::{Method, Trace, Verdict};
+use crate::engine::{Output, Target, record};
+use crate::trace::{Trace, Verdict};
 
 /// Look-ups under way at a time.
 const AT_A_TIME: usize = 64;
@@ -106,25 +104,10 @@ impl Stage {
 /// The record of a target that never reached the engine.
 #[must_use]
 pub fn untraced(spec: &TargetSpec, port: u16, verdict: Verdict, detail: String) -> Trace {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let nanos = now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
-    Trace {
-        target: spec.name.clone(),
-        address: match spec.host {
-            Host::Address(address) => Some(address),
-            Host::Name(_) => None,
-        },
-        port: spec.port.unwrap_or(port),
-        method: Method::InSession,
-        source: None,
-        source_port: None,
-        started: UnixTime(nanos),
-        duration: Duration::ZERO,
-        verdict,
-        detail: Some(detail),
-        handshake: None,
-        destination_ttl: None,
-        hops: Vec::new(),
-        link: None,
-    }
+    let address = match spec.host {
+        Host::Address(address) => Some(address),
+        Host::Name(_) => None,
+    };
+    let port = spec.port.unwrap_or(port);
+    record::untraced(spec.name.clone(), address, port, verdict, Some(detail))
 }
