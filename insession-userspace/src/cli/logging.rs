@@ -4,8 +4,9 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-/// Sets the subscriber up: warnings by default, `-v` informs, `-vv` debugs,
-/// `-vvv` also tells of every library. `RUST_LOG`, where set, decides instead.
+/// Sets the subscriber up: warnings by default, `-v` informs, `-vv` debugs and
+/// has the XDP program log, `-vvv` also tells of every library. `RUST_LOG`, where
+/// set, decides instead.
 pub fn init(verbose: u8) {
     let directives = match verbose {
         // What the engine warns of stands in the records and the exit code.

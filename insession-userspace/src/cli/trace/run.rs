@@ -215,6 +215,8 @@ impl Links {
             },
             ports,
             flows: flows.max(XdpOptions::default().flows),
+            // Costs the program a map and its branches: for who debugs.
+            program_log: tracing::enabled!(tracing::Level::DEBUG),
             ..XdpOptions::default()
         };
         // Who asks for a kind of XDP would not get it from the packet link.

@@ -96,7 +96,7 @@ pub struct XdpOptions {
     pub tx_frames: u32,
     /// Frames to receive into, for every queue; rounded up to a power of two.
     pub rx_frames: u32,
-    /// Has the program log rare events, to the `log` crate.
+    /// Has the program log rare events, to the `log` crate (`tracing` hears it).
     pub program_log: bool,
 }
 
