@@ -425,6 +425,21 @@ fn a_full_disk_leaves_the_old_file() {
 }
 
 #[test]
+fn a_recording_that_is_not_whole_ends_with_1() {
+    let line = "trace -n --json --handshake-timeout 1s --pcap /dev/full 10.9.0.2";
+    let ended = in_namespace(SILENT, line).output().unwrap();
+    let error = text(&ended.stderr);
+    assert!(
+        error.starts_with("error: --pcap /dev/full: No space left on device (os error 28); "),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+    let record: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(record["verdict"], "handshake-timeout");
+    assert_eq!(ended.status.code(), Some(1));
+}
+
+#[test]
 fn doctor_tries_the_interface_it_is_given() {
     let ended = in_namespace(SILENT, "doctor --json -i ours")
         .output()

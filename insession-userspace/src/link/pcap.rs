@@ -27,8 +27,8 @@ use crate::trace::LinkInfo;
 
 /// A pcapng file (draft-ietf-opsawg-pcapng) under construction.
 ///
-/// The first error ends the recording, not the trace: it is logged once, and
-/// kept for [`PcapWriter::failure`].
+/// The first error ends the recording, not the trace: it is kept for
+/// [`PcapWriter::failure`], which is to be asked at the end.
 pub struct PcapWriter {
     /// UNIX time of the origin of the links' clock.
     origin: UnixTime,
@@ -196,7 +196,7 @@ impl State {
         if let Err(error) = result
             && self.failure.is_none()
         {
-            tracing::warn!("capture file: {error}; the trace goes on without it");
+            tracing::info!("capture file: {error}; the trace goes on without it");
             self.failure = Some(error.to_string());
         }
     }

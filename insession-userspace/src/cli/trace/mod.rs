@@ -9,6 +9,7 @@
 //! report never waits for a name longer than a bounded time, and the engine
 //! never waits for a name at all.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::engine::Output;
 use crate::engine::campaign::REST;
 use crate::engine::stats::Stats;
 use crate::link::LinkError;
+use crate::link::pcap::PcapWriter;
 use crate::net::NEIGHBOUR_PATIENCE;
 use crate::report::Format;
 use crate::report::text::Style;
@@ -141,6 +143,7 @@ async fn campaign(
         outputs: told.clone(),
         stats: Arc::clone(&stats),
     };
+    let capture = engine.capture();
     let ended = engine.start(Channels {
         targets,
         outputs: told,
@@ -164,7 +167,23 @@ async fn campaign(
         give_up: None,
     };
     drive.until_over().await;
-    drive.conclude(ended).await
+    let (ended, stuck) = drive.end_of(ended).await?;
+    let recorded = match (&arguments.pcap, capture) {
+        // A thread that is stuck may hold its lock.
+        (Some(path), Some(capture)) if !stuck => recorded(path, &capture),
+        _ => None,
+    };
+    drive.conclude(ended, recorded)
+}
+
+/// Whether all frames got to the file.
+fn recorded(path: &Path, capture: &PcapWriter) -> Option<Failure> {
+    capture.flush();
+    let reason = capture.failure()?;
+    Some(Failure::failed(format!(
+        "--pcap {}: {reason}; make room or write elsewhere, frames are missing at its end",
+        path.display()
+    )))
 }
 
 /// What goes on while the engine runs.
@@ -228,28 +247,37 @@ impl Drive {
         self.report.hurry();
     }
 
-    /// Gives every target its record, closes the sinks, and chooses the code.
-    async fn conclude(
-        mut self,
+    /// How the engine ended, and whether it is stuck and did not.
+    async fn end_of(
+        &mut self,
         mut ended: oneshot::Receiver<Result<(), LinkError>>,
+    ) -> Result<(Result<(), LinkError>, bool), Failure> {
+        // The outputs are closed by the engine's end, or it is stuck.
+        if self.give_up.is_some_and(|until| until <= Instant::now()) {
+            let ended = ended.try_recv();
+            let stuck = ended.is_err();
+            return Ok((ended.unwrap_or(Ok(())), stuck));
+        }
+        match ended.await {
+            Ok(ended) => Ok((ended, false)),
+            Err(_) => {
+                let failure = Failure::failed(
+                    "the engine: it ended by a panic, whose message stands above; report it",
+                );
+                self.report.conclude(Verdict::Error, &failure.message);
+                let _ = self.report.close();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Gives every target its record, closes the sinks, and chooses the code.
+    fn conclude(
+        mut self,
+        ended: Result<(), LinkError>,
+        recorded: Option<Failure>,
     ) -> Result<u8, Failure> {
         let interrupted = *self.interrupted.borrow();
-        // The outputs are closed by the engine's end, or it is stuck.
-        let ended = if self.give_up.is_some_and(|until| until <= Instant::now()) {
-            ended.try_recv().unwrap_or(Ok(()))
-        } else {
-            match ended.await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    let failure = Failure::failed(
-                        "the engine: it ended by a panic, whose message stands above; report it",
-                    );
-                    self.report.conclude(Verdict::Error, &failure.message);
-                    let _ = self.report.close();
-                    return Err(failure);
-                }
-            }
-        };
         let reason = match &ended {
             Err(error) => error.to_string(),
             Ok(()) => "the run was ended before this target was begun".to_owned(),
@@ -260,18 +288,16 @@ impl Drive {
             Verdict::Interrupted
         };
         self.report.conclude(verdict, &reason);
-        let (failures, closed) = (self.report.failures(), self.report.close());
-        match (interrupted, ended, closed) {
-            (true, _, closed) => {
-                if let Some(failure) = closed {
-                    let _ = failure.report();
-                }
-                Ok(exit::INTERRUPTED)
-            }
-            (false, Err(error), _) => Err(Failure::from(error)),
-            (false, Ok(()), Some(failure)) => Err(failure),
-            (false, Ok(()), None) if failures > 0 => Ok(exit::FAILED),
-            (false, Ok(()), None) => Ok(exit::OK),
+        let mut failed = self.report.failures() > 0;
+        for failure in [self.report.close(), recorded].into_iter().flatten() {
+            let _ = failure.report();
+            failed = true;
+        }
+        match (interrupted, ended) {
+            (true, _) => Ok(exit::INTERRUPTED),
+            (false, Err(error)) => Err(Failure::from(error)),
+            (false, Ok(())) if failed => Ok(exit::FAILED),
+            (false, Ok(())) => Ok(exit::OK),
         }
     }
 }

@@ -98,6 +98,12 @@ impl Engine {
         })
     }
 
+    /// The file that frames are recorded in.
+    #[must_use]
+    pub fn capture(&self) -> Option<Arc<PcapWriter>> {
+        self.links.capture.clone()
+    }
+
     /// Starts it on a thread of its own. The receiver gets how it ended; an
     /// error of the receiver means that the thread panicked.
     ///
