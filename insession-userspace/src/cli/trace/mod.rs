@@ -231,8 +231,10 @@ impl Drive {
                 _ = tick.tick(), if self.progress.period().is_some() => self.progress.tick(),
             }
             let report = &mut self.report;
-            let going_on = self.progress.around(|| report.pump());
-            if !going_on && self.give_up.is_none() {
+            if report.is_ready() {
+                self.progress.around(|| report.pump());
+            }
+            if self.report.is_over() && self.give_up.is_none() {
                 self.stop();
             }
         }

@@ -16,7 +16,8 @@ use crate::report::live::Naming;
 use crate::trace::Trace;
 
 /// How a name is looked up.
-type LookUp = dyn Fn(IpAddr) -> Pin<Box<dyn Future<Output = Reverse> + Send>> + Send + Sync;
+pub(super) type LookUp =
+    dyn Fn(IpAddr) -> Pin<Box<dyn Future<Output = Reverse> + Send>> + Send + Sync;
 
 /// The names of hops.
 pub struct Names {
@@ -61,7 +62,7 @@ impl Names {
         }))
     }
 
-    fn by(look_up: Arc<LookUp>) -> Self {
+    pub(super) fn by(look_up: Arc<LookUp>) -> Self {
         Names {
             look_up: Some(look_up),
             ..Names::off()

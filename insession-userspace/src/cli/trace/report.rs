@@ -137,28 +137,47 @@ impl Report {
         self.waiting.push_back((Instant::now() + GRACE, trace));
     }
 
-    /// Writes what can be written; false, when there is no use in going on.
-    pub fn pump(&mut self) -> bool {
-        if let Some(text) = &mut self.live {
-            let names = &self.names;
-            text.live
-                .advance(&|address| names.get(address), &mut text.text);
-        }
+    /// Whether [`Report::pump`] has something to write. Asked after every step;
+    /// writing takes a progress bar off and on again.
+    #[must_use]
+    pub fn is_ready(&mut self) -> bool {
+        let Some(text) = &mut self.live else {
+            return self.front_is_due(Instant::now());
+        };
+        let names = &self.names;
+        text.live
+            .advance(&|address| names.get(address), &mut text.text);
+        !text.text.is_empty() || self.front_is_due(Instant::now())
+    }
+
+    /// Writes what can be written.
+    pub fn pump(&mut self) {
         let now = Instant::now();
-        while let Some((deadline, trace)) = self.waiting.front() {
-            let due = self.hurried || *deadline <= now || self.waiting.len() > WAITING;
-            if !due && !self.names.settled(trace) {
-                break;
-            }
-            if let Some((_, trace)) = self.waiting.pop_front() {
-                self.write(trace);
-            }
+        while self.front_is_due(now)
+            && let Some((_, trace)) = self.waiting.pop_front()
+        {
+            self.write(trace);
         }
         self.put_live();
         for nth in 0..self.sinks.len() {
             self.with_sink(nth, Sink::flush);
         }
-        !self.over
+    }
+
+    /// Whether there is no use in going on.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether the oldest record has its names, or waits for them no longer.
+    fn front_is_due(&self, now: Instant) -> bool {
+        self.waiting.front().is_some_and(|(deadline, trace)| {
+            self.hurried
+                || *deadline <= now
+                || self.waiting.len() > WAITING
+                || self.names.settled(trace)
+        })
     }
 
     /// Whether records wait for names.
@@ -270,4 +289,81 @@ impl Report {
 /// Live text is for standard output; a file gets whole records.
 fn is_live(sink: &Sink) -> bool {
     sink.format() == Format::Text && !sink.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::trace::dns::Reverse;
+    use crate::report::samples;
+
+    const STYLE: Style = Style {
+        names: true,
+        max_ttl: 30,
+    };
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(test);
+    }
+
+    fn record(trace: Trace) -> Output {
+        let trace = Box::new(trace);
+        Output::Trace { index: 0, trace }
+    }
+
+    /// A report of one target, its names by `names`, into /dev/null.
+    fn report(names: Names) -> Report {
+        let specs = [crate::cli::trace::target::parse("10.0.9.2").unwrap()];
+        let sink = Sink::file(std::path::Path::new("/dev/null"), Format::Text, STYLE);
+        Report::new(specs.into(), 443, names, vec![sink.unwrap()])
+    }
+
+    #[test]
+    fn it_is_ready_when_there_is_something_to_write() {
+        run(async {
+            let names = Names::by(Arc::new(|_| Box::pin(async { Reverse::Nameless })));
+            let mut report = report(names);
+            assert!(!report.is_ready());
+            report.output(record(samples::four_hops()));
+            while !report.names.settled(&samples::four_hops()) {
+                assert!(!report.is_ready(), "it waits for names");
+                report.names.step().await;
+            }
+            assert!(report.is_ready());
+            report.pump();
+            assert!(!report.is_ready() && !report.is_waiting());
+        });
+    }
+
+    #[test]
+    fn live_text_is_ready_line_by_line() {
+        run(async {
+            let trace = samples::four_hops();
+            let mut report = report(Names::off());
+            report.live(STYLE, &SessionOptions::default());
+            let opening = Opening::Linked(trace.link.clone().unwrap());
+            report.opening(opening);
+            assert!(!report.is_ready(), "no way is known");
+            report.opening(Opening::Routed {
+                target: Target {
+                    index: 0,
+                    name: trace.target.clone(),
+                    address: trace.address.unwrap(),
+                    port: trace.port,
+                },
+                source: trace.source.unwrap(),
+            });
+            assert!(report.is_ready());
+            report.pump();
+            assert!(!report.is_ready());
+            report.output(record(trace));
+            assert!(report.is_ready());
+            report.pump();
+            assert!(!report.is_ready());
+        });
+    }
 }
