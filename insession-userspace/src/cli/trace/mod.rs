@@ -9,6 +9,7 @@
 //! report never waits for a name longer than a bounded time, and the engine
 //! never waits for a name at all.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,6 +166,9 @@ async fn campaign(
         outputs,
         openings,
         give_up: None,
+        one_screen: live.is_some()
+            && std::io::stdout().is_terminal()
+            && std::io::stderr().is_terminal(),
     };
     drive.until_over().await;
     let (ended, stuck) = drive.end_of(ended).await?;
@@ -197,6 +201,8 @@ struct Drive {
     openings: mpsc::UnboundedReceiver<Opening>,
     /// When a stopped engine is waited for no longer.
     give_up: Option<Instant>,
+    /// Live text and errors go to a terminal both.
+    one_screen: bool,
 }
 
 impl Drive {
@@ -297,7 +303,14 @@ impl Drive {
         }
         match (interrupted, ended) {
             (true, _) => Ok(exit::INTERRUPTED),
-            (false, Err(error)) => Err(Failure::from(error)),
+            (false, Err(error)) => {
+                let failure = Failure::from(error);
+                // Its own verdict stands right above: once is enough for a reader.
+                if self.one_screen && self.report.has_said(&failure.message) {
+                    return Ok(failure.code);
+                }
+                Err(failure)
+            }
             (false, Ok(())) if failed => Ok(exit::FAILED),
             (false, Ok(())) => Ok(exit::OK),
         }

@@ -41,6 +41,8 @@ pub struct Report {
     /// The readers of all pipes went away, or a sink failed.
     over: bool,
     failure: Option<Failure>,
+    /// Why the one target has no trace, where its live text said so.
+    said: Option<String>,
 }
 
 /// The one target whose text comes out as it goes.
@@ -67,6 +69,7 @@ impl Report {
             hurried: false,
             over: false,
             failure: None,
+            said: None,
         }
     }
 
@@ -170,6 +173,12 @@ impl Report {
         self.over
     }
 
+    /// Whether the live text ended in just this.
+    #[must_use]
+    pub fn has_said(&self, message: &str) -> bool {
+        !self.over && self.said.as_deref() == Some(message)
+    }
+
     /// Whether the oldest record has its names, or waits for them no longer.
     fn front_is_due(&self, now: Instant) -> bool {
         self.waiting.front().is_some_and(|(deadline, trace)| {
@@ -235,6 +244,9 @@ impl Report {
         if let Some(mut text) = self.live.take() {
             text.live.finish(&trace, &mut text.text);
             self.live_text(&text.text);
+            if trace.verdict == Verdict::Error {
+                self.said.clone_from(&trace.detail);
+            }
             self.put_record(&trace, true);
             return;
         }
