@@ -56,10 +56,12 @@ fn attached(lab: &Lab) -> bool {
 
 #[test]
 fn an_interrupt_closes_every_session_and_writes_what_was_learnt() {
-    for signal in [libc::SIGINT, libc::SIGTERM] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let lab = Lab::up("verdicts").unwrap();
         let running = hanging(&lab);
         assert!(attached(&lab), "or the checks below check nothing");
+        // As timeout(1) does it: the child, then its group.
+        running.signal(signal).unwrap();
         running.signal(signal).unwrap();
         let run = running.finish(SOON).unwrap();
         assert_eq!(run.code, Some(130), "{run:?}");
