@@ -40,16 +40,20 @@ impl Session {
 
     /// The smallest TTL that reached the destination, from all answers so far.
     fn locate(&mut self) {
-        let named_nothing = self
-            .probes
-            .answers()
-            .filter(|(_, kind, ..)| *kind == ReplyKind::DupAck);
-        let enough = named_nothing.count() >= DUPLICATE_ACKS.min(self.schedule.probes_a_hop());
+        let needed = DUPLICATE_ACKS.min(self.schedule.probes_a_hop());
+        // Of this hop or the next: what reaches the peer at one TTL reaches it at
+        // the next one too. Farther off another stray is as likely.
+        let enough = |ttl: u8| {
+            let near = self.probes.answers().filter(|(at, kind, ..)| {
+                *kind == ReplyKind::DupAck && (ttl..=ttl.saturating_add(1)).contains(at)
+            });
+            near.count() >= needed
+        };
         let nearest = self
             .probes
             .answers()
-            .filter(|(_, kind, from, code)| match kind {
-                ReplyKind::DupAck => enough,
+            .filter(|(ttl, kind, from, code)| match kind {
+                ReplyKind::DupAck => enough(*ttl),
                 kind => self.is_from_destination(*kind, *from, *code),
             })
             .map(|(ttl, ..)| ttl)

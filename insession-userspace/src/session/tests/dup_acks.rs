@@ -383,3 +383,27 @@ fn quick_duplicate_acks_on_a_lan_are_answers() {
     }
     assert_eq!(script.verdict(), Some(Verdict::Complete));
 }
+
+/// A stray at a silent hop and the answer two hops on are not one destination.
+#[test]
+fn duplicate_acks_of_distant_hops_do_not_confirm_each_other() {
+    let options = SessionOptions {
+        probes: 2,
+        ..options()
+    };
+    let mut script = Script::open_with(options, 1, Script::no_sack);
+    script.wait(ms(10));
+    script.dup_ack();
+    // TTL 1 again and TTL 2 are silent.
+    script.wait(ms(2000));
+    script.wait(ms(2000));
+    assert_eq!(script.session.schedule.destination, None);
+    script.wait(ms(10));
+    script.dup_ack();
+    script.wait(ms(2000));
+    for _ in 0..2 {
+        script.wait(ms(10));
+        script.dup_ack();
+    }
+    assert_eq!(script.report().destination_ttl, Some(3));
+}
