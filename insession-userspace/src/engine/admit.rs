@@ -107,7 +107,12 @@ impl Worker<'_> {
                 local: flow.local,
                 remote,
                 dscp: self.options.dscp,
-                flow_label: self.secret.flow_label(&flow),
+                // As the kernel's own segments of the connection: a balancer
+                // that hashes the label must not send probes elsewhere.
+                flow_label: match self.kernel_owned {
+                    true => 0,
+                    false => self.secret.flow_label(&flow),
+                },
             };
             let template = Template::new(&ends).ok_or_else(|| {
                 Unclaimed::Target(format!("no frame can be laid out for {ends:?}"))

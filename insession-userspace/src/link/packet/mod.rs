@@ -65,6 +65,8 @@ use crate::trace::LinkInfo;
 mod connection;
 mod filter;
 #[cfg(test)]
+mod label_tests;
+#[cfg(test)]
 mod permission_tests;
 mod socket;
 #[cfg(test)]
