@@ -59,10 +59,12 @@ impl Pacer {
         }
     }
 
-    /// Goes at least at `rate` from now on, whatever the share is.
-    pub fn hasten(&mut self, rate: f64) {
+    /// Goes at least at `rate` from `now` on, whatever the share is; the packet
+    /// that was due at the old rate is due at once.
+    pub fn hasten(&mut self, now: Instant, rate: f64) {
         self.floor = rate;
         self.set_interval();
+        self.next = self.next.min(fixed(now));
     }
 
     /// How many packets may go out at `now`.
@@ -175,7 +177,7 @@ mod tests {
     fn hastens_above_the_rate() {
         let mut pacer = Pacer::new(Some(10.0));
         pacer.share(2);
-        pacer.hasten(1_000.0);
+        pacer.hasten(Instant::ZERO, 1_000.0);
         let sent = moments(&mut pacer, 0, 1_000_000_000, |_| 0).len();
         assert!((990..=1_010).contains(&sent), "{sent}");
     }

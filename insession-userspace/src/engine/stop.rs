@@ -39,7 +39,7 @@ impl Worker<'_> {
     fn close_all(&mut self, now: Instant) {
         tracing::debug!(open = self.open.len(), "stopping");
         self.pacer
-            .hasten(self.open.len() as f64 / CLOSE_WITHIN.as_secs_f64());
+            .hasten(now, self.open.len() as f64 / CLOSE_WITHIN.as_secs_f64());
         for id in self.ids() {
             if let Some(open) = self.open.get_mut(id) {
                 open.session.abort(now, Verdict::Interrupted, None);
