@@ -61,8 +61,9 @@ pub trait Link {
     /// kernel's `connect()`.
     ///
     /// # Errors
-    /// [`LinkError::FlowTaken`] when the flow is steered already; others when
-    /// the kernel refuses.
+    /// [`LinkError::FlowTaken`] when the flow is steered already;
+    /// [`LinkError::NotPermitted`] when no more can be open at a time (a limit of
+    /// the process or the host); others when the kernel refuses.
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError>;
 
     /// No longer. On a link whose connections the kernel owns this closes the
@@ -86,6 +87,12 @@ pub trait Link {
     /// When the interface is gone or down ([`LinkError::Down`]), or the NIC has
     /// not given frames back for longer than it may ([`LinkError::Stalled`]).
     fn flush(&mut self) -> Result<(), LinkError>;
+
+    /// How many written frames the interface has not sent yet, as far as can be
+    /// told: closing the link may lose them. Reclaims as [`Link::room`] does.
+    fn in_flight(&mut self) -> usize {
+        0
+    }
 
     /// Gives each of at most `budget` received frames to `each`, returns how many.
     ///

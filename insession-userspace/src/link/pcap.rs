@@ -288,6 +288,10 @@ impl<L: Link + ?Sized> Link for Capture<L> {
         self.inner.flush()
     }
 
+    fn in_flight(&mut self) -> usize {
+        self.inner.in_flight()
+    }
+
     fn receive(
         &mut self,
         budget: usize,

@@ -254,8 +254,7 @@ impl XdpLink {
     }
 
     /// Frames written or handed over for sending and not given back yet.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
+    fn out(&self) -> usize {
         let transmit = self
             .queues
             .first()
@@ -286,7 +285,7 @@ impl XdpLink {
         if self.presence.is_due(now) && !self.presence.observe(now, self.device.state()) {
             return Err(self.down());
         }
-        let out = self.in_flight();
+        let out = self.out();
         if !self
             .progress
             .observe(now, out, std::mem::take(&mut self.returned))
@@ -474,6 +473,11 @@ impl Link for XdpLink {
         self.kick()?;
         let now = self.now();
         self.check(now)
+    }
+
+    fn in_flight(&mut self) -> usize {
+        self.reclaim();
+        self.out()
     }
 
     fn receive(
