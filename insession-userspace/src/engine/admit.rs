@@ -52,7 +52,7 @@ impl Worker<'_> {
                 if self.held.is_some() || self.ready.len() >= room.min(link.room()) {
                     break;
                 }
-                if !self.shared.permit() {
+                if !self.permit() {
                     self.supply = Awaited::Permit;
                     break;
                 }
@@ -71,7 +71,7 @@ impl Worker<'_> {
                 Supply::Done => self.supply = Awaited::Nothing,
             }
             if !stopping && !admitted {
-                self.shared.give_back_permit();
+                self.give_back_permit();
             }
         }
         Ok(any)
@@ -128,7 +128,7 @@ impl Worker<'_> {
             Err(Unclaimed::Link(error)) => {
                 let detail = Some(error.to_string());
                 self.refuse(target, route.source, now, Verdict::Error, detail);
-                self.shared.give_back_permit();
+                self.give_back_permit();
                 return Err(error);
             }
         };
@@ -163,7 +163,7 @@ impl Worker<'_> {
                 .ports
                 .take(local, remote, &|local| link.port_taken(local))
             else {
-                if self.let_go(link, usize::MAX) {
+                if self.let_go_between(link, local, remote) {
                     continue;
                 }
                 return Err(Unclaimed::Target(self.ports.exhausted(remote)));

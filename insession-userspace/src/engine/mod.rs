@@ -9,6 +9,7 @@ mod admit;
 pub mod campaign;
 pub mod isn;
 pub mod jobs;
+mod linger;
 pub mod lookup;
 mod outbox;
 pub mod pacer;

@@ -1,9 +1,10 @@
-//! How a worker ends before its work is done: stopped from outside, which
-//! closes every connection first, or with a dead link, which cannot.
+//! How a worker ends: when its work is done, or before: stopped from outside,
+//! which closes every connection first, or with a dead link, which cannot.
 
 use super::jobs::{Job, Jobs, Supply};
-use super::worker::{HEARTBEAT, Worker};
-use crate::link::LinkError;
+use super::linger::LINGER;
+use super::worker::{HEARTBEAT, POLL, RECEIVE_BUDGET, Worker};
+use crate::link::{Link, LinkError};
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
 use insession_common::flow::SessionId;
@@ -15,6 +16,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// When connections that are still open are given up: twice what the pace takes,
 /// for a link that has no room all that while.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
+/// How long the link has, when all is done, to send what it was given.
+const SENT_WITHIN: Duration = Duration::from_millis(500);
 
 impl Worker<'_> {
     /// Begins to close when the run was stopped, or when nobody reads what it
@@ -48,9 +51,47 @@ impl Worker<'_> {
         }
     }
 
+    /// All work is done: waits until what is on its way has come, on either side.
+    /// Answers to what the sessions sent are for us to swallow, not for the kernel
+    /// to reset; and closing segments that the link still has would go with it.
+    pub(super) fn leave(&mut self, link: &mut dyn Link) -> Result<(), LinkError> {
+        let begun = link.now();
+        let mut last = begun + LINGER;
+        if let Some(give_up) = self.stopping {
+            last = last.min(give_up);
+        }
+        loop {
+            let now = link.now();
+            link.receive(RECEIVE_BUDGET, &mut |frame| self.frame(&frame, now))?;
+            let now = link.now();
+            self.let_go_due(link, now);
+            let lingers = self.lingering.next().filter(|_| now < last);
+            let frames = link.in_flight();
+            let sends = frames > 0 && now < begun + SENT_WITHIN;
+            let until = match lingers {
+                Some(until) if !sends => until.min(last),
+                Some(until) => until.min(now + POLL),
+                None if sends => now + POLL,
+                None => {
+                    if frames > 0 {
+                        let interface = &self.info.interface;
+                        tracing::warn!(
+                            interface,
+                            frames,
+                            "closing segments were not sent: some connections may stay open"
+                        );
+                    }
+                    return Ok(());
+                }
+            };
+            link.wait(until)?;
+        }
+    }
+
     /// The link is dead: every open session and every job to come ends with
     /// verdict `error`. Returns when the supply has ended.
-    pub(super) fn fail(&mut self, jobs: &mut dyn Jobs, error: &LinkError, now: Instant) {
+    pub(super) fn fail(&mut self, link: &mut dyn Link, jobs: &mut dyn Jobs, error: &LinkError) {
+        let now = link.now();
         self.set_busy(false);
         let detail = error.to_string();
         for id in self.ids() {
@@ -60,6 +101,9 @@ impl Worker<'_> {
                 self.finish(id, now);
             }
         }
+        // The supply may go on for hours: what is held of the kernel's, its
+        // connections above all, goes now.
+        self.let_go(link, usize::MAX);
         loop {
             self.tally.publish(self.shared.stats);
             self.outbox.drain_blocking();

@@ -11,15 +11,15 @@
 //! waits for the pacer. Otherwise a hundred thousand SYNs would stand before the
 //! ACKs that their SYN-ACKs are waiting for.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
 use super::isn::Secret;
-use super::jobs::Jobs;
+use super::jobs::{Job, Jobs};
+use super::linger::{self, Lingering};
 use super::lookup::Lookup;
 use super::outbox::Outbox;
 use super::pacer::Pacer;
@@ -31,9 +31,7 @@ use super::stats::{Stats, Tally};
 use super::wheel::Wheel;
 use super::{EngineOptions, Output, Target};
 use crate::link::{Link, LinkError};
-use crate::session::{
-    Event, Flow, Handshaker, ProbeId, Session, SessionOptions, Transmit, TransmitKind,
-};
+use crate::session::{Event, Handshaker, ProbeId, Session, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::{LinkInfo, Verdict};
 use crate::wire::template::Template;
@@ -43,21 +41,17 @@ use crate::wire::template::Template;
 /// shorter one pays more kicks.
 pub(super) const BATCH: usize = 64;
 /// Frames taken in before segments go out again.
-const RECEIVE_BUDGET: usize = 256;
+pub(super) const RECEIVE_BUDGET: usize = 256;
 /// Timers that fire before replies are looked at again.
 const TIMER_BUDGET: usize = 1024;
-/// How long a flow stays steered to us after its session has ended. What the
-/// peer had in flight when our RST went out arrives within one round trip; with
-/// the entry gone the kernel would answer it with a RST of its own. Longer only
-/// holds ports and map entries.
-const LINGER: Duration = Duration::from_secs(1);
-/// No more than this many flows linger; the oldest go first.
-const LINGER_MAX: usize = 1 << 16;
+/// No more than this many flows linger; the oldest go first. A flow map needs
+/// room for them beside those of the open sessions.
+pub const LINGER_MAX: usize = 1 << 16;
 /// Longest sleep: how late the stop flag is seen and the statistics are.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Sleep while somebody else (who reads the outputs, who holds the last session
 /// permit) has to move first.
-const POLL: Duration = Duration::from_millis(2);
+pub(super) const POLL: Duration = Duration::from_millis(2);
 
 /// What the workers of a run share.
 #[derive(Debug)]
@@ -99,7 +93,7 @@ impl<'a> Shared<'a> {
     }
 
     /// Takes one of the run's session permits.
-    pub(super) fn permit(&self) -> bool {
+    fn permit(&self) -> bool {
         let most = self.options.sessions.max(1);
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
@@ -108,8 +102,9 @@ impl<'a> Shared<'a> {
             .is_ok()
     }
 
-    pub(super) fn give_back_permit(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    /// Gives that many back.
+    fn give_back(&self, permits: usize) {
+        self.open.fetch_sub(permits, Ordering::Relaxed);
     }
 }
 
@@ -123,14 +118,11 @@ pub fn run(link: &mut dyn Link, jobs: &mut dyn Jobs, shared: &Shared<'_>) -> Res
     let mut worker = Worker::new(link, shared);
     worker.set_busy(true);
     tracing::debug!(link = ?worker.info, "worker begins");
-    let result = worker.run(link, jobs);
+    let result = worker.run(link, jobs).and_then(|()| worker.leave(link));
     if let Err(error) = &result {
         tracing::debug!(%error, "worker's link failed");
-        worker.fail(jobs, error, link.now());
+        worker.fail(link, jobs, error);
     }
-    worker.let_go(link, usize::MAX);
-    worker.set_busy(false);
-    worker.tally.publish(shared.stats);
     worker.tally.publish_link(shared.stats, link.counters());
     tracing::debug!(link = ?worker.info, "worker ends");
     result
@@ -145,13 +137,6 @@ pub(super) struct Open {
     established: bool,
     /// TTL of each probe, by its number, for [`Output::Answer`]; empty unless live.
     ttls: Vec<u8>,
-}
-
-/// A flow whose session has ended.
-#[derive(Debug)]
-struct Lingering {
-    until: Instant,
-    flow: Flow,
 }
 
 pub(super) struct Worker<'a> {
@@ -170,9 +155,13 @@ pub(super) struct Worker<'a> {
     pub(super) pacer: Pacer,
     pub(super) outbox: Outbox<'a>,
     pub(super) tally: Tally,
-    lingering: VecDeque<Lingering>,
+    pub(super) lingering: Lingering,
     /// The batch being built: whose segment, and what for.
     batch: Vec<(SessionId, TransmitKind)>,
+    /// A job that waits until a session ends.
+    pub(super) parked: Option<Job>,
+    /// Session permits of the run that this worker has.
+    permits: usize,
     /// A segment that the link had no room for after all.
     pub(super) held: Option<(SessionId, Transmit)>,
     identification: u16,
@@ -222,8 +211,10 @@ impl<'a> Worker<'a> {
             pacer: Pacer::new(options.rate),
             outbox: Outbox::new(shared.outputs),
             tally: Tally::default(),
-            lingering: VecDeque::new(),
+            lingering: Lingering::default(),
             batch: Vec::with_capacity(BATCH),
+            parked: None,
+            permits: 0,
             held: None,
             identification: 0,
             wakeable: link.waker().is_some(),
@@ -263,12 +254,13 @@ impl<'a> Worker<'a> {
             if self.open.is_empty() && self.outbox.is_empty() {
                 match self.supply {
                     Awaited::Nothing => return Ok(()),
-                    Awaited::Later => {
-                        // No packet is awaited: nothing is missed by not looking.
+                    // No packet is awaited, and none of ours waits for a kick:
+                    // nothing is missed by not looking.
+                    Awaited::Later if link.in_flight() == 0 => {
                         jobs.wait(HEARTBEAT);
                         continue;
                     }
-                    Awaited::Job | Awaited::Permit => {}
+                    Awaited::Later | Awaited::Job | Awaited::Permit => {}
                 }
             }
             let until = self.wake_at(now);
@@ -285,8 +277,8 @@ impl<'a> Worker<'a> {
         if let Some(at) = self.wheel.next() {
             sooner(at);
         }
-        if let Some(first) = self.lingering.front() {
-            sooner(first.until);
+        if let Some(at) = self.lingering.next() {
+            sooner(at);
         }
         let wants = !self.ready.is_empty() || self.held.is_some() || self.supply == Awaited::Job;
         if wants && self.pacer.allowance(now) == 0 {
@@ -300,6 +292,18 @@ impl<'a> Worker<'a> {
             sooner(give_up);
         }
         until
+    }
+
+    /// Takes one of the run's session permits.
+    pub(super) fn permit(&mut self) -> bool {
+        let permitted = self.shared.permit();
+        self.permits += usize::from(permitted);
+        permitted
+    }
+
+    pub(super) fn give_back_permit(&mut self) {
+        self.permits -= 1;
+        self.shared.give_back(1);
     }
 
     /// Workers that have something to do share the rate.
@@ -386,19 +390,16 @@ impl<'a> Worker<'a> {
         self.lookup.remove(&flow, slot);
         self.tally.open -= 1;
         self.tally.established -= u64::from(open.established);
-        self.shared.give_back_permit();
+        self.give_back_permit();
+        let index = open.target.index;
+        let report = open.session.into_report(now);
         // A connection that the kernel owns is closed by taking its flow away.
         let linger = if self.kernel_owned {
             Duration::ZERO
         } else {
-            LINGER
+            linger::span(&report)
         };
-        self.lingering.push_back(Lingering {
-            until: now + linger,
-            flow,
-        });
-        let index = open.target.index;
-        let report = open.session.into_report(now);
+        self.lingering.insert(&flow, now + linger);
         let info = self.info.clone();
         let trace = record::of_session(open.target, &flow, report, info, &self.clock);
         self.tally.finished += 1;
@@ -429,23 +430,40 @@ impl<'a> Worker<'a> {
     }
 
     /// Frees the flows that have lingered long enough.
-    fn let_go_due(&mut self, link: &mut dyn Link, now: Instant) {
-        let due = self.lingering.iter().take_while(|flow| flow.until <= now);
-        let due = due.count();
-        self.let_go(
-            link,
-            due.max(self.lingering.len().saturating_sub(LINGER_MAX)),
-        );
+    pub(super) fn let_go_due(&mut self, link: &mut dyn Link, now: Instant) {
+        while self.lingering.next().is_some_and(|until| until <= now)
+            || self.lingering.len() > LINGER_MAX
+        {
+            self.let_go(link, 1);
+        }
     }
 
-    /// Frees that many lingering flows, oldest first; whether there was one.
+    /// Frees that many lingering flows, those that may go first; whether there
+    /// was one.
     pub(super) fn let_go(&mut self, link: &mut dyn Link, flows: usize) -> bool {
-        let flows = flows.min(self.lingering.len());
-        for Lingering { flow, .. } in self.lingering.drain(..flows) {
+        for freed in 0..flows {
+            let Some(flow) = self.lingering.pop() else {
+                return freed > 0;
+            };
             link.remove_flow(&flow);
             self.ports.give_back(&flow);
         }
-        flows > 0
+        true
+    }
+
+    /// Frees a few lingering flows with these ends; whether there was one.
+    pub(super) fn let_go_between(
+        &mut self,
+        link: &mut dyn Link,
+        local: IpAddr,
+        remote: SocketAddr,
+    ) -> bool {
+        let flows = self.lingering.take_between(local, remote, BATCH);
+        for flow in &flows {
+            link.remove_flow(flow);
+            self.ports.give_back(flow);
+        }
+        !flows.is_empty()
     }
 
     /// One batch: a segment a session in turn, as many as the pacer and the link
@@ -525,6 +543,16 @@ impl<'a> Worker<'a> {
                 return Some((id, transmit));
             }
         }
+    }
+}
+
+/// A worker that panics must not take the others' permits and rate with it.
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        self.set_busy(false);
+        self.shared.give_back(self.permits);
+        (self.tally.open, self.tally.established) = (0, 0);
+        self.tally.publish(self.shared.stats);
     }
 }
 
