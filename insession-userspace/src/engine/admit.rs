@@ -3,12 +3,13 @@
 //! is somebody to have it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 
 use insession_common::flow::SessionId;
 
 use super::jobs::{Job, Jobs, Supply};
+use super::slab;
 use super::worker::{Awaited, BATCH, Open, Worker};
-use super::{Target, slab};
 use crate::link::{Link, LinkError};
 use crate::net::Route;
 use crate::session::{Flow, Session};
@@ -26,6 +27,18 @@ enum Unclaimed {
     Target(String),
     /// The link is dead.
     Link(LinkError),
+    /// There will be one when a session has ended.
+    Later,
+}
+
+/// What became of a job.
+enum Started {
+    /// It has a session.
+    Running,
+    /// It has its record, and no session.
+    Refused,
+    /// It has to wait for a session to end.
+    Parked,
 }
 
 impl Worker<'_> {
@@ -58,15 +71,17 @@ impl Worker<'_> {
                 }
             }
             let mut admitted = false;
-            match jobs.poll() {
+            let job = self.parked.take().map(Supply::Job);
+            match job.unwrap_or_else(|| jobs.poll()) {
                 Supply::Job(Job { target, route }) if stopping => {
                     self.refuse(target, route.source, now, Verdict::Interrupted, None);
                     any = true;
                 }
-                Supply::Job(Job { target, route }) => {
-                    any = true;
-                    admitted = self.start(link, target, &route, now)?;
-                }
+                Supply::Job(job) => match self.start(link, job, now)? {
+                    Started::Running => (any, admitted) = (true, true),
+                    Started::Refused => any = true,
+                    Started::Parked => self.supply = Awaited::Permit,
+                },
                 Supply::Later => self.supply = Awaited::Later,
                 Supply::Done => self.supply = Awaited::Nothing,
             }
@@ -78,14 +93,9 @@ impl Worker<'_> {
     }
 
     /// Starts the session of a target, or writes the record that says why it has
-    /// none; whether it has one.
-    fn start(
-        &mut self,
-        link: &mut dyn Link,
-        target: Target,
-        route: &Route,
-        now: Instant,
-    ) -> Result<bool, LinkError> {
+    /// none.
+    fn start(&mut self, link: &mut dyn Link, job: Job, now: Instant) -> Result<Started, LinkError> {
+        let Job { target, route } = job;
         let remote = SocketAddr::new(target.address, target.port);
         let mut taken = Vec::new();
         let claimed = if route.source.is_ipv4() == remote.is_ipv4() {
@@ -123,7 +133,11 @@ impl Worker<'_> {
             Ok(claimed) => claimed,
             Err(Unclaimed::Target(detail)) => {
                 self.refuse(target, route.source, now, Verdict::Error, Some(detail));
-                return Ok(false);
+                return Ok(Started::Refused);
+            }
+            Err(Unclaimed::Later) => {
+                self.parked = Some(Job { target, route });
+                return Ok(Started::Parked);
             }
             Err(Unclaimed::Link(error)) => {
                 let detail = Some(error.to_string());
@@ -134,7 +148,7 @@ impl Worker<'_> {
         };
         let isn = self.secret.isn(&flow, now);
         let timestamp_offset = self.secret.timestamp_offset(&flow);
-        let session = Session::new(flow, isn, timestamp_offset, mss(route), now);
+        let session = Session::new(flow, isn, timestamp_offset, mss(&route), now);
         self.open.insert(Open::new(session, template, target));
         self.wheel.reserve(self.open.indices());
         self.ready.reserve(self.open.indices());
@@ -145,7 +159,7 @@ impl Worker<'_> {
             self.pacer.spend(now, 1);
         }
         self.settle(id, now);
-        Ok(true)
+        Ok(Started::Running)
     }
 
     /// Finds a flow that nobody has, and steers it to the session that is to be
@@ -189,13 +203,25 @@ impl Worker<'_> {
                     if matches!(error, LinkError::Down(_) | LinkError::Stalled { .. }) {
                         return Err(Unclaimed::Link(error));
                     }
-                    // The map may be full, and of flows that only linger.
-                    if !self.let_go(link, usize::MAX) {
-                        return Err(Unclaimed::Target(error.to_string()));
+                    // The map may be full, and of flows that only linger. No more
+                    // of them than it takes: the kernel resets what comes for them.
+                    if self.let_go(link, BATCH) {
+                        continue;
                     }
+                    return Err(match error {
+                        LinkError::NotPermitted { .. } if self.any_open() => Unclaimed::Later,
+                        error => Unclaimed::Target(error.to_string()),
+                    });
                 }
             }
         }
+    }
+}
+
+impl Worker<'_> {
+    /// Whether a session is open that will end, of this worker or another.
+    fn any_open(&self) -> bool {
+        !self.open.is_empty() || self.shared.stats.open.load(Ordering::Relaxed) > 0
     }
 }
 

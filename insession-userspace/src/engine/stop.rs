@@ -107,7 +107,8 @@ impl Worker<'_> {
         loop {
             self.tally.publish(self.shared.stats);
             self.outbox.drain_blocking();
-            match jobs.poll() {
+            let job = self.parked.take().map(Supply::Job);
+            match job.unwrap_or_else(|| jobs.poll()) {
                 Supply::Job(Job { target, route }) => {
                     let detail = Some(detail.clone());
                     self.refuse(target, route.source, now, Verdict::Error, detail);
