@@ -426,6 +426,35 @@ fn full_flow_map_is_an_error_with_a_name() {
     });
 }
 
+/// The maps that IPv4 and IPv6 share hold as many ends as both have flows.
+#[test]
+fn both_flow_maps_can_be_filled() {
+    with_pair(1, |lab| {
+        let flows = 1000;
+        let options = XdpOptions {
+            flows,
+            ..XdpOptions::default()
+        };
+        let mut link = XdpLink::open(&lab.interface(), &options).unwrap();
+        for n in 0..flows as u16 {
+            let [high, low] = n.to_be_bytes();
+            for (ours, theirs) in [
+                (
+                    format!("10.77.{high}.{low}:61000"),
+                    format!("10.78.{high}.{low}:443"),
+                ),
+                (format!("[fd77::{n:x}]:61000"), format!("[fd78::{n:x}]:443")),
+            ] {
+                let flow = Flow {
+                    local: ours.parse().unwrap(),
+                    remote: theirs.parse().unwrap(),
+                };
+                link.add_flow(&flow, u32::from(n)).unwrap();
+            }
+        }
+    });
+}
+
 /// What is not ours is the kernel's.
 #[test]
 fn foreign_traffic_reaches_the_kernel() {

@@ -14,6 +14,7 @@ use super::plan::Plan;
 use crate::cli::exit::{self, Failure};
 use crate::engine::campaign::{self, RouteFailure, Routing};
 use crate::engine::stats::Stats;
+use crate::engine::worker::LINGER_MAX;
 use crate::engine::{EngineOptions, Output, Target};
 use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::pcap::{Capture, PcapWriter};
@@ -207,7 +208,8 @@ impl Links {
             device: arguments.interface.clone(),
             ..PacketOptions::new(ports.clone())
         };
-        let flows = u32::try_from(arguments.sessions).unwrap_or(u32::MAX);
+        // The open ones, and those that linger behind them.
+        let flows = arguments.sessions.saturating_add(LINGER_MAX);
         let xdp = XdpOptions {
             mode: match arguments.xdp_mode {
                 XdpModeName::Auto => XdpMode::Auto,
@@ -220,7 +222,7 @@ impl Links {
                 ZeroCopyName::Off => ZeroCopy::Off,
             },
             ports,
-            flows: flows.max(XdpOptions::default().flows),
+flows: u32::try_from(flows).unwrap_or(u32::MAX),
             // Costs the program a map and its branches: for who debugs.
             program_log: tracing::enabled!(tracing::Level::DEBUG),
             ..XdpOptions::default()
@@ -350,6 +352,19 @@ mod tests {
         ] {
             assert_eq!(falls_back(&error), expected, "{error}");
         }
+    }
+
+    #[test]
+    fn flows_that_linger_have_room_beside_the_sessions() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let words = ["trace", "--sessions", "100000", "www.example"];
+        let arguments = <Line as clap::Parser>::parse_from(words).arguments;
+        let links = Links::new(&arguments, 61_000..=65_535).unwrap();
+        assert_eq!(links.xdp.flows as usize, 100_000 + LINGER_MAX);
     }
 
     #[test]

@@ -75,6 +75,8 @@ impl Program {
         let (first, last) = (*options.ports.start(), *options.ports.end());
         let log = u8::from(options.program_log);
         let flows = options.flows.max(1);
+        // Each flow may have ends of its own, and both families share these.
+        let ends = flows.saturating_mul(2);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(names::PORT_FIRST, &first, true)
@@ -82,8 +84,8 @@ impl Program {
             .override_global(names::LOG, &log, true)
             .map_max_entries(names::FLOWS_V4, flows)
             .map_max_entries(names::FLOWS_V6, flows)
-            .map_max_entries(names::PEERS, flows)
-            .map_max_entries(names::LOCALS, flows)
+            .map_max_entries(names::PEERS, ends)
+            .map_max_entries(names::LOCALS, ends)
             .map_max_entries(names::SOCKETS, device.queues().max(64));
         let refused = |error: &(dyn Error + 'static)| refusal(&what, error);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
