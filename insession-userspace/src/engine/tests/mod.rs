@@ -1,6 +1,7 @@
 //! The production loops over links in memory: no root, no wall clock.
 
 mod campaign;
+mod ends;
 mod faults;
 mod tap;
 mod traces;

@@ -1,6 +1,8 @@
 //! A link around a link: sees what passes, and makes it go wrong.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::engine::Output;
 use crate::link::{Link, LinkError, Received};
 use crate::session::Flow;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::trace::LinkInfo;
 use crate::wire::tcp::flags;
 use crate::wire::{ip, tcp};
@@ -50,6 +52,17 @@ pub(super) struct Tap<'a> {
     pub(super) refused: usize,
     /// How many flows the map holds.
     pub(super) capacity: usize,
+    /// How many flows may be open at a time, as descriptors may.
+    pub(super) permitted: usize,
+    /// How many flows there were when one was added after one had been refused.
+    pub(super) left: Vec<usize>,
+    /// The same as the length of `flows`, for who has not the tap.
+    pub(super) steered: Rc<Cell<usize>>,
+    /// Flows that were removed, and how long after their last segment.
+    pub(super) removed: Vec<(Flow, Duration)>,
+    last_sent: HashMap<Flow, Instant>,
+    /// How long the interface takes to send.
+    pub(super) sends_after: Duration,
     /// Every so many frames there is no room, whatever `room` said.
     pub(super) full_every: Option<usize>,
     frames: usize,
@@ -72,6 +85,12 @@ impl<'a> Tap<'a> {
             taken: None,
             refused: 0,
             capacity: usize::MAX,
+            permitted: usize::MAX,
+            left: Vec::new(),
+            steered: Rc::default(),
+            removed: Vec::new(),
+            last_sent: HashMap::new(),
+            sends_after: Duration::ZERO,
             full_every: None,
             frames: 0,
             batch: 0,
@@ -139,14 +158,29 @@ impl Link for Tap<'_> {
                 source: std::io::ErrorKind::StorageFull.into(),
             });
         }
+        if self.flows.len() >= self.permitted {
+            self.refused += 1;
+            return Err(LinkError::NotPermitted {
+                what: "connection".into(),
+                reason: "the limit is reached".into(),
+                mend: "raise it".into(),
+            });
+        }
         self.link.add_flow(flow, session)?;
+        if self.refused > self.left.len() {
+            self.left.resize(self.refused, self.flows.len());
+        }
         assert!(self.flows.insert(*flow, session).is_none());
+        self.steered.set(self.flows.len());
         self.added.push(self.link.now());
         Ok(())
     }
 
     fn remove_flow(&mut self, flow: &Flow) {
         assert!(self.flows.remove(flow).is_some(), "removed, never added");
+        self.steered.set(self.flows.len());
+        let sent = self.last_sent.get(flow).copied().unwrap_or(Instant::ZERO);
+        self.removed.push((*flow, self.link.now().since(sent)));
         self.link.remove_flow(flow);
     }
 
@@ -165,6 +199,7 @@ impl Link for Tap<'_> {
         }
         self.batch += 1;
         let (flows, connections) = (&self.flows, &mut self.connections);
+        let (now, last_sent) = (self.link.now(), &mut self.last_sent);
         self.link.transmit(&mut |frame| {
             let len = fill(frame);
             let (packet, local, remote, bits) = segment(&frame[14..len]).unwrap();
@@ -173,6 +208,7 @@ impl Link for Tap<'_> {
                 remote: (packet.destination, remote).into(),
             };
             assert!(flows.contains_key(&flow), "sent before it was steered");
+            last_sent.insert(flow, now);
             let connection = connections.entry(flow).or_default();
             connection.reset = bits & flags::RST != 0;
             if bits & flags::SYN != 0 {
@@ -187,6 +223,13 @@ impl Link for Tap<'_> {
         let frames = core::mem::take(&mut self.batch);
         self.kicks.push((self.link.now(), frames));
         self.link.flush()
+    }
+
+    fn in_flight(&mut self) -> usize {
+        let now = self.link.now();
+        let kicks = self.kicks.iter().rev();
+        let unsent = kicks.take_while(|(at, _)| now.since(*at) < self.sends_after);
+        unsent.map(|(_, frames)| frames).sum()
     }
 
     fn receive(
