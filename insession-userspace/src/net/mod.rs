@@ -48,3 +48,14 @@ pub struct Interface {
     /// Name.
     pub name: String,
 }
+
+impl Interface {
+    /// Whether it is `lo`, which has this number in every network namespace
+    /// (`LOOPBACK_IFINDEX`, include/net/flow.h).
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.index == LOOPBACK_IFINDEX
+    }
+}
+
+const LOOPBACK_IFINDEX: u32 = 1;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::interfaces::{self, InterfaceInfo};
 use super::neighbour::{self, address, family, octets};
 use super::netlink::{Netlink, Refusal, Request, attributes, u32_at};
-use super::{Interface, NetError, Route};
+use super::{Interface, LOOPBACK_IFINDEX, NetError, Route};
 use crate::engine::Target;
 use crate::engine::campaign::{RouteFailure, Routing};
 use crate::trace::Verdict;
@@ -344,8 +344,6 @@ impl From<&InterfaceInfo> for Interface {
     }
 }
 
-/// include/net/flow.h: the same in every network namespace.
-const LOOPBACK_IFINDEX: u32 = 1;
 /// `struct rtmsg`.
 const RTMSG: usize = 12;
 /// include/uapi/linux/rtnetlink.h.

@@ -411,6 +411,26 @@ fn flow_is_steered_once_and_no_longer_when_removed() {
     });
 }
 
+/// An IPv4 session there could only end in a handshake timeout that is none.
+#[test]
+fn an_ipv4_flow_over_loopback_is_refused() {
+    with_pair(1, |_| {
+        ip("link set lo up");
+        let mut link = XdpLink::open(&lab::interface("lo"), &XdpOptions::default()).unwrap();
+        let over = |local: &str, remote: &str| Flow {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+        };
+        for address in ["127.0.0.1", "10.77.0.1"] {
+            let flow = over(&format!("{address}:61001"), &format!("{address}:80"));
+            let error = link.add_flow(&flow, 1).unwrap_err();
+            assert!(matches!(error, LinkError::Unsupported { .. }), "{error}");
+            assert!(error.to_string().contains("--link packet"), "{error}");
+        }
+        link.add_flow(&over("[::1]:61001", "[::1]:80"), 1).unwrap();
+    });
+}
+
 #[test]
 fn full_flow_map_is_an_error_with_a_name() {
     with_pair(1, |lab| {

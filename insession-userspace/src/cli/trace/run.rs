@@ -222,7 +222,7 @@ impl Links {
                 ZeroCopyName::Off => ZeroCopy::Off,
             },
             ports,
-flows: u32::try_from(flows).unwrap_or(u32::MAX),
+            flows: u32::try_from(flows).unwrap_or(u32::MAX),
             // Costs the program a map and its branches: for who debugs.
             program_log: tracing::enabled!(tracing::Level::DEBUG),
             ..XdpOptions::default()
@@ -254,6 +254,8 @@ flows: u32::try_from(flows).unwrap_or(u32::MAX),
         match self.kind {
             LinkName::Xdp => self.xdp(interface),
             LinkName::Packet => self.packet(interface),
+            // What XDP sends over lo from an IPv4 address of this host is dropped.
+            LinkName::Auto if interface.is_loopback() => self.packet(interface),
             LinkName::Auto => match self.xdp(interface) {
                 Err(error) if falls_back(&error) => {
                     exit::tell(format_args!("warning: {error}"));
@@ -365,6 +367,26 @@ mod tests {
         let arguments = <Line as clap::Parser>::parse_from(words).arguments;
         let links = Links::new(&arguments, 61_000..=65_535).unwrap();
         assert_eq!(links.xdp.flows as usize, 100_000 + LINGER_MAX);
+    }
+
+    #[test]
+    fn the_packet_link_goes_over_loopback_unless_xdp_is_asked_for() {
+        let kinds = crate::net::testing::Namespace::new().run(|| {
+            let lo = Interface {
+                index: net::interface("lo").unwrap().index,
+                name: "lo".to_owned(),
+            };
+            [LinkName::Auto, LinkName::Xdp, LinkName::Packet].map(|kind| {
+                let links = Links {
+                    kind,
+                    xdp: XdpOptions::default(),
+                    packet: PacketOptions::new(61_000..=61_999),
+                    capture: None,
+                };
+                links.open(&lo).unwrap().info().kind
+            })
+        });
+        assert_eq!(kinds, ["packet", "xdp", "packet"]);
     }
 
     #[test]

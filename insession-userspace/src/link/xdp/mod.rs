@@ -137,6 +137,7 @@ pub struct XdpLink {
     /// The first of them sends.
     queues: Vec<Queue>,
     device: Device,
+    loopback: bool,
     waker: Arc<OwnedFd>,
     polled: Vec<libc::pollfd>,
     /// The queue that [`Link::receive`] begins with.
@@ -187,6 +188,7 @@ impl XdpLink {
             program,
             queues: Vec::new(),
             device,
+            loopback: interface.is_loopback(),
             waker: Arc::new(waker),
             polled: Vec::new(),
             turn: 0,
@@ -427,6 +429,15 @@ impl Link for XdpLink {
     }
 
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
+        // `ip_route_input_slow` (net/ipv4/route.c) takes a frame whose source is an
+        // address of ours and that no socket of this kernel sent for a forgery.
+        if self.loopback && flow.local.is_ipv4() {
+            return Err(LinkError::Unsupported {
+                what: format!("flow {} to {} over lo", flow.local, flow.remote),
+                reason: "the kernel drops IPv4 frames that AF_XDP puts on lo, since their source is an address of this host".into(),
+                mend: "use `--link packet`, or `--link auto` without an XDP mode".into(),
+            });
+        }
         self.program.add_flow(&key(flow)?, session)
     }
 
