@@ -1,15 +1,19 @@
 //! The MAC address of a next hop: from the kernel's neighbour table, which is
 //! told to resolve it where it does not know it.
 //!
-//! We send no packet of our own for it: `NTF_USE` (net/core/neighbour.c
-//! `neigh_add`, since 2.6.32) makes the kernel behave as if it had a packet
-//! for the next hop, and it sends ARP requests or neighbour solicitations by
-//! its own rules. A STALE entry is good enough: the kernel would use it too.
+//! `NTF_USE` (net/core/neighbour.c `neigh_add`, since 2.6.32) makes the kernel
+//! behave as if it had a packet for the next hop, and it sends ARP requests or
+//! neighbour solicitations by its own rules. Without CAP_NET_ADMIN it does not,
+//! and gets a packet: an empty UDP datagram to the next hop's discard port (RFC
+//! 863) that no router forwards. A STALE entry is good enough: the kernel would
+//! use it too.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::interfaces::InterfaceInfo;
 use super::netlink::{Events, Netlink, Refusal, Request, attributes, u16_at};
+use super::socket;
 
 /// The kernel asks three times, a second apart, before it calls a neighbour
 /// failed (`mcast_solicit`, `retrans_time_ms`). A little longer than that, so
@@ -17,20 +21,23 @@ use super::netlink::{Events, Netlink, Refusal, Request, attributes, u16_at};
 /// hosts that set more retries; shorter would call slow neighbours dead.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(3500);
 
-/// The MAC address of `next_hop` on the interface of this number; `None` when
-/// it does not answer within `patience`.
+/// The MAC address of `next_hop` on this interface; `None` when it does not
+/// answer within `patience`. Where a packet has to be sent for it, `source` is
+/// its source address.
 pub(super) fn resolve(
     netlink: &mut Netlink,
-    interface: u32,
+    device: &InterfaceInfo,
+    source: IpAddr,
     next_hop: IpAddr,
     patience: Duration,
 ) -> Result<Option<[u8; 6]>, Refusal> {
+    let interface = device.index;
     if let State::Known(mac) = look_up(netlink, interface, next_hop)? {
         return Ok(Some(mac));
     }
     // Subscribed before the kernel is told to ask: no answer is too early.
     let mut events = Events::subscribe(libc::RTNLGRP_NEIGH)?;
-    provoke(netlink, interface, next_hop)?;
+    provoke(netlink, device, source, next_hop)?;
     let deadline = Instant::now() + patience;
     loop {
         // `provoke` took the entry out of FAILED, so FAILED is a fresh finding.
@@ -66,11 +73,26 @@ fn look_up(netlink: &mut Netlink, interface: u32, next_hop: IpAddr) -> Result<St
     }
 }
 
-fn provoke(netlink: &mut Netlink, interface: u32, next_hop: IpAddr) -> Result<(), Refusal> {
-    let body = header(interface, next_hop, libc::NUD_NONE, libc::NTF_USE);
+fn provoke(
+    netlink: &mut Netlink,
+    device: &InterfaceInfo,
+    source: IpAddr,
+    next_hop: IpAddr,
+) -> Result<(), Refusal> {
+    let body = header(device.index, next_hop, libc::NUD_NONE, libc::NTF_USE);
     let request = Request::new(libc::RTM_NEWNEIGH, libc::NLM_F_CREATE, &body)
         .attribute(libc::NDA_DST, &octets(next_hop));
-    netlink.ask(request).map(|_| ())
+    match netlink.ask(request) {
+        Err(refusal) if refusal.errno() == libc::EPERM => {
+            socket::knock(&device.name, device.index, source, next_hop).map_err(|error| Refusal {
+                text: Some(format!(
+                    "sending it a UDP datagram, since CAP_NET_ADMIN is missing: {error}"
+                )),
+                error,
+            })
+        }
+        answer => answer.map(|_| ()),
+    }
 }
 
 /// `struct ndmsg`.

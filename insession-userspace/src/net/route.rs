@@ -193,6 +193,7 @@ impl Router {
         target: &Target,
         device: &InterfaceInfo,
         own: [u8; 6],
+        source: IpAddr,
         next_hop: IpAddr,
     ) -> Result<[u8; 6], RouteFailure> {
         // As the kernel fills it in: `arp_constructor` (net/ipv4/arp.c),
@@ -209,9 +210,9 @@ impl Router {
         let mac = match known {
             Some((_, mac)) => mac,
             None => {
-                let found =
-                    neighbour::resolve(&mut self.netlink, device.index, next_hop, self.patience)
-                        .map_err(|refusal| neighbour_refused(device, next_hop, &refusal))?;
+                let netlink = &mut self.netlink;
+                let found = neighbour::resolve(netlink, device, source, next_hop, self.patience)
+                    .map_err(|refusal| neighbour_refused(device, next_hop, &refusal))?;
                 self.neighbours.insert(key, (Instant::now(), found));
                 found
             }
@@ -323,7 +324,7 @@ impl Routing for Router {
             }
         };
         let next_hop = answer.gateway.unwrap_or(target.address);
-        let next_hop_mac = self.mac(target, &device, source_mac, next_hop)?;
+        let next_hop_mac = self.mac(target, &device, source_mac, source, next_hop)?;
         Ok(Route {
             interface,
             vlan,
@@ -446,22 +447,13 @@ fn unusable(target: &Target, device: &InterfaceInfo, why: &str) -> RouteFailure 
 }
 
 fn neighbour_refused(device: &InterfaceInfo, next_hop: IpAddr, refusal: &Refusal) -> RouteFailure {
-    let detail = if refusal.errno() == libc::EPERM {
-        format!(
-            "next hop {next_hop} on {}: the kernel does not know its MAC address, and to have it \
-             ask needs CAP_NET_ADMIN; grant it, or reach the next hop once by other means",
-            device.name
-        )
-    } else {
-        format!(
-            "next hop {next_hop} on {}: the neighbour table cannot be read: {refusal}; see `ip \
-             neighbour`",
-            device.name
-        )
-    };
     RouteFailure {
         verdict: Verdict::Error,
-        detail,
+        detail: format!(
+            "next hop {next_hop} on {}: its MAC address is not to be had: {refusal}; see `ip \
+             neighbour`",
+            device.name
+        ),
     }
 }
 

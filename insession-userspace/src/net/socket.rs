@@ -1,10 +1,10 @@
-//! TCP sockets as the standard library cannot make them: bound without
-//! `SO_REUSEADDR` or before they connect, and without waiting. System-call
-//! shims, nothing else.
+//! Sockets as the standard library cannot make them: bound without
+//! `SO_REUSEADDR`, before they connect or to a device, and without waiting.
+//! System-call shims, nothing else.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A non-blocking TCP socket of the family of `address`, unbound.
 pub(crate) fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
@@ -13,7 +13,13 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     } else {
         libc::AF_INET6
     };
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    open(
+        family,
+        libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+    )
+}
+
+fn open(family: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = unsafe { libc::socket(family, kind, 0) };
     if fd < 0 {
@@ -37,6 +43,48 @@ pub(crate) fn connect(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result
     // SAFETY: `storage` holds a socket address of `length` bytes.
     let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), length) };
     check(result)
+}
+
+/// Sends an empty UDP datagram over this device to the discard port of a
+/// neighbour, from `source` where it is of the same family. Needs no privilege
+/// (binding to a device: since Linux 5.7).
+pub(crate) fn knock(device: &str, index: u32, source: IpAddr, neighbour: IpAddr) -> io::Result<()> {
+    const DISCARD: u16 = 9;
+    let (family, level, hops) = if neighbour.is_ipv4() {
+        (libc::AF_INET, libc::IPPROTO_IP, libc::IP_TTL)
+    } else {
+        (libc::AF_INET6, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS)
+    };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let socket = open(family, kind)?;
+    let socket = socket.as_fd();
+    set_option_text(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device)?;
+    // It is on the link, or it is not to be reached by this.
+    set_option(socket, level, hops, &(1 as libc::c_int))?;
+    let address = |ip: IpAddr, port| match ip {
+        IpAddr::V4(ip) => SocketAddr::from((ip, port)),
+        // Link-local addresses need the interface; others ignore it.
+        IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, index).into(),
+    };
+    if source.is_ipv4() == neighbour.is_ipv4() {
+        bind(socket, address(source, 0))?;
+    }
+    let (storage, length) = storage(address(neighbour, DISCARD));
+    // SAFETY: no data; `storage` holds a socket address of `length` bytes.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            std::ptr::null(),
+            0,
+            0,
+            (&raw const storage).cast(),
+            length,
+        )
+    };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// setsockopt(2) with a value that the kernel reads as `T`'s bytes: `T` has to

@@ -5,7 +5,6 @@ use super::*;
 use crate::engine::Target;
 use crate::engine::campaign::Routing;
 use crate::net::{Router, RouterOptions};
-use crate::trace::Verdict;
 
 const CAP_NET_RAW: u32 = 13;
 
@@ -63,16 +62,47 @@ fn what_is_not_permitted_is_named() {
             panic!("{error:?}");
         };
         assert!(reason.contains("CAP_NET_RAW"), "{reason}");
-        let mut router = Router::new(RouterOptions::default()).unwrap();
-        let target = Target {
-            index: 0,
-            name: String::new(),
-            address: "198.18.1.2".parse().unwrap(),
-            port: 80,
-        };
-        let failure = router.route(&target).unwrap_err();
-        assert_eq!(failure.verdict, Verdict::Error);
-        let detail = failure.detail;
-        assert!(detail.contains("CAP_NET_ADMIN"), "{detail}");
     });
+}
+
+/// Setting IPv6 unicast hops, binding to a device, the datagram itself: nothing
+/// of it is privileged.
+#[test]
+fn unknown_neighbours_are_found_without_any_capability() {
+    let (near, far) = pair();
+    near.address("near0", "198.18.1.9/24");
+    near.ip("route add 203.0.113.0/24 via inet6 fd00:1::2");
+    let heard = far.run(|| {
+        let on = |address: &str| std::net::UdpSocket::bind(address).unwrap();
+        [on("198.18.1.2:9"), on("[fd00:1::2]:9")]
+    });
+    let mac = far.run(|| net::interface("far0").unwrap().mac.unwrap());
+    near.run(|| {
+        keep_only(&[]);
+        let mut router = Router::new(RouterOptions {
+            sources: ["198.18.1.9", "fd00:1::1"]
+                .map(|it| it.parse().unwrap())
+                .to_vec(),
+            interface: None,
+        })
+        .unwrap();
+        for address in ["198.18.1.2", "203.0.113.1", "fd00:1::2"] {
+            let target = Target {
+                index: 0,
+                name: String::new(),
+                address: address.parse().unwrap(),
+                port: 80,
+            };
+            let route = router.route(&target).unwrap();
+            assert_eq!(route.next_hop_mac, mac, "{address}");
+        }
+    });
+    for (socket, from) in heard.iter().zip(["198.18.1.9", "fd00:1::1"]) {
+        socket
+            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+            .unwrap();
+        let (length, source) = socket.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!(length, 0);
+        assert_eq!(source.ip(), from.parse::<std::net::IpAddr>().unwrap());
+    }
 }
