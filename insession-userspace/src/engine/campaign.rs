@@ -2,15 +2,16 @@
 //! interface, runs one worker thread a link.
 //!
 //! Three kinds of threads, so that what may block blocks nobody else: one pulls
-//! the targets (standard input, a resolver), the caller's own routes them
-//! (neighbours take their time), and the workers send and receive.
+//! the targets (standard input, a resolver), the caller's own routes them, and
+//! the workers send and receive. A target whose neighbour is not known yet is
+//! parked, and others are routed meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::stats::Stats;
 use super::worker::{self, Shared};
 use super::{EngineOptions, Output, Target};
 use crate::link::{Link, LinkError};
-use crate::net::{Interface, Route};
+use crate::net::{Interface, NextHop, Route};
 use crate::trace::Verdict;
 
 /// Targets that are pulled before there is a worker for them.
@@ -37,13 +38,36 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 pub(crate) const REST: Duration = Duration::from_secs(2);
 const REST_PAUSE: Duration = Duration::from_millis(100);
 
+/// Targets that are parked at most: behind a dead gateway there may be many.
+const PARKED: usize = 65_536;
+/// How late a new target is seen, or a neighbour's answer while they come one
+/// by one, as long as targets are parked: there is no waiting for both at once.
+const BRIEF: Duration = Duration::from_millis(10);
+
 /// Finds ways. Implemented by `net::Router`, and by a table in tests.
 pub trait Routing {
-    /// The way to `target`; may take as long as resolving its neighbour takes.
+    /// The way to `target`, without waiting for anybody.
     ///
     /// # Errors
     /// The text that goes into the record of the target, and its verdict.
-    fn route(&mut self, target: &Target) -> Result<Route, RouteFailure>;
+    fn route(&mut self, target: &Target) -> Result<Way, RouteFailure>;
+
+    /// Waits at most `limit`, and only while none is; the neighbours that are
+    /// settled since the last call: found, or given up. Called only while a
+    /// target is parked; each neighbour of a [`Way::Pending`] is told some time.
+    fn settled(&mut self, limit: Duration) -> Vec<NextHop> {
+        thread::sleep(limit);
+        Vec::new()
+    }
+}
+
+/// What [`Routing::route`] answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The way.
+    Known(Route),
+    /// To be asked again when this neighbour is settled.
+    Pending(NextHop),
 }
 
 /// Why there is no way to a target.
@@ -91,14 +115,19 @@ pub fn run(
     })?;
     thread::scope(|scope| {
         let mut workers = HashMap::new();
+        let mut queue = Queue::new(&pulled);
         while !shared.is_stopped() && !links.are_forbidden() {
-            let target = match pulled.recv_timeout(HEARTBEAT) {
+            let target = match queue.next(routing) {
                 Ok(target) => target,
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let route = match routing.route(&target) {
-                Ok(route) => route,
+                Ok(Way::Known(route)) => route,
+                Ok(Way::Pending(neighbour)) => {
+                    queue.park(target, neighbour);
+                    continue;
+                }
                 Err(RouteFailure { verdict, detail }) => {
                     shared.tell(target, verdict, Some(detail));
                     continue;
@@ -116,6 +145,9 @@ pub fn run(
             worker.dismiss();
         }
         if shared.is_stopped() {
+            for target in queue.into_taken() {
+                shared.tell(target, Verdict::Interrupted, None);
+            }
             shared.tell_rest(&pulled);
         }
     });
@@ -135,6 +167,75 @@ fn pull(targets: Targets) -> std::io::Result<Receiver<Target>> {
             }
         })?;
     Ok(receiver)
+}
+
+/// The targets to route: those that are pulled, and those that were parked.
+struct Queue<'a> {
+    pulled: &'a Receiver<Target>,
+    /// No more are pulled.
+    ended: bool,
+    parked: HashMap<NextHop, Vec<Target>>,
+    count: usize,
+    /// Parked no longer.
+    released: VecDeque<Target>,
+}
+
+impl<'a> Queue<'a> {
+    fn new(pulled: &'a Receiver<Target>) -> Self {
+        Queue {
+            pulled,
+            ended: false,
+            parked: HashMap::new(),
+            count: 0,
+            released: VecDeque::new(),
+        }
+    }
+
+    /// The next target to route; waits for it a moment.
+    fn next(&mut self, routing: &mut dyn Routing) -> Result<Target, RecvTimeoutError> {
+        if let Some(target) = self.released.pop_front() {
+            return Ok(target);
+        }
+        if self.count == 0 {
+            if self.ended {
+                return Err(RecvTimeoutError::Disconnected);
+            }
+            return self.pulled.recv_timeout(HEARTBEAT);
+        }
+        let mut limit = HEARTBEAT;
+        if !self.ended && self.count < PARKED {
+            match self.pulled.try_recv() {
+                Ok(target) => {
+                    self.release(routing, Duration::ZERO);
+                    return Ok(target);
+                }
+                Err(TryRecvError::Empty) => limit = BRIEF,
+                Err(TryRecvError::Disconnected) => self.ended = true,
+            }
+        }
+        self.release(routing, limit);
+        Err(RecvTimeoutError::Timeout)
+    }
+
+    fn park(&mut self, target: Target, neighbour: NextHop) {
+        self.parked.entry(neighbour).or_default().push(target);
+        self.count += 1;
+    }
+
+    fn release(&mut self, routing: &mut dyn Routing, limit: Duration) {
+        for neighbour in routing.settled(limit) {
+            let targets = self.parked.remove(&neighbour).unwrap_or_default();
+            self.count -= targets.len();
+            self.released.extend(targets);
+        }
+    }
+
+    /// Those that were pulled and not routed.
+    fn into_taken(self) -> impl Iterator<Item = Target> {
+        self.released
+            .into_iter()
+            .chain(self.parked.into_values().flatten())
+    }
 }
 
 /// How opening the links went.

@@ -40,6 +40,15 @@ pub struct Route {
     pub mtu: u32,
 }
 
+/// A neighbour that frames are sent to: a gateway, or a target on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// Number of the interface it is on.
+    pub interface: u32,
+    /// Its address.
+    pub address: IpAddr,
+}
+
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Interface {

@@ -8,50 +8,154 @@
 //! 863) that no router forwards. A STALE entry is good enough: the kernel would
 //! use it too.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::interfaces::InterfaceInfo;
-use super::netlink::{Events, Netlink, Refusal, Request, attributes, u16_at};
-use super::socket;
+use super::netlink::{Events, Netlink, Refusal, Request, attributes, u16_at, u32_at};
+use super::{NextHop, socket};
 
 /// The kernel asks three times, a second apart, before it calls a neighbour
 /// failed (`mcast_solicit`, `retrans_time_ms`). A little longer than that, so
-/// that it is the kernel who gives up. Longer would hold up a campaign for
-/// hosts that set more retries; shorter would call slow neighbours dead.
+/// that it is the kernel who gives up. Longer would hold up the end of a
+/// campaign for hosts that set more retries; shorter would call slow neighbours
+/// dead.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(3500);
+/// After this the kernel is asked again for a MAC address: the gateway may have
+/// moved to another router (VRRP). The question costs microseconds.
+const FRESH: Duration = Duration::from_secs(30);
+/// After this a neighbour that did not answer is tried again: a host that comes
+/// up during a run is found this much later, and a dead one parks its targets
+/// for [`PATIENCE`] this often.
+const STILL_DEAD: Duration = Duration::from_secs(20);
+/// How many are asked for at a time. The kernel's table has room for 1,024
+/// entries (`gc_thresh3`), of which those that are being asked for cannot make
+/// room for others.
+const AT_ONCE: usize = 256;
 
-/// The MAC address of `next_hop` on this interface; `None` when it does not
-/// answer within `patience`. Where a packet has to be sent for it, `source` is
-/// its source address.
-pub(super) fn resolve(
-    netlink: &mut Netlink,
-    device: &InterfaceInfo,
-    source: IpAddr,
-    next_hop: IpAddr,
-    patience: Duration,
-) -> Result<Option<[u8; 6]>, Refusal> {
-    let interface = device.index;
-    if let State::Known(mac) = look_up(netlink, interface, next_hop)? {
-        return Ok(Some(mac));
+/// What is known of neighbours, and which are being asked for.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    /// When it was found. `None`: it does not answer.
+    known: HashMap<NextHop, (Instant, Option<[u8; 6]>)>,
+    /// Until when it may answer.
+    pending: HashMap<NextHop, Instant>,
+    /// Opened when the first has to be asked for.
+    events: Option<Events>,
+}
+
+/// What [`Neighbours::mac`] answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mac {
+    /// This one.
+    Known([u8; 6]),
+    /// It does not answer.
+    Silent,
+    /// Ask again when this one, which may be another, is settled.
+    Pending(NextHop),
+}
+
+impl Neighbours {
+    /// The MAC address of `next_hop` on this interface, without waiting. Where a
+    /// packet has to be sent for it, `source` is its source address.
+    pub(super) fn mac(
+        &mut self,
+        netlink: &mut Netlink,
+        device: &InterfaceInfo,
+        source: IpAddr,
+        next_hop: IpAddr,
+    ) -> Result<Mac, Refusal> {
+        let hop = NextHop {
+            interface: device.index,
+            address: next_hop,
+        };
+        let now = Instant::now();
+        match self.known.get(&hop) {
+            Some((since, Some(mac))) if now.saturating_duration_since(*since) < FRESH => {
+                return Ok(Mac::Known(*mac));
+            }
+            Some((since, None)) if now.saturating_duration_since(*since) < STILL_DEAD => {
+                return Ok(Mac::Silent);
+            }
+            _ => {}
+        }
+        if self.pending.contains_key(&hop) {
+            return Ok(Mac::Pending(hop));
+        }
+        if let State::Known(mac) = look_up(netlink, hop)? {
+            self.known.insert(hop, (now, Some(mac)));
+            return Ok(Mac::Known(mac));
+        }
+        if self.pending.len() >= AT_ONCE
+            && let Some((first, _)) = self.pending.iter().min_by_key(|(_, until)| **until)
+        {
+            return Ok(Mac::Pending(*first));
+        }
+        // Subscribed before the kernel is told to ask: no answer is too early.
+        if self.events.is_none() {
+            self.events = Some(Events::subscribe(libc::RTNLGRP_NEIGH)?);
+        }
+        provoke(netlink, device, source, next_hop)?;
+        // Found by somebody else in between: no event would tell.
+        if let State::Known(mac) = look_up(netlink, hop)? {
+            self.known.insert(hop, (now, Some(mac)));
+            return Ok(Mac::Known(mac));
+        }
+        self.pending.insert(hop, now + PATIENCE);
+        Ok(Mac::Pending(hop))
     }
-    // Subscribed before the kernel is told to ask: no answer is too early.
-    let mut events = Events::subscribe(libc::RTNLGRP_NEIGH)?;
-    provoke(netlink, device, source, next_hop)?;
-    let deadline = Instant::now() + patience;
-    loop {
-        // `provoke` took the entry out of FAILED, so FAILED is a fresh finding.
-        match look_up(netlink, interface, next_hop)? {
-            State::Known(mac) => return Ok(Some(mac)),
-            State::Failed => return Ok(None),
-            State::Unknown => {}
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(None);
-        }
-        // Events of all neighbours wake us; each ends in one more look.
-        events.wait(left)?;
+
+    /// Waits at most `limit`; which of those that were asked for are settled.
+    pub(super) fn settled(&mut self, netlink: &mut Netlink, limit: Duration) -> Vec<NextHop> {
+        let (Some(events), Some(first)) = (&mut self.events, self.pending.values().min()) else {
+            // Nothing to wait for; who waits nevertheless shall not spin.
+            std::thread::sleep(limit);
+            return Vec::new();
+        };
+        let limit = limit.min(first.saturating_duration_since(Instant::now()));
+        let mut candidates = Vec::new();
+        let heard = events.take(limit, |_, body| {
+            if let Some(hop) = hop(body)
+                && self.pending.contains_key(&hop)
+            {
+                candidates.push(hop);
+            }
+        });
+        let all_heard = match heard {
+            Ok(lost) => !lost,
+            Err(error) => {
+                tracing::debug!(%error, "no events of neighbours");
+                std::thread::sleep(limit);
+                false
+            }
+        };
+        let now = Instant::now();
+        let overdue = |until: &Instant| *until <= now;
+        let others = self.pending.iter();
+        let others = others.filter(|(_, until)| !all_heard || overdue(until));
+        candidates.extend(others.map(|(hop, _)| *hop));
+        // What an event says may be older than the request: the table counts.
+        candidates.retain(|hop| {
+            let Some(until) = self.pending.get(hop) else {
+                return false;
+            };
+            let found = match look_up(netlink, *hop) {
+                Ok(State::Known(mac)) => Some(Some(mac)),
+                // `provoke` took the entry out of FAILED: a fresh finding.
+                Ok(State::Failed) => Some(None),
+                Ok(State::Unknown) if overdue(until) => Some(None),
+                Ok(State::Unknown) => return false,
+                // Whoever asks again learns of it.
+                Err(_) => None,
+            };
+            if let Some(mac) = found {
+                self.known.insert(*hop, (now, mac));
+            }
+            self.pending.remove(hop);
+            true
+        });
+        candidates
     }
 }
 
@@ -63,9 +167,10 @@ enum State {
 }
 
 /// Asks for one entry (not a dump; since Linux 5.0).
-fn look_up(netlink: &mut Netlink, interface: u32, next_hop: IpAddr) -> Result<State, Refusal> {
-    let request = Request::new(libc::RTM_GETNEIGH, 0, &header(interface, next_hop, 0, 0))
-        .attribute(libc::NDA_DST, &octets(next_hop));
+fn look_up(netlink: &mut Netlink, hop: NextHop) -> Result<State, Refusal> {
+    let body = header(hop.interface, hop.address, 0, 0);
+    let request =
+        Request::new(libc::RTM_GETNEIGH, 0, &body).attribute(libc::NDA_DST, &octets(hop.address));
     match netlink.ask(request) {
         Ok(answer) => Ok(answer.as_deref().map_or(State::Unknown, state)),
         Err(refusal) if refusal.errno() == libc::ENOENT => Ok(State::Unknown),
@@ -101,6 +206,16 @@ fn header(interface: u32, next_hop: IpAddr, state: u16, flags: u8) -> [u8; 12] {
     let [i, j, k, l] = interface.to_ne_bytes();
     let [s, t] = state.to_ne_bytes();
     [family, 0, 0, 0, i, j, k, l, s, t, flags, 0]
+}
+
+/// Which entry a message of the table is about.
+fn hop(body: &[u8]) -> Option<NextHop> {
+    Some(NextHop {
+        interface: u32_at(body, 4)?,
+        address: attributes(body.get(12..)?)
+            .find(|(kind, _)| *kind == libc::NDA_DST)
+            .and_then(|(_, value)| address(value))?,
+    })
 }
 
 fn state(body: &[u8]) -> State {

@@ -156,7 +156,7 @@ impl Netlink {
         let sent = request.finish(self.sequence);
         self.socket.send(&sent, 0)?;
         loop {
-            let received = receive(&self.socket, &mut self.buffer)?;
+            let received = receive(&self.socket, &mut self.buffer, 0)?;
             for message in Messages::new(received) {
                 // An answer to a question that was given up.
                 if message.sequence != self.sequence {
@@ -199,26 +199,37 @@ impl Events {
         })
     }
 
-    /// Waits at most `timeout` for something to happen; `false` when nothing
-    /// did. What it was is not told: the one who waits asks for the state
-    /// again, so that events lost in an overflow (ENOBUFS) cost nothing.
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
-        // Zero would mean for ever (SO_RCVTIMEO, socket(7)).
-        let timeout = timeout.max(Duration::from_millis(1));
-        sys::receive_timeout(self.socket.as_raw_fd(), timeout)?;
-        match receive(&self.socket, &mut self.buffer) {
-            Ok(_) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(false),
-            Err(error) => Err(error),
+    /// Waits at most `limit` for something to happen, and gives type and body
+    /// of all that has to `each`; whether there was more, which is lost.
+    pub fn take(&mut self, limit: Duration, mut each: impl FnMut(u16, &[u8])) -> io::Result<bool> {
+        let mut flags = libc::MSG_DONTWAIT;
+        if !limit.is_zero() {
+            // Rounded to zero it would mean for ever (SO_RCVTIMEO, socket(7)).
+            let limit = limit.max(Duration::from_millis(1));
+            sys::receive_timeout(self.socket.as_raw_fd(), limit)?;
+            flags = 0;
+        }
+        let mut lost = false;
+        loop {
+            match receive(&self.socket, &mut self.buffer, flags) {
+                Ok(received) => {
+                    for message in Messages::new(received) {
+                        each(message.kind, message.body);
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(lost),
+                Err(error) => return Err(error),
+            }
+            flags = libc::MSG_DONTWAIT;
         }
     }
 }
 
-fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+fn receive<'a>(socket: &Socket, buffer: &'a mut [u8], flags: libc::c_int) -> io::Result<&'a [u8]> {
     let length = loop {
         let mut slot = &mut *buffer;
-        match socket.recv(&mut slot, libc::MSG_TRUNC) {
+        match socket.recv(&mut slot, libc::MSG_TRUNC | flags) {
             Ok(length) => break length,
             Err(error) => match error.kind() {
                 io::ErrorKind::Interrupted => {}

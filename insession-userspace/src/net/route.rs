@@ -10,14 +10,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::interfaces::{self, InterfaceInfo};
-use super::neighbour::{self, address, family, octets};
+use super::neighbour::{Mac, Neighbours, address, family, octets};
 use super::netlink::{Netlink, Refusal, Request, attributes, u32_at};
-use super::{Interface, LOOPBACK_IFINDEX, NetError, Route};
+use super::{Interface, LOOPBACK_IFINDEX, NetError, NextHop, Route};
 use crate::engine::Target;
-use crate::engine::campaign::{RouteFailure, Routing};
+use crate::engine::campaign::{RouteFailure, Routing, Way};
 use crate::trace::Verdict;
 
 /// What the user forces.
@@ -37,21 +37,8 @@ pub struct Router {
     sources: Vec<IpAddr>,
     interface: Option<InterfaceInfo>,
     devices: HashMap<u32, InterfaceInfo>,
-    /// By interface and next hop: when it was asked for, and what was found.
-    neighbours: HashMap<(u32, IpAddr), (Instant, NextHopMac)>,
-    patience: Duration,
+    neighbours: Neighbours,
 }
-
-/// `None`: it does not answer.
-type NextHopMac = Option<[u8; 6]>;
-
-/// After this the kernel is asked again for a MAC address: the gateway may have
-/// moved to another router (VRRP). The question costs microseconds.
-const FRESH: Duration = Duration::from_secs(30);
-/// After this a neighbour that did not answer is tried again. Each try may take
-/// seconds in which no other target is routed; a host that comes up during a
-/// run is found this much later.
-const STILL_DEAD: Duration = Duration::from_secs(20);
 
 impl Router {
     /// A router for the calling thread's network namespace.
@@ -83,8 +70,7 @@ impl Router {
             sources: options.sources,
             interface,
             devices: HashMap::new(),
-            neighbours: HashMap::new(),
-            patience: neighbour::PATIENCE,
+            neighbours: Neighbours::default(),
         })
     }
 
@@ -190,61 +176,48 @@ impl Router {
     /// The MAC address that frames to `next_hop` carry.
     fn mac(
         &mut self,
-        target: &Target,
         device: &InterfaceInfo,
         own: [u8; 6],
         source: IpAddr,
         next_hop: IpAddr,
-    ) -> Result<[u8; 6], RouteFailure> {
+    ) -> Result<Mac, RouteFailure> {
         // As the kernel fills it in: `arp_constructor` (net/ipv4/arp.c),
         // `ndisc_constructor` (net/ipv6/ndisc.c). Loopback's is all zeros.
         if device.loopback || device.no_arp {
-            return Ok(own);
+            return Ok(Mac::Known(own));
         }
-        let key = (device.index, next_hop);
-        let now = Instant::now();
-        let known = self.neighbours.get(&key).copied().filter(|(since, mac)| {
-            let good_for = if mac.is_some() { FRESH } else { STILL_DEAD };
-            now.saturating_duration_since(*since) < good_for
-        });
-        let mac = match known {
-            Some((_, mac)) => mac,
-            None => {
-                let netlink = &mut self.netlink;
-                let found = neighbour::resolve(netlink, device, source, next_hop, self.patience)
-                    .map_err(|refusal| neighbour_refused(device, next_hop, &refusal))?;
-                self.neighbours.insert(key, (Instant::now(), found));
-                found
+        self.neighbours
+            .mac(&mut self.netlink, device, source, next_hop)
+            .map_err(|refusal| neighbour_refused(device, next_hop, &refusal))
+    }
+
+    fn silent(&self, target: &Target, device: &InterfaceInfo, next_hop: IpAddr) -> RouteFailure {
+        let mend = match &self.interface {
+            // The kernel takes any target to be on the link of an interface that
+            // was forced and has no route to it (`ip_route_output_key_hash_rcu`,
+            // net/ipv4/route.c).
+            Some(_) if next_hop == target.address => {
+                "it was taken to be on the link: check that it is, or leave `--interface` out"
             }
+            _ => "check its address, the cable and the VLAN",
         };
-        mac.ok_or_else(|| {
-            let mend = match &self.interface {
-                // The kernel takes any target to be on the link of an
-                // interface that was forced and has no route to it
-                // (`ip_route_output_key_hash_rcu`, net/ipv4/route.c).
-                Some(_) if next_hop == target.address => {
-                    "it was taken to be on the link: check that it is, or leave `--interface` out"
+        RouteFailure {
+            verdict: Verdict::Error,
+            detail: format!(
+                "next hop {next_hop} on {}: it does not answer {}; {mend}",
+                device.name,
+                if next_hop.is_ipv4() {
+                    "ARP"
+                } else {
+                    "neighbour discovery"
                 }
-                _ => "check its address, the cable and the VLAN",
-            };
-            RouteFailure {
-                verdict: Verdict::Error,
-                detail: format!(
-                    "next hop {next_hop} on {}: it does not answer {}; {mend}",
-                    device.name,
-                    if next_hop.is_ipv4() {
-                        "ARP"
-                    } else {
-                        "neighbour discovery"
-                    }
-                ),
-            }
-        })
+            ),
+        }
     }
 }
 
 impl Routing for Router {
-    fn route(&mut self, target: &Target) -> Result<Route, RouteFailure> {
+    fn route(&mut self, target: &Target) -> Result<Way, RouteFailure> {
         if let IpAddr::V6(address) = target.address {
             if address.to_ipv4_mapped().is_some() {
                 return Err(failure(
@@ -324,15 +297,23 @@ impl Routing for Router {
             }
         };
         let next_hop = answer.gateway.unwrap_or(target.address);
-        let next_hop_mac = self.mac(target, &device, source_mac, source, next_hop)?;
-        Ok(Route {
+        let next_hop_mac = match self.mac(&device, source_mac, source, next_hop)? {
+            Mac::Known(mac) => mac,
+            Mac::Silent => return Err(self.silent(target, &device, next_hop)),
+            Mac::Pending(hop) => return Ok(Way::Pending(hop)),
+        };
+        Ok(Way::Known(Route {
             interface,
             vlan,
             source,
             source_mac,
             next_hop_mac,
             mtu: answer.mtu.unwrap_or(device.mtu),
-        })
+        }))
+    }
+
+    fn settled(&mut self, limit: Duration) -> Vec<NextHop> {
+        self.neighbours.settled(&mut self.netlink, limit)
     }
 }
 
@@ -461,7 +442,7 @@ fn neighbour_refused(device: &InterfaceInfo, next_hop: IpAddr, refusal: &Refusal
 mod tests {
     use super::*;
     use crate::net::Vlan;
-    use crate::net::testing::Namespace;
+    use crate::net::testing::{self, Namespace};
 
     /// A router that takes a veth, whose peer answers, for a VLAN sub-interface
     /// with this tag on the other veth: kernels without 8021q have routes too.
@@ -492,7 +473,7 @@ mod tests {
                 address: "198.18.1.2".parse().unwrap(),
                 port: 80,
             };
-            (router.route(&target), expected)
+            (testing::route(&mut router, &target), expected)
         })
     }
 

@@ -8,6 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::netlink::Events;
+use super::{Route, Router};
+use crate::engine::Target;
+use crate::engine::campaign::{RouteFailure, Routing, Way};
 
 /// A network namespace of a test's own, with loopback up.
 pub(crate) struct Namespace {
@@ -78,7 +81,9 @@ impl Namespace {
             .lines()
             .any(|line| line.starts_with(&local))
         {
-            let happened = events.wait(Duration::from_secs(5)).unwrap();
+            let mut happened = false;
+            let lost = events.take(Duration::from_secs(5), |_, _| happened = true);
+            happened |= lost.unwrap();
             assert!(happened, "no route to {ip} within 5 s");
         }
     }
@@ -92,5 +97,16 @@ impl Namespace {
         ));
         self.ip(&format!("link set {name} up"));
         peer.ip(&format!("link set {peer_name} up"));
+    }
+}
+
+/// The way to `target`, waited for.
+pub(crate) fn route(router: &mut Router, target: &Target) -> Result<Route, RouteFailure> {
+    loop {
+        match router.route(target)? {
+            Way::Known(route) => return Ok(route),
+            // Bounded by the router's patience.
+            Way::Pending(_) => drop(router.settled(Duration::from_secs(1))),
+        }
     }
 }

@@ -2,11 +2,12 @@
 //! their own.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::testing::Namespace;
+use super::testing::{self, Namespace};
 use super::*;
 use crate::engine::Target;
-use crate::engine::campaign::{RouteFailure, Routing};
+use crate::engine::campaign::{RouteFailure, Routing, Way};
 use crate::trace::Verdict;
 
 fn target(address: &str) -> Target {
@@ -23,7 +24,10 @@ fn route_with(
     options: RouterOptions,
     address: &str,
 ) -> Result<Route, RouteFailure> {
-    namespace.run(|| Router::new(options).unwrap().route(&target(address)))
+    namespace.run(|| {
+        let mut router = Router::new(options).unwrap();
+        testing::route(&mut router, &target(address))
+    })
 }
 
 fn route(namespace: &Namespace, address: &str) -> Result<Route, RouteFailure> {
@@ -128,7 +132,7 @@ fn a_silent_next_hop_is_named_and_remembered() {
             ("198.18.1.77", "ARP"),
             ("fd00:1::77", "neighbour discovery"),
         ] {
-            let first = router.route(&target(address)).unwrap_err();
+            let first = testing::route(&mut router, &target(address)).unwrap_err();
             assert_eq!(first.verdict, Verdict::Error);
             let expected = format!("next hop {address} on near0: it does not answer {how}; ");
             assert!(first.detail.starts_with(&expected), "{}", first.detail);
@@ -149,11 +153,59 @@ fn a_neighbour_that_answers_late_is_waited_for() {
             far.ip("link set far0 arp on");
             far
         });
-        let found = router.route(&target("198.18.1.2"));
+        let found = testing::route(&mut router, &target("198.18.1.2"));
         late.join().unwrap();
         found
     });
     assert_eq!(found.unwrap().next_hop_mac, mac);
+}
+
+#[test]
+fn silent_next_hops_hold_up_nobody() {
+    let (near, far) = pair();
+    near.ip("route add 203.0.113.0/24 via 198.18.1.70");
+    let mac = info(&far, "far0").mac.unwrap();
+    near.run(|| {
+        let path = "/proc/sys/net/ipv4/neigh/near0";
+        std::fs::write(format!("{path}/mcast_solicit"), "2").unwrap();
+        let mut router = Router::new(RouterOptions::default()).unwrap();
+        let mut waiting = Vec::new();
+        for address in ["198.18.1.70", "198.18.1.71", "198.18.1.72", "203.0.113.1"] {
+            let Ok(Way::Pending(hop)) = router.route(&target(address)) else {
+                panic!("{address} was waited for");
+            };
+            waiting.push(hop.address.to_string());
+        }
+        // One neighbour, two targets.
+        let expected = ["198.18.1.70", "198.18.1.71", "198.18.1.72", "198.18.1.70"];
+        assert_eq!(waiting, expected);
+        // The good one is there while the kernel still asks for the others.
+        let mut settled = Vec::new();
+        let route = loop {
+            match router.route(&target("198.18.1.2")).unwrap() {
+                Way::Known(route) => break route,
+                Way::Pending(_) => settled.extend(router.settled(Duration::from_secs(1))),
+            }
+        };
+        assert_eq!(route.next_hop_mac, mac);
+        assert!(
+            settled
+                .iter()
+                .all(|hop| hop.address == "198.18.1.2".parse::<IpAddr>().unwrap())
+        );
+        settled.clear();
+        // Each wait ends with the patience at the latest.
+        while settled.len() < 3 {
+            settled.extend(router.settled(Duration::from_secs(10)));
+        }
+        for address in ["198.18.1.70", "198.18.1.71", "198.18.1.72", "203.0.113.1"] {
+            let failure = router.route(&target(address)).unwrap_err();
+            assert!(
+                failure.detail.contains("does not answer ARP"),
+                "{failure:?}"
+            );
+        }
+    });
 }
 
 #[test]
@@ -178,7 +230,10 @@ fn a_forced_source_is_used_and_must_be_ours() {
             ..target("198.18.1.2")
         };
         (0..4)
-            .map(|index| router.route(&turn(index)).unwrap().source.to_string())
+            .map(|index| {
+                let route = testing::route(&mut router, &turn(index)).unwrap();
+                route.source.to_string()
+            })
             .collect()
     });
     assert_eq!(

@@ -6,13 +6,14 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::arguments::{Arguments, CloseName, LinkName, XdpModeName, ZeroCopyName};
 use super::plan::Plan;
 use crate::cli::exit::{self, Failure};
-use crate::engine::campaign::{self, RouteFailure, Routing};
+use crate::engine::campaign::{self, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
 use crate::engine::worker::LINGER_MAX;
 use crate::engine::{EngineOptions, Output, Target};
@@ -20,7 +21,7 @@ use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::pcap::{Capture, PcapWriter};
 use crate::link::xdp::{XdpLink, XdpMode, XdpOptions, ZeroCopy};
 use crate::link::{Link, LinkError, permit};
-use crate::net::{self, Interface, NetError, Route, Router, RouterOptions};
+use crate::net::{self, Interface, NetError, NextHop, Router, RouterOptions};
 use crate::trace::LinkInfo;
 
 /// What becomes known before there is a record: for the header of live text.
@@ -171,16 +172,20 @@ struct Told {
 }
 
 impl Routing for Told {
-    fn route(&mut self, target: &Target) -> Result<Route, RouteFailure> {
-        let route = self.router.route(target)?;
-        if let Some(openings) = &self.openings {
+    fn route(&mut self, target: &Target) -> Result<Way, RouteFailure> {
+        let way = self.router.route(target)?;
+        if let (Way::Known(route), Some(openings)) = (&way, &self.openings) {
             // Fails when the report is over.
             let _ = openings.send(Opening::Routed {
                 target: target.clone(),
                 source: route.source,
             });
         }
-        Ok(route)
+        Ok(way)
+    }
+
+    fn settled(&mut self, limit: Duration) -> Vec<NextHop> {
+        self.router.settled(limit)
     }
 }
 

@@ -8,12 +8,12 @@ use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
 use super::{PLENTY, interface, options, records, route, target};
-use crate::engine::campaign::{OpenLink, RouteFailure, Routing, Targets, run};
+use crate::engine::campaign::{OpenLink, RouteFailure, Routing, Targets, Way, run};
 use crate::engine::{Output, Target, stats::Stats};
 use crate::link::{Link, LinkError, Received};
-use crate::net::Route;
+use crate::net::{NextHop, Route};
 use crate::session::Flow;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::trace::{LinkInfo, Trace, Verdict};
 
 fn address(n: u64) -> IpAddr {
@@ -29,8 +29,8 @@ fn targets(n: u64) -> Targets {
 struct Table(fn(u64) -> Result<Route, RouteFailure>);
 
 impl Routing for Table {
-    fn route(&mut self, target: &Target) -> Result<Route, RouteFailure> {
-        (self.0)(target.index)
+    fn route(&mut self, target: &Target) -> Result<Way, RouteFailure> {
+        (self.0)(target.index).map(Way::Known)
     }
 }
 
@@ -226,4 +226,76 @@ fn when_nobody_reads_the_run_ends() {
     let open = |_: &_| Err(missing());
     assert!(run(targets, routing, &open, &options(), &outputs, &stop, &stats).is_ok());
     drop(sender);
+}
+
+/// Even targets wait for a neighbour that is settled once all odd ones are
+/// routed, or never.
+struct Slow {
+    odd: usize,
+    settles: bool,
+    settled: bool,
+    stop: Arc<AtomicBool>,
+}
+
+const SLOW: NextHop = NextHop {
+    interface: 1,
+    address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)),
+};
+
+impl Routing for Slow {
+    fn route(&mut self, target: &Target) -> Result<Way, RouteFailure> {
+        if target.index.is_multiple_of(2) && !self.settled {
+            return Ok(Way::Pending(SLOW));
+        }
+        self.odd += 1;
+        Err(RouteFailure {
+            verdict: Verdict::NoRoute,
+            detail: "none".into(),
+        })
+    }
+
+    fn settled(&mut self, _: Duration) -> Vec<NextHop> {
+        if self.odd < 50 {
+            return Vec::new();
+        }
+        if !self.settles {
+            self.stop.store(true, Ordering::Relaxed);
+            return Vec::new();
+        }
+        self.settled = true;
+        vec![SLOW]
+    }
+}
+
+fn with_a_slow_neighbour(settles: bool) -> Vec<Trace> {
+    let (outputs, mut read) = mpsc::channel(PLENTY);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut slow = Slow {
+        odd: 0,
+        settles,
+        settled: false,
+        stop: Arc::clone(&stop),
+    };
+    let (open, stats) = (|_: &_| Err(missing()), Arc::default());
+    let options = options();
+    let targets = targets(100);
+    run(targets, &mut slow, &open, &options, &outputs, &stop, &stats).unwrap();
+    records(&mut read)
+}
+
+#[test]
+fn a_slow_neighbour_holds_up_its_own_targets_only() {
+    let records = with_a_slow_neighbour(true);
+    assert_eq!(records.len(), 100);
+    assert!(records.iter().all(|it| it.verdict == Verdict::NoRoute));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_neighbours() {
+    let records = with_a_slow_neighbour(false);
+    assert_eq!(records.len(), 100);
+    for (n, record) in records.iter().enumerate() {
+        let expected = [Verdict::Interrupted, Verdict::NoRoute][n % 2];
+        assert_eq!(record.verdict, expected, "{n}");
+    }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::tap::Tap;
 use super::{PLENTY, interface, options, records, route, target};
-use crate::engine::campaign::{self, RouteFailure, Routing};
+use crate::engine::campaign::{self, RouteFailure, Routing, Way};
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
@@ -500,8 +500,8 @@ fn what_is_told_live_ends_as_the_record_says() {
 struct ByParity;
 
 impl Routing for ByParity {
-    fn route(&mut self, target: &Target) -> Result<Route, RouteFailure> {
-        Ok(route(1 + (target.index % 2) as u32))
+    fn route(&mut self, target: &Target) -> Result<Way, RouteFailure> {
+        Ok(Way::Known(route(1 + (target.index % 2) as u32)))
     }
 }
 

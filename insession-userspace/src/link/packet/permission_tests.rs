@@ -3,8 +3,7 @@
 use super::tests::{PORTS, flow, listen, open, pair, whole_session};
 use super::*;
 use crate::engine::Target;
-use crate::engine::campaign::Routing;
-use crate::net::{Router, RouterOptions};
+use crate::net::{Router, RouterOptions, testing};
 
 const CAP_NET_RAW: u32 = 13;
 
@@ -93,7 +92,7 @@ fn unknown_neighbours_are_found_without_any_capability() {
                 address: address.parse().unwrap(),
                 port: 80,
             };
-            let route = router.route(&target).unwrap();
+            let route = testing::route(&mut router, &target).unwrap();
             assert_eq!(route.next_hop_mac, mac, "{address}");
         }
     });

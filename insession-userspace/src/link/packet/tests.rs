@@ -9,10 +9,10 @@ use std::time::Duration as StdDuration;
 use etherparse::{PacketBuilder, TcpHeader, TcpHeaderSlice, TcpOptionElement, TransportSlice};
 
 use super::*;
+use crate::engine::Target;
 use crate::link::pcap::{Capture, PcapWriter};
-use crate::net::testing::Namespace;
+use crate::net::testing::{self, Namespace};
 use crate::net::{Route, Router, RouterOptions, socket as tcp_socket};
-use crate::{engine::Target, engine::campaign::Routing};
 
 pub(super) const PORTS: RangeInclusive<u16> = 61000..=61999;
 const SESSION: SessionId = 7;
@@ -125,7 +125,7 @@ fn route(to: &Flow) -> Route {
         address: to.remote.ip(),
         port: to.remote.port(),
     };
-    router.route(&target).unwrap()
+    testing::route(&mut router, &target).unwrap()
 }
 
 /// One byte of payload at `sequence`, as a session sends it.
