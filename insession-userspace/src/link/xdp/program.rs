@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
-use aya::programs::Xdp;
 use aya::programs::links::FdLink;
 use aya::programs::xdp::{XdpLink as Attachment, XdpMode as AttachMode};
+use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
@@ -89,12 +89,7 @@ impl Program {
             .map_max_entries(names::SOCKETS, device.queues().max(64));
         let refused = |error: &(dyn Error + 'static)| refusal(&what, error);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
-        let program: &mut Xdp = ebpf
-            .program_mut(names::PROGRAM)
-            .ok_or_else(|| absent(names::PROGRAM))?
-            .try_into()
-            .map_err(|error: aya::programs::ProgramError| refused(&error))?;
-        program.load().map_err(|error| refused(&error))?;
+        let program = load(&mut ebpf, &what)?;
         let (link, attached) = attach(program, device, options.mode)?;
         let log = if options.program_log {
             let mut logger =
@@ -243,6 +238,40 @@ fn set<K: Pod>(map: &mut HashMap<MapData, K, u32>, key: K, flows: u32) -> Result
             Ok(())
         }
         other => other,
+    }
+}
+
+/// Has the kernel verify the program.
+fn load<'a>(ebpf: &'a mut Ebpf, what: &str) -> Result<&'a mut Xdp, LinkError> {
+    /// include/linux/errno.h: not for user space, but given to it nevertheless.
+    const ENOTSUPP: i32 = 524;
+    let program: &mut Xdp = ebpf
+        .program_mut(names::PROGRAM)
+        .ok_or_else(|| absent(names::PROGRAM))?
+        .try_into()
+        .map_err(|error: ProgramError| refusal(what, &error))?;
+    match program.load() {
+        Ok(()) => Ok(program),
+        // What the verifier of an older kernel says to a helper, an instruction
+        // or a program size that it does not know.
+        Err(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) if matches!(
+            io_error.raw_os_error(),
+            Some(libc::EINVAL | libc::E2BIG | ENOTSUPP)
+        ) =>
+        {
+            tracing::debug!(%io_error, %verifier_log, "XDP program refused");
+            Err(LinkError::Unsupported {
+                what: what.to_owned(),
+                reason: format!(
+                    "this kernel's verifier refuses it ({io_error}); it needs Linux 5.18 (bpf_xdp_load_bytes)"
+                ),
+                mend: "use a newer kernel, or `--link packet`".into(),
+            })
+        }
+        Err(error) => Err(refusal(what, &error)),
     }
 }
 
@@ -505,5 +534,33 @@ mod tests {
         };
         assert_eq!(errno(&aya::EbpfError::from(error)), Some(libc::EPERM));
         assert_eq!(errno(&MapError::KeyNotFound), None);
+    }
+
+    /// As kernels before 5.18 see `bpf_xdp_load_bytes`: a helper of a number they
+    /// do not know.
+    #[test]
+    fn a_kernel_without_the_helper_is_unsupported() {
+        const CALL: u8 = 0x85;
+        const XDP_LOAD_BYTES: u8 = 189;
+        let mut object = OBJECT.to_vec();
+        let mut patched = 0;
+        for instruction in object.chunks_exact_mut(8) {
+            if instruction == [CALL, 0, 0, 0, XDP_LOAD_BYTES, 0, 0, 0] {
+                instruction[5] = 0x7f;
+                patched += 1;
+            }
+        }
+        assert!(patched > 0);
+        let loading = |object: &[u8]| {
+            let mut ebpf = EbpfLoader::new().load(object).unwrap();
+            load(&mut ebpf, "XDP program").map(|_| ())
+        };
+        loading(OBJECT).unwrap();
+        let error = loading(&object).unwrap_err();
+        assert!(matches!(error, LinkError::Unsupported { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("needs Linux 5.18"), "{text}");
+        assert!(text.contains("--link packet"), "{text}");
+        assert!(!text.contains('\n'), "the verifier's log: {text}");
     }
 }
