@@ -58,7 +58,7 @@ pub enum LinkError {
     Down(String),
     /// Frames handed to the NIC did not come back.
     #[error(
-        "interface {interface}: {frames} frames were not given back by the driver for {seconds} s; try `--zero-copy off` or `--xdp-mode generic`"
+        "interface {interface}: {frames} frames were not given back by the driver for {seconds} s; {mend}"
     )]
     Stalled {
         /// The interface.
@@ -67,6 +67,8 @@ pub enum LinkError {
         frames: usize,
         /// For how long.
         seconds: u64,
+        /// What to do.
+        mend: &'static str,
     },
     /// Any other system call that failed.
     #[error("{what}: {source}")]

@@ -223,6 +223,7 @@ impl PacketLink {
                             interface: self.name.clone(),
                             frames: outgoing.end - outgoing.first,
                             seconds: STALLED_AFTER.as_secs(),
+                            mend: "look at its queueing discipline (`tc -s qdisc show`) and carrier",
                         });
                     }
                     // The queueing discipline dropped this one (`packet_snd`,

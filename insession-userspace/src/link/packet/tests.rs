@@ -557,6 +557,7 @@ fn what_the_kernel_does_not_take_is_kept_and_named_in_the_end() {
         link.outgoing.stuck_since = Some(Instant::ZERO);
         let error = link.flush().unwrap_err();
         assert!(matches!(error, LinkError::Stalled { .. }), "{error}");
+        assert!(error.to_string().contains("`tc -s qdisc show`"), "{error}");
     });
 }
 

@@ -296,6 +296,7 @@ impl XdpLink {
                 interface: self.device.name().to_owned(),
                 frames: out,
                 seconds: watch::STALL.as_secs(),
+                mend: "try `--zero-copy off` or `--xdp-mode generic`",
             });
         }
         Ok(())
