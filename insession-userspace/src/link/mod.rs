@@ -20,6 +20,7 @@ pub mod packet;
 pub mod pcap;
 pub(crate) mod permit;
 pub mod sim;
+mod sys;
 pub mod xdp;
 
 pub use error::LinkError;

@@ -47,7 +47,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use insession_common::counters::Counter;
@@ -56,6 +56,7 @@ use insession_common::stamp::SteerKind;
 use insession_common::steer::{Decision, Flows, steer};
 
 use super::flows::{FlowTable, NotAdded};
+use super::sys::{self, Polled};
 use super::{Link, LinkError, MAX_FRAME, Received, clock};
 use crate::net::{self, ports};
 use crate::session::Flow;
@@ -160,7 +161,7 @@ impl PacketLink {
         let (first, last) = (*options.ports.start(), *options.ports.end());
         let socket = socket::open(info.index, &filter::program(first, last))
             .map_err(|error| not_opened(interface, error))?;
-        let event = socket::event().map_err(|source| LinkError::System {
+        let event = sys::event().map_err(|source| LinkError::System {
             what: "eventfd".to_owned(),
             source,
         })?;
@@ -380,10 +381,19 @@ impl Link for PacketLink {
     fn wait(&mut self, until: Instant) -> Result<(), LinkError> {
         let timeout = until.since(clock::monotonic());
         let for_room = self.outgoing.stuck_since.is_some();
-        let awake = socket::sleep(&self.socket, &self.event, for_room, timeout)
-            .map_err(|error| self.failed("wait", error))?;
-        if awake.event {
-            socket::drain(&self.event);
+        let poll = |fd: &OwnedFd, events| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events,
+            revents: 0,
+        };
+        let room = if for_room { libc::POLLOUT } else { 0 };
+        let mut polled = [
+            poll(&self.socket, libc::POLLIN | room),
+            poll(&self.event, libc::POLLIN),
+        ];
+        let ended = sys::poll(&mut polled, timeout).map_err(|error| self.failed("wait", error))?;
+        if ended == Polled::Ready && polled[1].revents != 0 {
+            sys::drain(&self.event);
         }
         if for_room {
             self.offer()?;

@@ -32,13 +32,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
 use insession_common::stamp::{ReplyStamp, SteerKind};
 
-use crate::link::{Link, LinkError, Received};
+use crate::link::sys::{self, Polled};
+use crate::link::{Link, LinkError, Received, clock};
 use crate::net::Interface;
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
@@ -181,7 +182,10 @@ impl XdpLink {
         if device.state() == State::Down {
             return Err(LinkError::Down(interface.name.clone()));
         }
-        let waker = waker()?;
+        let waker = sys::event().map_err(|source| LinkError::System {
+            what: "eventfd".into(),
+            source,
+        })?;
         let program = Program::open(&device, options)?;
         let copying = copying(&device, program.attached(), options.zero_copy)?;
         let mut link = XdpLink {
@@ -365,37 +369,20 @@ impl XdpLink {
 
     /// One sleep; whether there is a reason to end [`Link::wait`].
     fn sleep(&mut self, span: Duration) -> Result<bool, LinkError> {
-        let span = libc::timespec {
-            tv_sec: span.as_secs() as libc::time_t,
-            tv_nsec: span.subsec_nanos().into(),
-        };
-        // SAFETY: the array and the time are ours; no signal mask is passed.
-        let answer = unsafe {
-            libc::ppoll(
-                self.polled.as_mut_ptr(),
-                self.polled.len() as libc::nfds_t,
-                &span,
-                std::ptr::null(),
-            )
-        };
-        if answer < 0 {
-            let source = io::Error::last_os_error();
-            if source.kind() == io::ErrorKind::Interrupted {
-                return Ok(true);
-            }
-            let what = format!("interface {}: waiting", self.device.name());
-            return Err(LinkError::System { what, source });
-        }
-        if answer == 0 {
-            return Ok(false);
+        let ended = sys::poll(&mut self.polled, span).map_err(|source| LinkError::System {
+            what: format!("interface {}: waiting", self.device.name()),
+            source,
+        })?;
+        match ended {
+            Polled::Ready => {}
+            Polled::TimedOut => return Ok(false),
+            Polled::Signal => return Ok(true),
         }
         let Some((waker, sockets)) = self.polled.split_last() else {
             return Ok(true);
         };
         if waker.revents & libc::POLLIN != 0 {
-            let mut count = [0u8; 8];
-            // SAFETY: an eventfd gives 8 octets, and does not block.
-            unsafe { libc::read(waker.fd, count.as_mut_ptr().cast(), count.len()) };
+            sys::drain(&self.waker);
         }
         // The kernel sets an error on sockets whose interface goes away.
         if sockets
@@ -420,13 +407,7 @@ impl Link for XdpLink {
 
     fn now(&self) -> Instant {
         // The clock of bpf_ktime_get_ns().
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: writes inside `time`. Cannot fail for this clock.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-        Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        clock::monotonic()
     }
 
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
@@ -643,19 +624,6 @@ fn copying(device: &Device, attached: Attached, zero_copy: ZeroCopy) -> Result<C
         }
         _ => Ok(Copying::Copy),
     }
-}
-
-fn waker() -> Result<OwnedFd, LinkError> {
-    // SAFETY: no memory is passed.
-    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if descriptor < 0 {
-        return Err(LinkError::System {
-            what: "eventfd".into(),
-            source: io::Error::last_os_error(),
-        });
-    }
-    // SAFETY: fresh, and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 #[cfg(test)]

@@ -1,0 +1,65 @@
+//! System calls that both links of the kernel make.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use crate::time::Duration;
+
+/// An eventfd: a link's waker.
+pub(super) fn event() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes back what was written to an eventfd.
+pub(super) fn drain(event: &OwnedFd) {
+    let mut value = [0_u8; 8];
+    // SAFETY: 8 bytes are there. Where nothing was written it fails at once
+    // (EAGAIN), which is as good.
+    unsafe { libc::read(event.as_raw_fd(), value.as_mut_ptr().cast(), value.len()) };
+}
+
+/// What ended a [`poll`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Polled {
+    /// Some of the descriptors are ready.
+    Ready,
+    /// The time was over.
+    TimedOut,
+    /// A signal; what is ready was not looked at.
+    Signal,
+}
+
+/// Sleeps until one of these is ready or the time is over, to the nanosecond.
+pub(super) fn poll(polled: &mut [libc::pollfd], timeout: Duration) -> io::Result<Polled> {
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(timeout.subsec_nanos().cast_signed()),
+    };
+    // SAFETY: a slice of pollfds and its length, a timespec, no signal mask.
+    let result = unsafe {
+        libc::ppoll(
+            polled.as_mut_ptr(),
+            polled.len() as libc::nfds_t,
+            &raw const timeout,
+            std::ptr::null(),
+        )
+    };
+    match result {
+        0 => Ok(Polled::TimedOut),
+        1.. => Ok(Polled::Ready),
+        _ => {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::Interrupted {
+                Ok(Polled::Signal)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
