@@ -37,6 +37,21 @@ pub(crate) fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()
     check(result)
 }
 
+/// bind(2) to an address that is no internet address; `T` is the structure of the
+/// socket's family.
+pub(crate) fn bind_raw<T: Copy>(socket: BorrowedFd<'_>, address: &T) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: reads `address`, whose size is given.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(address).cast(),
+            length,
+        )
+    };
+    check(result)
+}
+
 /// connect(2).
 pub(crate) fn connect(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
     let (storage, length) = storage(address);

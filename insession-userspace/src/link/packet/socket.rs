@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use crate::link::clock;
-use crate::net::socket::set_option;
+use crate::net::socket::{bind_raw, set_option};
 
 /// Opens it on one interface. Nothing gets in before `filter` is there.
 pub(super) fn open(interface: u32, filter: &[libc::sock_filter]) -> io::Result<OwnedFd> {
@@ -46,12 +46,7 @@ pub(super) fn open(interface: u32, filter: &[libc::sock_filter]) -> io::Result<O
     // net/core/dev.c).
     address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
     address.sll_ifindex = libc::c_int::try_from(interface).unwrap_or(0);
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-    // SAFETY: `address` is a sockaddr_ll of that length.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    if bound != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    bind_raw(socket.as_fd(), &address)?;
     Ok(socket)
 }
 

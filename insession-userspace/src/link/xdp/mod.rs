@@ -40,7 +40,7 @@ use insession_common::stamp::{ReplyStamp, SteerKind};
 
 use crate::link::sys::{self, Polled};
 use crate::link::{Link, LinkError, Received, clock};
-use crate::net::Interface;
+use crate::net::{Interface, ports};
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
 use crate::trace::LinkInfo;
@@ -578,7 +578,7 @@ impl Link for XdpLink {
     }
 
     fn port_taken(&self, local: SocketAddr) -> bool {
-        socket::is_bound(local)
+        ports::is_held(local)
     }
 }
 

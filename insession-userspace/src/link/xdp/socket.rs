@@ -1,7 +1,6 @@
 //! One AF_XDP socket on one queue: its memory, its rings, its system calls.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use super::ring::{Completion, Fill, Rx, Tx, View};
 use super::umem::{CHUNK, Frames, Mapping, Umem};
 use crate::link::LinkError;
 use crate::link::permit;
+use crate::net::socket::{bind_raw, set_option};
 
 /// How long a queue may stay busy before it counts as somebody else's: the
 /// kernel takes sockets down asynchronously, 15–45 ms after the owner was
@@ -104,7 +104,7 @@ impl Queue {
         ];
         for (option, entries) in rings {
             if entries > 0 {
-                set(&descriptor, libc::SOL_XDP, option, &entries)
+                set_option(descriptor.as_fd(), libc::SOL_XDP, option, &entries)
                     .map_err(failed("size of a ring"))?;
             }
         }
@@ -192,11 +192,11 @@ impl Queue {
     /// Lets a batch go with fewer calls. Both are improvements only: refused by
     /// older kernels or without CAP_NET_ADMIN, nothing is lost but time.
     fn widen(&self, frames: u32) {
-        let _ = set(self, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames);
+        let _ = set_option(self.as_fd(), libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &frames);
         // In copy mode the frames in flight are accounted as socket buffers of
         // less than 1 KiB each; the default holds 277 of them.
-        let _ = set(
-            self,
+        let _ = set_option(
+            self.as_fd(),
             libc::SOL_SOCKET,
             libc::SO_SNDBUFFORCE,
             &frames.saturating_mul(1024),
@@ -253,7 +253,7 @@ impl Queue {
         };
         let started = Instant::now();
         loop {
-            let Err(error) = bind_to(self, &address) else {
+            let Err(error) = bind_raw(self.as_fd(), &address) else {
                 return Ok(());
             };
             match error.raw_os_error() {
@@ -337,64 +337,6 @@ impl Queue {
     }
 }
 
-/// Whether the kernel holds this local TCP endpoint: a plain bind() of it fails
-/// with EADDRINUSE, for listeners, live connections and TIME_WAIT alike.
-pub(super) fn is_bound(local: SocketAddr) -> bool {
-    let family = match local {
-        SocketAddr::V4(_) => libc::AF_INET,
-        SocketAddr::V6(_) => libc::AF_INET6,
-    };
-    // SAFETY: no memory is passed.
-    let descriptor = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if descriptor < 0 {
-        return false;
-    }
-    // SAFETY: fresh, and nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    let answer = match local {
-        SocketAddr::V4(local) => bind_to(
-            &socket,
-            &libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: local.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(local.ip().octets()),
-                },
-                sin_zero: [0; 8],
-            },
-        ),
-        SocketAddr::V6(local) => bind_to(
-            &socket,
-            &libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: local.port().to_be(),
-                sin6_flowinfo: 0,
-                sin6_addr: libc::in6_addr {
-                    s6_addr: local.ip().octets(),
-                },
-                sin6_scope_id: local.scope_id(),
-            },
-        ),
-    };
-    answer.is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
-}
-
-/// bind(2); `T` is a socket address of the socket's family.
-fn bind_to<T>(socket: &impl AsRawFd, address: &T) -> io::Result<()> {
-    // SAFETY: reads `address`, whose size is given.
-    let answer = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            std::ptr::from_ref(address).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if answer != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 fn socket(what: &dyn Fn(&str) -> String) -> Result<OwnedFd, LinkError> {
     // SAFETY: no memory is passed.
     let descriptor = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -428,7 +370,13 @@ fn register(
         flags: 0,
         tx_metadata_len: 0,
     };
-    set(descriptor, libc::SOL_XDP, libc::XDP_UMEM_REG, &memory).map_err(|source| {
+    set_option(
+        descriptor.as_fd(),
+        libc::SOL_XDP,
+        libc::XDP_UMEM_REG,
+        &memory,
+    )
+    .map_err(|source| {
         let what = what("memory for frames (UMEM)");
         match source.raw_os_error() {
             Some(libc::ENOBUFS) => LinkError::LockedMemory {
@@ -491,23 +439,6 @@ impl Parts {
             )
         }
     }
-}
-
-fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
-    // SAFETY: reads `value`, whose size is given.
-    let answer = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if answer != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// Reads an option of the AF_XDP level; `T` is one of the kernel's structures of
