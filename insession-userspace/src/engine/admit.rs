@@ -148,7 +148,13 @@ impl Worker<'_> {
         };
         let isn = self.secret.isn(&flow, now);
         let timestamp_offset = self.secret.timestamp_offset(&flow);
-        let session = Session::new(flow, isn, timestamp_offset, mss(&route), now);
+        let session = Session::new(
+            flow,
+            isn,
+            timestamp_offset,
+            mss(&route, link.longest_packet()),
+            now,
+        );
         self.open.insert(Open::new(session, template, target));
         self.wheel.reserve(self.open.indices());
         self.ready.reserve(self.open.indices());
@@ -225,13 +231,43 @@ impl Worker<'_> {
     }
 }
 
-/// The segment size to announce: what the path's MTU leaves without options
-/// (RFC 9293 §3.7.1; RFC 6691), not below what every path must carry.
-fn mss(route: &Route) -> u16 {
+/// The segment size to announce: what the path's MTU, and what the link can
+/// receive (`longest`), leave without options (RFC 9293 §3.7.1; RFC 6691), not below what
+/// every path must carry.
+fn mss(route: &Route, longest: u32) -> u16 {
     let (headers, least) = match route.source {
         IpAddr::V4(_) => (40, 536),
         IpAddr::V6(_) => (60, 1220),
     };
-    let mss = route.mtu.saturating_sub(headers).max(least);
+    let mss = route.mtu.min(longest).saturating_sub(headers).max(least);
     u16::try_from(mss).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Interface;
+
+    #[test]
+    fn no_more_is_announced_than_path_and_link_can_carry() {
+        let mss = |source: &str, mtu, longest| {
+            let route = Route {
+                interface: Interface {
+                    index: 1,
+                    name: "sim1".into(),
+                },
+                vlan: None,
+                source: source.parse().unwrap(),
+                source_mac: [0; 6],
+                next_hop_mac: [0; 6],
+                mtu,
+            };
+            mss(&route, longest)
+        };
+        let (v4, v6) = ("192.0.2.1", "2001:db8::1");
+        assert_eq!([mss(v4, 9000, 1500), mss(v6, 9000, 1500)], [1460, 1440]);
+        assert_eq!([mss(v4, 1400, 1500), mss(v6, 1400, 1500)], [1360, 1340]);
+        assert_eq!(mss(v4, 65_536, u32::MAX), 65_496);
+        assert_eq!([mss(v4, 100, 1500), mss(v6, 100, 1500)], [536, 1220]);
+    }
 }

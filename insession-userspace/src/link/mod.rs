@@ -122,6 +122,12 @@ pub trait Link {
     /// XDP statistics.
     fn counters(&mut self) -> Vec<(&'static str, u64)>;
 
+    /// The longest IP packet that can be received, octets: no more is to be
+    /// announced (MSS), whatever the path's MTU.
+    fn longest_packet(&self) -> u32 {
+        u32::MAX
+    }
+
     /// Whether connections are the kernel's ([`crate::session::Handshaker::Kernel`]).
     fn kernel_owns_connections(&self) -> bool {
         false

@@ -326,6 +326,10 @@ impl<L: Link + ?Sized> Link for Capture<L> {
         self.inner.counters()
     }
 
+    fn longest_packet(&self) -> u32 {
+        self.inner.longest_packet()
+    }
+
     fn kernel_owns_connections(&self) -> bool {
         self.inner.kernel_owns_connections()
     }

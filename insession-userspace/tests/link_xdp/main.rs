@@ -411,6 +411,28 @@ fn flow_is_steered_once_and_no_longer_when_removed() {
     });
 }
 
+/// What the link says it can receive is received; the session announces no more.
+#[test]
+fn the_longest_packet_fits_and_a_jumbo_does_not() {
+    with_pair(1, |lab| {
+        ip(&format!("link set {NEAR} mtu 9000"));
+        lab.far(|| ip(&format!("link set {FAR} mtu 9000")));
+        let far = lab.far_socket(0x0800);
+        let mut link = open(lab, XdpMode::Generic);
+        link.add_flow(&flow(61_001), 7).unwrap();
+        let longest = link.longest_packet() as usize;
+        assert_eq!(longest, 1500);
+        let mut long = segment(&flow(61_001));
+        for length in [4000, longest] {
+            long.resize(14 + length, 0);
+            far.send(&long);
+        }
+        let got = receive(&mut link, 1);
+        assert_eq!(got[0].bytes.len(), 14 + longest);
+        assert!(counter(&mut link, "xsk-rx-dropped") > 0);
+    });
+}
+
 /// An IPv4 session there could only end in a handshake timeout that is none.
 #[test]
 fn an_ipv4_flow_over_loopback_is_refused() {

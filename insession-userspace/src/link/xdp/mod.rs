@@ -577,6 +577,10 @@ impl Link for XdpLink {
         counters
     }
 
+    fn longest_packet(&self) -> u32 {
+        umem::LONGEST_PACKET
+    }
+
     fn port_taken(&self, local: SocketAddr) -> bool {
         ports::is_held(local)
     }

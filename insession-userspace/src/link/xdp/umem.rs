@@ -15,6 +15,11 @@ use std::ptr::NonNull;
 /// most 576 or the MTU).
 pub(super) const CHUNK: usize = 2048;
 
+/// The longest IP packet that we let a server send: that of Ethernet, which fits
+/// into a chunk with any tags (the kernel drops what does not).
+pub(super) const LONGEST_PACKET: u32 = 1500;
+const _: () = assert!(256 + 14 + 2 * 4 + LONGEST_PACKET as usize <= CHUNK);
+
 /// Anonymous, page-aligned memory, given back on drop.
 #[derive(Debug)]
 pub(super) struct Mapping {
