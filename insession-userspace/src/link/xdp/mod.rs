@@ -95,7 +95,9 @@ pub struct XdpOptions {
     pub flows: u32,
     /// Frames to send from; rounded up to a power of two.
     pub tx_frames: u32,
-    /// Frames to receive into, for every queue; rounded up to a power of two.
+    /// Frames to receive into, for every queue; rounded up to a power of two. On
+    /// NICs of many queues fewer: 64 MiB are shared by all, as far as that
+    /// leaves 1,024 a queue.
     pub rx_frames: u32,
     /// Has the program log rare events, to the `log` crate (`tracing` hears it).
     pub program_log: bool,
@@ -120,6 +122,21 @@ impl Default for XdpOptions {
 
 /// Fewer frames a queue than this drop replies at any pace worth having AF_XDP for.
 const FEWEST_RX: u32 = 1024;
+
+/// Frames of all queues together: replies are spread over queues, and what is
+/// not moved by more of them is locked memory (2 KiB each).
+const RX_TOTAL: u32 = 32_768;
+
+/// How many frames each of so many queues receives into.
+fn rx_frames(wanted: u32, queues: u32) -> u32 {
+    let share = (RX_TOTAL / queues.max(1)).max(FEWEST_RX);
+    size(wanted).min(1 << share.ilog2())
+}
+
+/// What a ring may have.
+fn size(frames: u32) -> u32 {
+    frames.clamp(64, 65_536).next_power_of_two()
+}
 
 /// How many calls in a row may send nothing before the rest of a batch is left
 /// to the next [`Link::flush`] or [`Link::wait`].
@@ -225,8 +242,7 @@ impl XdpLink {
     /// One socket for every receive queue. With fewer frames to receive into
     /// where the limit of locked memory does not allow as many as asked for.
     fn open_queues(&self, options: &XdpOptions, copying: Copying) -> Result<Vec<Queue>, LinkError> {
-        let size = |frames: u32| frames.clamp(64, 65_536).next_power_of_two();
-        let mut rx = size(options.rx_frames);
+        let mut rx = rx_frames(options.rx_frames, self.device.queues());
         loop {
             // The number of queues is asked after attaching, which may change it.
             let opened: Result<Vec<_>, _> = (0..self.device.queues())
@@ -643,6 +659,14 @@ mod tests {
             options: 0,
         };
         received(&umem, &descriptor).map(|got| (got.at, got.session, got.bytes.len()))
+    }
+
+    #[test]
+    fn many_queues_share_the_memory_for_frames() {
+        let each = [1, 4, 5, 16, 32, 128].map(|queues| rx_frames(8192, queues));
+        assert_eq!(each, [8192, 8192, 4096, 2048, 1024, 1024]);
+        assert_eq!([rx_frames(64, 1), rx_frames(100, 128)], [64, 128]);
+        assert_eq!(rx_frames(60_000, 1), 32_768);
     }
 
     #[test]
