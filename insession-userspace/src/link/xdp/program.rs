@@ -3,6 +3,7 @@
 //! Attached by bpf_link: the kernel detaches when the last descriptor is closed,
 //! so also when this process dies in whatever way.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -55,8 +56,10 @@ pub(super) struct Program {
     peers: HashMap<MapData, PeerKey, u32>,
     locals: HashMap<MapData, [u8; 16], u32>,
     ports: Array<MapData, u32>,
-    /// What stands in `peers`, `locals` and `ports`: this process is their only
-    /// writer, and reading them back would double the system calls.
+    /// What stands in the maps of flows, and in `peers`, `locals` and `ports`:
+    /// this process is their only writer, and reading them back would double the
+    /// system calls.
+    flows: HashSet<FlowKey>,
     counts: Counts,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -106,6 +109,7 @@ impl Program {
             peers: map(&mut ebpf, names::PEERS)?,
             locals: map(&mut ebpf, names::LOCALS)?,
             ports: map(&mut ebpf, names::PORTS)?,
+            flows: HashSet::new(),
             counts: Counts::default(),
             sockets: map(&mut ebpf, names::SOCKETS)?,
             counters: map(&mut ebpf, names::COUNTERS)?,
@@ -161,6 +165,7 @@ impl Program {
             },
             _ => self.failed("a flow map", &error),
         })?;
+        self.flows.insert(*key);
         let changed = self.counts.add(key);
         let counted = self.write(&changed);
         if counted.is_err() {
@@ -173,11 +178,7 @@ impl Program {
     /// No longer. Failures are not the caller's to mend: at worst a flow that is
     /// over stays steered until the program goes.
     pub(super) fn remove_flow(&mut self, key: &FlowKey) {
-        let known = match key {
-            FlowKey::V4(key) => self.flows_v4.get(key, 0).is_ok(),
-            FlowKey::V6(key) => self.flows_v6.get(key, 0).is_ok(),
-        };
-        if !known {
+        if !self.flows.remove(key) {
             return;
         }
         let changed = self.counts.remove(key);
