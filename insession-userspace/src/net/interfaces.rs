@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use super::NetError;
+use super::ethtool::Ethtool;
 use super::netlink::{Netlink, Refusal, Request, attributes, text, u16_at, u32_at};
 
 /// What is known of an interface.
@@ -81,9 +82,9 @@ pub fn interfaces() -> Result<Vec<InterfaceInfo>, NetError> {
             },
         )
         .map_err(|refusal| NetError::refused("the list of interfaces", &refusal))?;
-    if let Ok(ethtool) = ethtool::Ethtool::open() {
+    if let Ok(ethtool) = Ethtool::open() {
         for interface in &mut found {
-            ethtool.complete(interface);
+            interface.complete(&ethtool);
         }
     }
     found.sort_by_key(|interface| interface.index);
@@ -98,8 +99,8 @@ pub fn interface(name: &str) -> Result<InterfaceInfo, NetError> {
     let mut netlink = Netlink::open(netlink_sys::protocols::NETLINK_ROUTE)
         .map_err(|error| NetError::refused(format!("interface {name:?}"), &error.into()))?;
     let mut interface = by_name(&mut netlink, name)?;
-    if let Ok(ethtool) = ethtool::Ethtool::open() {
-        ethtool.complete(&mut interface);
+    if let Ok(ethtool) = Ethtool::open() {
+        interface.complete(&ethtool);
     }
     Ok(interface)
 }
@@ -253,72 +254,11 @@ fn link_info(nest: &[u8]) -> (Option<String>, Option<(u16, u16)>) {
     (name, tag)
 }
 
-/// What netlink does not tell: driver and queues in use. An ioctl, because
-/// sysfs shows the namespace it was mounted in, not the calling thread's.
-mod ethtool {
-    use std::io;
-    use std::net::UdpSocket;
-    use std::os::fd::AsRawFd;
-
-    use super::{InterfaceInfo, text};
-
-    /// include/uapi/linux/sockios.h, linux/ethtool.h.
-    const SIOCETHTOOL: libc::Ioctl = 0x8946;
-    const ETHTOOL_GDRVINFO: u32 = 0x3;
-    const ETHTOOL_GCHANNELS: u32 = 0x3c;
-
-    /// Longer than either `struct ethtool_drvinfo` (196 bytes) or `struct
-    /// ethtool_channels` (36), aligned as they are.
-    #[repr(C, align(8))]
-    struct Answer([u8; 256]);
-
-    pub(super) struct Ethtool(UdpSocket);
-
-    impl Ethtool {
-        pub(super) fn open() -> io::Result<Self> {
-            // Any socket will do: it names the network namespace.
-            let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
-            Ok(Ethtool(socket))
-        }
-
-        pub(super) fn complete(&self, interface: &mut InterfaceInfo) {
-            if let Ok(answer) = self.ask(&interface.name, ETHTOOL_GDRVINFO) {
-                let driver = answer.0.get(4..36).map(text);
-                interface.driver = driver.filter(|name| !name.is_empty());
-            }
-            // cmd, four maxima, then rx, tx, other, combined.
-            if let Ok(answer) = self.ask(&interface.name, ETHTOOL_GCHANNELS) {
-                let rx = super::u32_at(&answer.0, 20).unwrap_or(0);
-                let combined = super::u32_at(&answer.0, 32).unwrap_or(0);
-                let queues = rx.saturating_add(combined);
-                if queues > 0 {
-                    interface.rx_queues = queues;
-                }
-            }
-        }
-
-        fn ask(&self, name: &str, command: u32) -> io::Result<Answer> {
-            let mut answer = Answer([0; 256]);
-            if let Some(field) = answer.0.get_mut(0..4) {
-                field.copy_from_slice(&command.to_ne_bytes());
-            }
-            // SAFETY: an ifreq of zero bytes is valid: an empty name and a
-            // null pointer.
-            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-            // The last byte of the name stays zero.
-            let room = libc::IFNAMSIZ - 1;
-            for (slot, byte) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
-                *slot = byte as libc::c_char;
-            }
-            request.ifr_ifru.ifru_data = (&raw mut answer).cast();
-            // SAFETY: `request` names a buffer that is longer than what the
-            // kernel writes for either command, and both outlive the call.
-            let result = unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-            if result == 0 {
-                Ok(answer)
-            } else {
-                Err(io::Error::last_os_error())
-            }
+impl InterfaceInfo {
+    fn complete(&mut self, ethtool: &Ethtool) {
+        self.driver = ethtool.driver(self.index);
+        if let Some(queues) = ethtool.queues(self.index) {
+            self.rx_queues = queues;
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 mod error;
+pub(crate) mod ethtool;
 mod interfaces;
 mod neighbour;
 mod netlink;

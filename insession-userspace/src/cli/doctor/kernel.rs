@@ -1,6 +1,7 @@
 //! What the kernel can do, by its version and by what it has registered.
 
 use super::{Check, kernel_file};
+use crate::link::kernel::version;
 
 /// What is needed or used, and the kernel it came with.
 const FEATURES: &[(&str, (u32, u32), bool)] = &[
@@ -98,11 +99,6 @@ fn of_jit(enabled: &str) -> Check {
         // CONFIG_BPF_JIT_ALWAYS_ON kernels and namespaces may hide the file.
         _ => Check::ok(WHAT, "not told here"),
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 #[cfg(test)]

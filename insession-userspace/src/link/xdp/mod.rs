@@ -39,7 +39,7 @@ use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
 use insession_common::stamp::{ReplyStamp, SteerKind};
 
 use crate::link::sys::{self, Polled};
-use crate::link::{Link, LinkError, Received, clock};
+use crate::link::{Link, LinkError, Received, clock, kernel};
 use crate::net::{Interface, ports};
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
@@ -638,7 +638,7 @@ fn copying(device: &Device, attached: Attached, zero_copy: ZeroCopy) -> Result<C
         }),
         (ZeroCopy::On, Attached::Native) => Ok(Copying::ZeroCopy),
         (ZeroCopy::Auto, Attached::Native)
-            if zero_copy::is_trusted(device.driver().as_deref(), zero_copy::kernel()) =>
+            if zero_copy::is_trusted(device.driver().as_deref(), kernel::running()) =>
         {
             Ok(Copying::ZeroCopyOrCopy)
         }
