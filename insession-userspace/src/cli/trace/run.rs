@@ -383,6 +383,7 @@ mod tests {
             };
             [LinkName::Auto, LinkName::Xdp, LinkName::Packet].map(|kind| {
                 let links = Links {
+                    close: CloseName::Rst,
                     kind,
                     xdp: XdpOptions::default(),
                     packet: PacketOptions::new(61_000..=61_999),
