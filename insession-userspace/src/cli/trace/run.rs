@@ -260,7 +260,7 @@ impl Links {
             LinkName::Xdp => self.xdp(interface),
             LinkName::Packet => self.packet(interface),
             // What XDP sends over lo from an IPv4 address of this host is dropped.
-            LinkName::Auto if interface.is_loopback() => self.packet(interface),
+            LinkName::Auto if interface.is_loopback() => self.packet_unasked(interface),
             LinkName::Auto => match self.xdp(interface) {
                 Err(error) if falls_back(&error) => {
                     exit::tell(format_args!("warning: {error}"));
@@ -269,13 +269,7 @@ impl Links {
                          owns the connections; --link xdp forbids it",
                         interface.name
                     ));
-                    if self.close == CloseName::Fin {
-                        exit::tell(
-                            "warning: --close fin: the packet link closes by RST all the same; \
-                             --link xdp does as it says, or fails",
-                        );
-                    }
-                    self.packet(interface)
+                    self.packet_unasked(interface)
                 }
                 opened => opened,
             },
@@ -284,6 +278,17 @@ impl Links {
 
     fn xdp(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
         Ok(Box::new(XdpLink::open(interface, &self.xdp)?))
+    }
+
+    /// The packet link where it was not asked for by name.
+    fn packet_unasked(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
+        if self.close == CloseName::Fin {
+            exit::tell(
+                "warning: --close fin: the packet link closes by RST all the same; --link xdp \
+                 does as it says, or fails",
+            );
+        }
+        self.packet(interface)
     }
 
     fn packet(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
