@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 
 use super::tests::{PORTS, listen, pair};
 use super::*;
-use crate::engine::campaign::Routing;
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
@@ -83,7 +82,7 @@ fn every_segment_of_a_connection_has_the_same_label_and_class() {
                 port: remote.port(),
             };
             let mut router = Router::new(RouterOptions::default()).unwrap();
-            let route = router.route(&target).unwrap();
+            let route = crate::net::testing::route(&mut router, &target).unwrap();
             let (outputs, mut read) = mpsc::channel(8);
             let (stop, stats) = (AtomicBool::new(false), Stats::default());
             let shared = Shared::new(&options, &outputs, &stop, &stats);
