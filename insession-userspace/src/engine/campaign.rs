@@ -35,7 +35,7 @@ const ROUTED: usize = 256;
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// After a stop: how long targets that come at once are still taken, to get
 /// their record, and how long a pause ends that. A supply may be endless.
-pub(crate) const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(2);
 const REST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Targets that are parked at most: behind a dead gateway there may be many.

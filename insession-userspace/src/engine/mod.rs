@@ -26,6 +26,8 @@ pub mod worker;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+pub(crate) use stop::GIVE_UP_AFTER;
+
 use crate::session::SessionOptions;
 use crate::trace::{Handshake, Probe, Trace};
 

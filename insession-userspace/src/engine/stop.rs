@@ -15,7 +15,7 @@ use insession_common::flow::SessionId;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// When connections that are still open are given up: twice what the pace takes,
 /// for a link that has no room all that while.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
 /// How long the link has, when all is done, to send what it was given.
 const SENT_WITHIN: Duration = Duration::from_millis(500);
 

@@ -16,8 +16,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use neighbour::PATIENCE as NEIGHBOUR_PATIENCE;
-
 pub use error::NetError;
 pub use interfaces::{InterfaceInfo, Vlan, XdpAttachment, interface, interfaces};
 pub use route::{Router, RouterOptions};

@@ -21,7 +21,7 @@ use super::{NextHop, socket};
 /// that it is the kernel who gives up. Longer would hold up the end of a
 /// campaign for hosts that set more retries; shorter would call slow neighbours
 /// dead.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(3500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(3500);
 /// After this the kernel is asked again for a MAC address: the gateway may have
 /// moved to another router (VRRP). The question costs microseconds.
 const FRESH: Duration = Duration::from_secs(30);

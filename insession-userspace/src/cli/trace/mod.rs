@@ -20,12 +20,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::exit::{self, Failure};
+use crate::engine::GIVE_UP_AFTER;
 use crate::engine::Output;
-use crate::engine::campaign::REST;
 use crate::engine::stats::Stats;
 use crate::link::LinkError;
 use crate::link::pcap::PcapWriter;
-use crate::net::NEIGHBOUR_PATIENCE;
 use crate::report::Format;
 use crate::report::text::Style;
 use crate::trace::Verdict;
@@ -59,13 +58,11 @@ const AHEAD: usize = 4096;
 /// Outputs handled between two flushes.
 const BATCH: usize = 256;
 /// After a stop the engine closes its sessions, which takes a packet each, or a
-/// second where FINs are awaited, and hears them out. It may have to see the end
-/// of a neighbour's look-up before, and to open a link. What takes longer is stuck.
+/// second where FINs are awaited, and hears them out; it gives up by itself after
+/// half of this. It may have to open a link before, whose queue a dead process
+/// still holds (2 s). What takes longer is stuck.
 const STOP_GRACE: Duration = Duration::from_secs(8);
-const _: () = assert!(
-    STOP_GRACE.as_millis() >= NEIGHBOUR_PATIENCE.as_millis() + REST.as_millis() + 2000,
-    "what was not stuck would be left with open sessions"
-);
+const _: () = assert!(STOP_GRACE.as_millis() >= GIVE_UP_AFTER.as_millis() + 4000);
 /// Then the rest of the records is written. Longer than this only a reader keeps
 /// them that takes no more; shorter would cut off a slow one.
 const LAST_WORDS: Duration = Duration::from_secs(4);
