@@ -58,7 +58,7 @@ impl Session {
             Offset::None | Offset::Seen => {
                 self.learn.quotes = Offset::Seen;
                 self.schedule.alone = true;
-                if self.learn.keep(at, error) {
+                if self.learn.keep_error(at, error) {
                     self.learn_from_quote(options, error.quote.sequence);
                 }
             }
@@ -90,13 +90,13 @@ impl Session {
             .all(|kept| self.probes.find(kept.wrapping_sub(offset)).is_some());
         if !holds {
             self.learn.quotes = Offset::Broken;
-            self.learn.take();
+            self.learn.take_errors();
             self.schedule.offset_learnt(self.learn.sack == Offset::Seen);
             return;
         }
         self.learn.quotes = Offset::Known(offset);
         self.schedule.offset_learnt(self.learn.sack == Offset::Seen);
-        for (at, error) in self.learn.take() {
+        for (at, error) in self.learn.take_errors() {
             let ours = error.quote.sequence.wrapping_sub(offset);
             if let Some(index) = self.probes.find(ours) {
                 self.answered_by_router(options, at, &error, index, true);

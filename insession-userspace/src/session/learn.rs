@@ -50,7 +50,7 @@ pub(super) struct Learn {
     /// In SACK edges.
     pub(super) sack: Offset,
     /// Errors that will be read when the offset is known.
-    unread: Vec<(Instant, IcmpError)>,
+    errors: Vec<(Instant, IcmpError)>,
     /// Edges of SACK blocks that will be.
     edges: Vec<Edge>,
     /// Probes were sent again for the sake of either; that is done once.
@@ -88,13 +88,10 @@ impl Learn {
 
     /// Keeps an error, if there is room; `false` when one of this sequence number
     /// is kept already: a duplicate tells nothing.
-    pub(super) fn keep(&mut self, at: Instant, error: &IcmpError) -> bool {
-        let known = self
-            .unread
-            .iter()
-            .any(|(_, kept)| kept.quote.sequence == error.quote.sequence);
-        if !known && self.unread.len() < KEPT {
-            self.unread.push((at, error.clone()));
+    pub(super) fn keep_error(&mut self, at: Instant, error: &IcmpError) -> bool {
+        let known = self.sequences().any(|kept| kept == error.quote.sequence);
+        if !known && self.errors.len() < KEPT {
+            self.errors.push((at, error.clone()));
         }
         !known
     }
@@ -108,9 +105,14 @@ impl Learn {
         !known
     }
 
-    /// Gives the edges out.
-    pub(super) fn take_edges(&mut self) -> Vec<Edge> {
-        core::mem::take(&mut self.edges)
+    /// The kept errors' sequence numbers.
+    pub(super) fn sequences(&self) -> impl Iterator<Item = u32> {
+        self.errors.iter().map(|(_, error)| error.quote.sequence)
+    }
+
+    /// Gives the kept errors out.
+    pub(super) fn take_errors(&mut self) -> Vec<(Instant, IcmpError)> {
+        core::mem::take(&mut self.errors)
     }
 
     /// The kept edges.
@@ -119,12 +121,7 @@ impl Learn {
     }
 
     /// Gives them out.
-    pub(super) fn take(&mut self) -> Vec<(Instant, IcmpError)> {
-        core::mem::take(&mut self.unread)
-    }
-
-    /// The kept errors' sequence numbers.
-    pub(super) fn sequences(&self) -> impl Iterator<Item = u32> {
-        self.unread.iter().map(|(_, error)| error.quote.sequence)
+    pub(super) fn take_edges(&mut self) -> Vec<Edge> {
+        core::mem::take(&mut self.edges)
     }
 }
