@@ -45,6 +45,7 @@ use connection::{Connection, Phase};
 use learn::Learn;
 use probes::Probes;
 use schedule::Schedule;
+use segment::BareAcks;
 
 /// The two ends of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,24 +75,21 @@ pub struct Session {
     first_window: u32,
     /// Probing has begun.
     begun: bool,
-    /// The one reopening was used: what the end before it means.
+    /// The one reopening was used: how the connection before it ended.
     reopened: Option<Verdict>,
     /// [`Handshaker::Kernel`], as far as seen.
     kernel_owns: bool,
-    /// The peer has closed (the verdict that it means, if it is not too early).
+    /// The peer has closed the session: the verdict that it means where
+    /// something is left to ask.
     left: Option<Verdict>,
     /// Something was sent: `started` is the first segment's moment.
     sent: bool,
     /// The peer has named a probe by SACK.
     sacked: bool,
     /// Duplicate ACKs without blocks, from a peer that permitted SACK.
-    bare_acks: u8,
-    /// The first of them, if it can be meant for one probe only.
-    bare_first: Option<segment::BareAck>,
-    /// The smallest TTL in flight when the first of them arrived.
-    bare_from: u8,
-    /// When the latest duplicate ACK arrived that was credited.
-    named_nothing: Option<(Instant, Option<u32>)>,
+    bare: BareAcks,
+    /// The latest duplicate ACK that was read: when it arrived, and its TSval.
+    last_duplicate: Option<(Instant, Option<u32>)>,
     /// Code and sender of the nearest unreachable that a router sent.
     unreachable_by: Option<(u8, IpAddr)>,
     events: VecDeque<Event>,
@@ -123,10 +121,8 @@ impl Session {
             left: None,
             sent: false,
             sacked: false,
-            bare_acks: 0,
-            bare_first: None,
-            bare_from: u8::MAX,
-            named_nothing: None,
+            bare: BareAcks::default(),
+            last_duplicate: None,
             unreachable_by: None,
             events: VecDeque::new(),
         }

@@ -4,8 +4,8 @@ use alloc::string::String;
 
 use super::connection::Phase;
 use super::learn::{Edge, Learn, Offset};
-use super::probes::{Answer, Fate};
-use super::{Event, Segment, Session, SessionOptions};
+use super::probes::{Answer, Fate, id, index};
+use super::{Event, ProbeId, Segment, Session, SessionOptions};
 use crate::time::{Duration, Instant};
 use crate::trace::{ReplyKind, RttBound, Verdict};
 use crate::wire::tcp::{SackBlock, flags};
@@ -18,10 +18,21 @@ const BARE_ACKS: u8 = 2;
 /// Round trips below this are those of a LAN.
 const LAN: Duration = Duration::from_millis(1);
 
-/// A bare duplicate ACK that can be meant for one probe only.
+/// Duplicate ACKs without blocks, from a peer that permitted SACK.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BareAcks {
+    /// How many have come.
+    count: u8,
+    /// The first, where it can be meant for one probe only.
+    first: Option<BareAck>,
+    /// The smallest TTL that was in flight when one of them came.
+    lowest: Option<u8>,
+}
+
+/// One that can be meant for one probe only.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BareAck {
-    index: usize,
+struct BareAck {
+    probe: ProbeId,
     at: Instant,
     ttl: u8,
 }
@@ -263,7 +274,7 @@ impl Session {
         if !self.schedule.unnamed {
             // Who has named a probe names every one.
             if !self.sacked {
-                self.named_nothing = Some((at, tsval));
+                self.last_duplicate = Some((at, tsval));
                 self.bare_ack(at, segment.ttl, lowest);
             }
             return;
@@ -278,7 +289,7 @@ impl Session {
                     RttBound::Exact,
                     false,
                 );
-                self.named_nothing = Some((at, tsval));
+                self.last_duplicate = Some((at, tsval));
             }
             None => self.schedule.ambiguous(lowest),
         }
@@ -289,7 +300,7 @@ impl Session {
     /// round trips differ by more than their length (a cold cache, a batch sent by
     /// one kick), nothing can be told by time; nor are packets copied there.
     fn is_copy(&self, at: Instant, tsval: Option<u32>) -> bool {
-        let Some((before, same)) = self.named_nothing else {
+        let Some((before, same)) = self.last_duplicate else {
             return false;
         };
         let lan = self.handshake.is_none_or(|handshake| handshake.rtt < LAN);
@@ -301,33 +312,31 @@ impl Session {
     /// draws a challenge ACK, RFC 5961 §4). Two that can be meant for one probe
     /// each are answers; others are a reason to ask again, one probe at a time.
     fn bare_ack(&mut self, at: Instant, ttl: u8, lowest: u8) {
-        self.bare_acks += 1;
-        self.bare_from = self.bare_from.min(lowest);
-        let answered = |index| {
-            let fate = self.probes.slot(index).map(|slot| slot.fate);
+        // A peer may send one for every probe.
+        self.bare.count = self.bare.count.saturating_add(1);
+        self.bare.lowest = Some(self.bare.lowest.map_or(lowest, |ttl| ttl.min(lowest)));
+        let answered = |probe| {
+            let fate = self.probes.slot(index(probe)).map(|slot| slot.fate);
             matches!(fate, Some(Fate::Answered(..)))
         };
-        let first = self.bare_first.filter(|first| !answered(first.index));
+        let first = self.bare.first.filter(|first| !answered(first.probe));
         let mut others = self
             .probes
             .flying_here()
-            .map(|(index, _)| index)
-            .filter(|index| first.is_none_or(|first| first.index != *index));
+            .map(|(index, _)| id(index))
+            .filter(|probe| first.is_none_or(|first| first.probe != *probe));
         let (one, more) = (others.next(), others.next());
         drop(others);
         match (first, one, more) {
-            (None, Some(index), None) => self.bare_first = Some(BareAck { index, at, ttl }),
-            (Some(first), Some(index), None) => {
+            (None, Some(probe), None) => self.bare.first = Some(BareAck { probe, at, ttl }),
+            (Some(first), Some(probe), None) => {
                 self.schedule.unnamed = true;
-                for ack in [first, BareAck { index, at, ttl }] {
+                for ack in [first, BareAck { probe, at, ttl }] {
                     let (kind, bound) = (ReplyKind::DupAck, RttBound::Exact);
-                    self.reached(ack.index, ack.at, ack.ttl, kind, bound, true);
+                    self.reached(index(ack.probe), ack.at, ack.ttl, kind, bound, true);
                 }
             }
-            _ if self.bare_acks >= BARE_ACKS => {
-                self.schedule.unnamed = true;
-                self.schedule.ambiguous(self.bare_from);
-            }
+            _ if self.bare.count >= BARE_ACKS => self.ask_alone(),
             _ => {}
         }
     }
@@ -335,9 +344,17 @@ impl Session {
     /// Nothing is left to ask, and one bare duplicate ACK came: a second one can
     /// only come if it is asked for.
     pub(super) fn doubt_bare_ack(&mut self) {
-        if self.bare_acks > 0 && !self.sacked && !self.schedule.unnamed {
+        if !self.sacked && !self.schedule.unnamed {
+            self.ask_alone();
+        }
+    }
+
+    /// Bare duplicate ACKs may be answers: asks again from the smallest TTL that
+    /// they can have been for, one probe at a time.
+    fn ask_alone(&mut self) {
+        if let Some(lowest) = self.bare.lowest {
             self.schedule.unnamed = true;
-            self.schedule.ambiguous(self.bare_from);
+            self.schedule.ambiguous(lowest);
         }
     }
 
