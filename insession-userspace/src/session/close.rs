@@ -5,9 +5,7 @@ use alloc::string::String;
 
 use super::connection::Phase;
 use super::icmp::unreachable;
-use super::{
-    CloseMode, Event, Handshaker, Segment, Session, SessionOptions, Transmit, TransmitKind,
-};
+use super::{CloseMode, Event, Segment, Session, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
 use crate::wire::tcp::flags;
@@ -165,11 +163,7 @@ impl Session {
             return;
         }
         self.ask_more(options);
-        let window = self.connection.snd_wnd;
-        let more = !self.begun
-            || self.schedule.rewind.is_some()
-            || !self.schedule.is_exhausted(options, &self.probes, window);
-        if more {
+        if self.has_more_to_ask(options) {
             // There is more to ask, but nobody left to ask.
             if let Some(verdict) = self.left {
                 self.conclude(options, now, verdict, None);
@@ -178,6 +172,14 @@ impl Session {
         }
         let (verdict, detail) = self.judge(options);
         self.finish(now, verdict, detail, options.close);
+    }
+
+    /// Whether there is something left to ask, as far as is known now.
+    fn has_more_to_ask(&self, options: &SessionOptions) -> bool {
+        let window = self.connection.snd_wnd;
+        !self.begun
+            || self.schedule.rewind.is_some()
+            || !self.schedule.is_exhausted(options, &self.probes, window)
     }
 
     /// Everything of interest is answered or lost. Goes back to what is to be
@@ -218,13 +220,13 @@ impl Session {
     /// After a FIN or RST in mid-trace: opens once more, if there is something
     /// left to ask and it is allowed.
     fn reopened_instead(&mut self, options: &SessionOptions, now: Instant) -> bool {
-        let (schedule, window) = (&self.schedule, self.connection.snd_wnd);
-        let more = !self.begun
-            || schedule.rewind.is_some()
-            || !schedule.is_exhausted(options, &self.probes, window);
         let allowed =
-            options.reopen && self.reopened.is_none() && options.handshaker == Handshaker::Session;
-        if self.left.is_none() || schedule.destination.is_some() || !more || !allowed {
+            options.reopen && self.reopened.is_none() && self.session_makes_handshake(options);
+        if self.left.is_none()
+            || self.schedule.destination.is_some()
+            || !allowed
+            || !self.has_more_to_ask(options)
+        {
             return false;
         }
         self.reopened = self.left.take();
@@ -250,10 +252,7 @@ impl Session {
             self.finish(now, verdict, detail, options.close);
             return;
         }
-        let how = match verdict {
-            Verdict::Reset => "reset",
-            _ => "closed",
-        };
+        let how = left_by(verdict);
         let detail = format!("the peer {how} the session before every probe was sent");
         self.finish(now, Verdict::Complete, Some(detail), options.close);
     }
@@ -290,5 +289,13 @@ impl Session {
             return (Verdict::GapLimit, curbed());
         }
         (Verdict::MaxTtl, curbed())
+    }
+}
+
+/// What the peer did to the session that ended with this verdict.
+pub(super) fn left_by(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Reset => "reset",
+        _ => "closed",
     }
 }

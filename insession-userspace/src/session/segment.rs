@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use super::close::left_by;
 use super::connection::Phase;
 use super::learn::{Edge, Learn, Offset};
 use super::probes::{Answer, Fate, id, index};
@@ -413,10 +414,7 @@ impl Session {
                 Verdict::Unreachable => "unreachable",
                 _ => "no answer",
             };
-            let how = match left {
-                Verdict::Reset => "reset",
-                _ => "closed",
-            };
+            let how = left_by(left);
             let detail = alloc::format!("the peer {how} the session; opening it again: {why}");
             self.conclude(options, now, left, Some(detail));
         } else {
