@@ -1,5 +1,5 @@
-//! System-call shims: namespaces, processes, packet sockets. The only `unsafe`
-//! of this crate.
+//! System-call shims: namespaces, processes, packet sockets. What else
+//! is `unsafe` in this crate: the fork of the relay, bpf(2) of the foreign program.
 
 use std::fs::File;
 use std::io;

@@ -3,7 +3,7 @@
 //!
 //! [`campaign::run`] is the door: it routes each target, opens one link an
 //! egress interface, and runs one worker thread a link. Only targets (in),
-//! outputs (out), the stop flag and the statistics cross threads.
+//! outputs (out), the stop flag and counts cross threads.
 
 mod admit;
 pub mod campaign;

@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn releases_are_read() {
-        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(version("6.18.44-cloud-amd64"), Some((6, 18)));
         assert_eq!(version("5.9"), Some((5, 9)));
         assert_eq!(version("7.3-rc1"), Some((7, 3)));
         assert_eq!(version("unknown"), None);

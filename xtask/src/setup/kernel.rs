@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn releases_are_read() {
-        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("6.18.44-cloud-amd64"), Some((6, 18)));
         assert_eq!(version("5.10.0-28-amd64"), Some((5, 10)));
         assert_eq!(version("6.1"), Some((6, 1)));
         assert_eq!(version(""), None);

@@ -113,7 +113,7 @@ mod tests {
             let failed = checks.iter().filter(|check| check.status == Status::Fail);
             failed.count()
         };
-        assert_eq!(failed("6.18.44-fc-v669"), 0);
+        assert_eq!(failed("6.18.44-cloud-amd64"), 0);
         assert_eq!(failed("5.18.0"), 0);
         assert_eq!(failed("5.17.9-generic"), 1);
         assert_eq!(failed("5.4.0"), 2);
