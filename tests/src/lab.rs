@@ -25,7 +25,7 @@ pub struct Lab {
 }
 
 /// The instance that `cargo xtask lab up` brings up: one a topology.
-pub const KEPT_INSTANCE: &str = "up";
+const KEPT_INSTANCE: &str = "up";
 
 impl Lab {
     /// Brings a topology up, for this process: a new instance.

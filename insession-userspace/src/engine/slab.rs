@@ -19,7 +19,7 @@ const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 const GENERATIONS: u8 = 127;
 
 /// The most entries a slab holds.
-pub const MAX_ENTRIES: usize = 1 << INDEX_BITS;
+const MAX_ENTRIES: usize = 1 << INDEX_BITS;
 
 #[derive(Debug)]
 struct Slot<T> {

@@ -88,7 +88,7 @@ impl Version {
         match self {
             // Source quench and redirect quote too, but tell nothing of a path.
             Version::V4 => self.is_extensible(icmp_type),
-            Version::V6 => matches!(icmp_type, 1..=4),
+            Version::V6 => matches!(icmp_type, V6_UNREACHABLE..=V6_PARAMETER_PROBLEM),
         }
     }
 }

@@ -20,8 +20,6 @@ pub mod flags {
     pub const PSH: u8 = 0x08;
     /// The acknowledgment field is significant.
     pub const ACK: u8 = 0x10;
-    /// Urgent.
-    pub const URG: u8 = 0x20;
 }
 
 /// One SACK block: `left..right` in sequence space (RFC 2018 §3).

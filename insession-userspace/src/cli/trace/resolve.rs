@@ -1,6 +1,7 @@
 //! Targets, resolved beside the engine: addresses go straight through, names
 //! are looked up a bounded number at a time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -37,13 +38,7 @@ impl Stage {
         for (index, spec) in (0..).zip(specs.iter()) {
             match &spec.host {
                 Host::Address(address) => {
-                    let target = Target {
-                        index,
-                        name: spec.name.clone(),
-                        address: *address,
-                        port: spec.port.unwrap_or(self.port),
-                    };
-                    if self.targets.send(target).await.is_err() {
+                    if !self.hand_over(index, spec, *address).await {
                         return;
                     }
                 }
@@ -70,24 +65,28 @@ impl Stage {
         }
     }
 
+    /// Gives a target to the engine; whether it takes more.
+    async fn hand_over(&self, index: u64, spec: &TargetSpec, address: IpAddr) -> bool {
+        let target = Target {
+            index,
+            name: spec.name.clone(),
+            address,
+            port: spec.port.unwrap_or(self.port),
+        };
+        self.targets.send(target).await.is_ok()
+    }
+
+    /// What a look-up found goes where it belongs; whether more is taken there.
     async fn deliver(
         &self,
         specs: &[TargetSpec],
-        (index, found): (u64, Result<std::net::IpAddr, String>),
+        (index, found): (u64, Result<IpAddr, String>),
     ) -> bool {
         let Some(spec) = usize::try_from(index).ok().and_then(|at| specs.get(at)) else {
             return true;
         };
         match found {
-            Ok(address) => {
-                let target = Target {
-                    index,
-                    name: spec.name.clone(),
-                    address,
-                    port: spec.port.unwrap_or(self.port),
-                };
-                self.targets.send(target).await.is_ok()
-            }
+            Ok(address) => self.hand_over(index, spec, address).await,
             Err(detail) => {
                 self.stats.finished.fetch_add(1, Ordering::Relaxed);
                 let trace = untraced(spec, self.port, Verdict::Error, detail);

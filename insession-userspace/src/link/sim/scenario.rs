@@ -70,12 +70,6 @@ impl Scenario {
             .filter_map(|target| target.addresses.first().copied())
     }
 
-    /// What a router is.
-    #[must_use]
-    pub fn router_at(&self, id: RouterId) -> Option<&Router> {
-        self.routers.get(id.0 as usize)
-    }
-
     pub(super) fn find(&self, address: IpAddr) -> Option<u32> {
         self.by_address.get(&address).copied()
     }
