@@ -12,6 +12,18 @@ use super::{Route, Router};
 use crate::engine::Target;
 use crate::engine::campaign::{RouteFailure, Routing, Way};
 
+/// Two namespaces on one wire, `near0` and `far0`: 198.18.1.1/24 and .2,
+/// fd00:1::1/64 and ::2.
+pub(crate) fn pair() -> (Namespace, Namespace) {
+    let (near, far) = (Namespace::new(), Namespace::new());
+    near.veth("near0", &far, "far0");
+    near.address("near0", "198.18.1.1/24");
+    near.address("near0", "fd00:1::1/64");
+    far.address("far0", "198.18.1.2/24");
+    far.address("far0", "fd00:1::2/64");
+    (near, far)
+}
+
 /// A network namespace of a test's own, with loopback up.
 pub(crate) struct Namespace {
     file: File,

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::testing::{self, Namespace};
+use super::testing::{self, Namespace, pair};
 use super::*;
 use crate::engine::Target;
 use crate::engine::campaign::{RouteFailure, Routing, Way};
@@ -36,17 +36,6 @@ fn route(namespace: &Namespace, address: &str) -> Result<Route, RouteFailure> {
 
 fn info(namespace: &Namespace, name: &str) -> InterfaceInfo {
     namespace.run(|| interface(name).unwrap())
-}
-
-/// Two namespaces on one wire: 198.18.1.1/24 and .2, fd00:1::1/64 and ::2.
-fn pair() -> (Namespace, Namespace) {
-    let (near, far) = (Namespace::new(), Namespace::new());
-    near.veth("near0", &far, "far0");
-    near.address("near0", "198.18.1.1/24");
-    near.address("near0", "fd00:1::1/64");
-    far.address("far0", "198.18.1.2/24");
-    far.address("far0", "fd00:1::2/64");
-    (near, far)
 }
 
 #[test]

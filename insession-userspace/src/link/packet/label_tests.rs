@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicBool;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use tokio::sync::mpsc;
 
-use super::tests::{PORTS, listen, pair};
+use super::tests::{PORTS, listen};
 use super::*;
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
 use crate::engine::{EngineOptions, Output, Target};
+use crate::net::testing::{self, pair};
 use crate::net::{Router, RouterOptions};
 use crate::session::SessionOptions;
 use crate::trace::Verdict;
@@ -82,7 +83,7 @@ fn every_segment_of_a_connection_has_the_same_label_and_class() {
                 port: remote.port(),
             };
             let mut router = Router::new(RouterOptions::default()).unwrap();
-            let route = crate::net::testing::route(&mut router, &target).unwrap();
+            let route = testing::route(&mut router, &target).unwrap();
             let (outputs, mut read) = mpsc::channel(8);
             let (stop, stats) = (AtomicBool::new(false), Stats::default());
             let shared = Shared::new(&options, &outputs, &stop, &stats);

@@ -1,9 +1,10 @@
 //! What the link needs to be permitted, and what it says when it is not.
 
-use super::tests::{PORTS, flow, listen, open, pair, whole_session};
+use super::tests::{PORTS, flow, listen, open, whole_session};
 use super::*;
 use crate::engine::Target;
-use crate::net::{Router, RouterOptions, testing};
+use crate::net::testing::{self, pair};
+use crate::net::{Router, RouterOptions};
 
 const CAP_NET_RAW: u32 = 13;
 

@@ -11,21 +11,11 @@ use etherparse::{PacketBuilder, TcpHeader, TcpHeaderSlice, TcpOptionElement, Tra
 use super::*;
 use crate::engine::Target;
 use crate::link::pcap::{Capture, PcapWriter};
-use crate::net::testing::{self, Namespace};
+use crate::net::testing::{self, Namespace, pair};
 use crate::net::{Route, Router, RouterOptions, socket as tcp_socket};
 
 pub(super) const PORTS: RangeInclusive<u16> = 61000..=61999;
 const SESSION: SessionId = 7;
-
-pub(super) fn pair() -> (Namespace, Namespace) {
-    let (near, far) = (Namespace::new(), Namespace::new());
-    near.veth("near0", &far, "far0");
-    near.address("near0", "198.18.1.1/24");
-    near.address("near0", "fd00:1::1/64");
-    far.address("far0", "198.18.1.2/24");
-    far.address("far0", "fd00:1::2/64");
-    (near, far)
-}
 
 /// A server whose `accept` and reads end after a while.
 pub(super) fn listen(namespace: &Namespace, address: &str) -> TcpListener {
