@@ -77,8 +77,7 @@ fn header(tags: &[u16]) -> ([u8; ROOM], usize) {
 }
 
 /// Frames on their way, oldest first: a ring of records, each its due time,
-/// its length and its bytes.
-/// A record does not wrap: what is left at the end is skipped.
+/// its length and its bytes. A record does not wrap: what is left at the end is skipped.
 struct Queue {
     bytes: Vec<u8>,
     /// Where the oldest begins.

@@ -26,7 +26,8 @@ fn assert_no_hops(record: &Record) {
     assert_eq!(record.destination_ttl, None);
 }
 
-/// The server's kernel in front of the routers that verdicts' rules leave alone.
+/// The router before the one that filters, and that one: what ends at either is
+/// not filtered.
 fn assert_first_two_hops(record: &Record, v6: bool) {
     let routers = if v6 {
         ["fd00:1::2", "fd00:2::2"]
