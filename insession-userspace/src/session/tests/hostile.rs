@@ -223,3 +223,35 @@ fn moments_saturate() {
     while session.poll_transmit(&options, now).is_some() {}
     assert!(session.is_finished());
 }
+
+/// A peer that lets one probe out at a time, and sends a bare ACK for each that
+/// a router then answers.
+#[test]
+fn bare_acks_without_end_overflow_no_count() {
+    let options = SessionOptions {
+        max_ttl: 255,
+        ..SessionOptions::default()
+    };
+    let mut script = Script::open_with(options, 64, |hello| hello.options.window_scale = None);
+    assert_eq!(script.probes_sent(), 12);
+    // Keepalives move the window and answer nothing.
+    let opened_for = |script: &mut Script, probes: u16| {
+        let mut keepalive = script.ack();
+        keepalive.sequence = PEER_ISN;
+        keepalive.window = 2 * probes;
+        script.segment(keepalive);
+    };
+    opened_for(&mut script, 12);
+    script.wait(ms(10));
+    script.routers_answer(1..=11);
+    for nth in 12..=300 {
+        script.wait(ms(10));
+        let mut bare = script.ack();
+        bare.window = 2 * nth;
+        script.segment(bare);
+        opened_for(&mut script, nth + 1);
+        script.routers_answer([nth]);
+        assert_eq!(script.probes_sent(), usize::from(nth) + 1);
+    }
+    assert_eq!(script.kind(300), Some(ReplyKind::TimeExceeded));
+}
