@@ -322,19 +322,23 @@ impl Connection {
         }
     }
 
+    /// RFC 7323 §4.3: only segments that begin at or before the last ACK move
+    /// TS.Recent, and only forward.
+    pub(super) fn take_timestamp(&mut self, segment: &Segment) {
+        if let Some((value, _)) = segment.options.timestamps
+            && self.rcv_nxt.wrapping_sub(segment.sequence) as i32 >= 0
+            && value.wrapping_sub(self.ts_recent) as i32 >= 0
+        {
+            self.ts_recent = value;
+        }
+    }
+
     /// Takes in what every segment of the open connection carries: window,
     /// timestamp, data.
     pub(super) fn take_in(&mut self, segment: &Segment) -> TakenIn {
         let mut taken = TakenIn::default();
         let behind = self.rcv_nxt.wrapping_sub(segment.sequence) as i32;
-        // RFC 7323 §4.3: only segments that begin at or before the last ACK
-        // move TS.Recent, and only forward.
-        if let Some((value, _)) = segment.options.timestamps
-            && behind >= 0
-            && value.wrapping_sub(self.ts_recent) as i32 >= 0
-        {
-            self.ts_recent = value;
-        }
+        self.take_timestamp(segment);
         if behind >= 0 {
             self.snd_wnd = u32::from(segment.window) << self.snd_scale;
             let before = self.window_field.replace(segment.window);

@@ -122,7 +122,11 @@ impl Session {
             return;
         }
         if has(flags::SYN) {
-            // The SYN-ACK again: our ACK was lost.
+            // The SYN-ACK again: our ACK was lost, or the peer took its timestamp
+            // for none of this connection: echo the new one.
+            if has(flags::ACK) && segment.acknowledgment == self.connection.snd_una() {
+                self.connection.take_timestamp(segment);
+            }
             self.connection.ack_due = true;
             return;
         }

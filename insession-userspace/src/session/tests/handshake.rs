@@ -236,12 +236,19 @@ fn an_error_that_quotes_no_syn_of_ours_does_not_end_the_opening() {
 fn a_syn_ack_again_is_acknowledged_again() {
     let mut script = Script::open(options(), 10);
     script.take();
-    let hello = script.syn_ack();
+    let mut hello = script.syn_ack();
+    let (value, echo) = hello.options.timestamps.unwrap();
+    hello.options.timestamps = Some((value + 1_000, echo));
     script.segment(hello);
     let sent = script.take();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].kind, TransmitKind::Ack);
     assert_eq!(sent[0].segment.acknowledgment, PEER_ISN + 1);
+    // RFC 7323 §4.3: its timestamp is the latest now.
+    let SegmentOptions::Timestamps { tsecr, .. } = sent[0].segment.options else {
+        panic!("no timestamps");
+    };
+    assert_eq!(tsecr, value + 1_000);
     assert_eq!(script.events, [Event::Established]);
 }
 
