@@ -62,6 +62,8 @@ impl Session {
             self.schedule.destination = nearest;
             if let Some(ttl) = nearest {
                 self.push(Event::Destination(ttl));
+                // A stray at a silent hop before it.
+                self.doubt_duplicate_acks(ttl.saturating_sub(1));
             }
         }
     }

@@ -334,7 +334,9 @@ impl Session {
         drop(others);
         match (first, one, more) {
             (None, Some(probe), None) => self.bare.first = Some(BareAck { probe, at, ttl }),
-            (Some(first), Some(probe), None) => {
+            // With others that could be for several, the first answer may lie
+            // before both: asked again below.
+            (Some(first), Some(probe), None) if self.bare.count == BARE_ACKS => {
                 self.schedule.unnamed = true;
                 for ack in [first, BareAck { probe, at, ttl }] {
                     let (kind, bound) = (ReplyKind::DupAck, RttBound::Exact);

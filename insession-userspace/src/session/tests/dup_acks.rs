@@ -407,3 +407,26 @@ fn duplicate_acks_of_distant_hops_do_not_confirm_each_other() {
     }
     assert_eq!(script.report().destination_ttl, Some(3));
 }
+
+/// A bare ACK that came while several were in flight may have been the first
+/// answer: two good ones behind it do not settle where the destination is.
+#[test]
+fn an_ignored_bare_ack_is_asked_for_before_two_good_ones_count() {
+    let mut script = Script::open(options(), 1);
+    assert_eq!(script.take_ttls(), [1]);
+    script.wait(ms(50));
+    assert_eq!(script.take_ttls(), [2]);
+    // For TTL 1 or 2.
+    script.dup_ack();
+    script.wait(ms(10));
+    script.routers_answer([1]);
+    // For TTL 2 alone, as far as can be seen.
+    script.dup_ack();
+    script.wait(ms(50));
+    script.dup_ack();
+    assert_eq!(script.answer(2), None);
+    assert_eq!(script.session.schedule.destination, None);
+    script.take();
+    script.wait(ms(2000));
+    assert_eq!(script.take_ttls(), [1]);
+}
