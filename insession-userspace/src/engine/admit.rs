@@ -222,9 +222,7 @@ impl Worker<'_> {
             }
         }
     }
-}
 
-impl Worker<'_> {
     /// Whether a session is open that will end, of this worker or another.
     fn any_open(&self) -> bool {
         !self.open.is_empty() || self.shared.stats.open.load(Ordering::Relaxed) > 0

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use etherparse::{NetSlice, SlicedPacket, TcpSlice, TransportSlice};
 use insession_lab::capture::Seen;
-use insession_lab::record::{Probe, Record, judge};
+use insession_lab::record::{Judgement, Probe, Record, judge};
 use insession_lab::truth::{self, Way};
 use insession_lab::{Lab, program};
 
@@ -58,18 +58,22 @@ pub fn assert_right(lab: &Lab, record: &Record) -> Way {
 /// it takes the first probes for the same: answered by bare ACKs, and asked again.
 pub fn assert_right_but_silent(lab: &Lab, record: &Record) -> Way {
     let way = truth::way(lab, &record.flow("client").unwrap()).unwrap();
-    let judgement = judge(record, &way);
-    assert_eq!(judgement.wrong, Vec::<String>::new(), "{record:#?}");
-    assert_eq!(judgement.right, way.destination_ttl());
+    assert_hops(record, &way);
     way
 }
 
 /// Every hop is as this way says, and every probe was answered.
 pub fn assert_follows(record: &Record, way: &Way) {
+    let judgement = assert_hops(record, way);
+    assert_eq!(judgement.unanswered, 0, "{record:#?}");
+}
+
+/// Every hop is as this way says, as far as it answered.
+fn assert_hops(record: &Record, way: &Way) -> Judgement {
     let judgement = judge(record, way);
     assert_eq!(judgement.wrong, Vec::<String>::new(), "{record:#?}");
-    assert_eq!(judgement.unanswered, 0, "{record:#?}");
     assert_eq!(judgement.right, way.destination_ttl());
+    judgement
 }
 
 /// The link was native XDP on this interface.
