@@ -23,7 +23,10 @@ impl Session {
         }
         let rtt = self.probes.answer(index, answer);
         if answer.kind == ReplyKind::TimeExceeded {
-            self.doubt_duplicate_acks(ttl);
+            // Only a peer that names nothing has any.
+            if self.schedule.unnamed {
+                self.doubt_duplicate_acks(ttl);
+            }
             // It lets packets by: what it said of others was said of a moment.
             if self.schedule.unreachable.is_some_and(|known| known <= ttl) {
                 self.schedule.unreachable = None;
@@ -35,7 +38,10 @@ impl Session {
         }
         self.schedule.answered(ttl, answer.kind);
         self.push(Event::Answered(id(index)));
-        self.locate();
+        // Most answers are these, and they can only take a destination away.
+        if answer.kind != ReplyKind::TimeExceeded || self.schedule.destination.is_some() {
+            self.locate();
+        }
     }
 
     /// The smallest TTL that reached the destination, from all answers so far.
