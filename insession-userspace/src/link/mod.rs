@@ -106,6 +106,15 @@ pub trait Link {
         each: &mut dyn FnMut(Received<'_>),
     ) -> Result<usize, LinkError>;
 
+    /// Whose the frames are that [`Link::receive`] gives next, the first of them
+    /// first, as far as it can be told without taking them: so that a batch's
+    /// sessions can be fetched into the cache before they are worked on. Returns
+    /// how many of `sessions` it filled; links that cannot tell say none.
+    fn upcoming(&mut self, sessions: &mut [SessionId]) -> usize {
+        let _ = sessions;
+        0
+    }
+
     /// Sleeps until a frame arrives, room appears, the waker fires or `until`.
     ///
     /// # Errors
