@@ -5,7 +5,12 @@ use alloc::string::String;
 
 use super::connection::Phase;
 use super::icmp::unreachable;
-use super::{CloseMode, Event, Segment, Session, SessionOptions, Transmit, TransmitKind};
+use super::learn::Learn;
+use super::state::Flag;
+use super::{
+    CloseMode, Event, Segment, Session, SessionOptions, Transmit, TransmitKind,
+    session_makes_handshake,
+};
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
 use crate::wire::tcp::flags;
@@ -25,18 +30,11 @@ pub(super) enum Close {
     RstTwice(u32),
     /// FIN is to be sent.
     FinDue,
-    /// It was, and is not acknowledged yet.
-    FinSent(Instant),
+    /// It was, at [`Opening::last_control`](super::connection::Opening), and is not
+    /// acknowledged yet.
+    FinSent,
     /// Nothing more is sent.
     Done,
-}
-
-/// How the trace ended.
-#[derive(Clone, Debug)]
-pub(super) struct Outcome {
-    pub(super) verdict: Verdict,
-    pub(super) detail: Option<String>,
-    pub(super) ended: Instant,
 }
 
 impl Session {
@@ -48,18 +46,19 @@ impl Session {
         detail: Option<String>,
         mode: CloseMode,
     ) {
-        if self.outcome.is_some() {
+        if self.has(Flag::Ended) {
             return;
         }
-        self.outcome = Some(Outcome {
-            verdict,
-            detail,
-            ended: now,
-        });
+        self.flags.set(Flag::Ended);
+        self.cold.verdict = Some(verdict);
+        self.cold.ended = now;
+        if detail.is_some() {
+            self.rare_mut().detail = detail;
+        }
         self.push(Event::Verdict(verdict));
         let next = self.connection.snd_una();
-        self.close = match self.connection.phase {
-            _ if self.kernel_owns => Close::Done,
+        self.cold.close = match self.connection.phase {
+            _ if self.has(Flag::KernelOwns) => Close::Done,
             // RFC 5961 §3.2: exactly what the peer expects next: the gap byte.
             Phase::WindowWait | Phase::Open => match mode {
                 CloseMode::Rst => Close::RstDue(next),
@@ -68,7 +67,9 @@ impl Session {
             Phase::HalfClosed => Close::RstDue(next),
             // Our SYN may have arrived and its answer been lost: the half-open
             // connection goes with the RST. Not where the SYN never got there.
-            Phase::Opening if self.connection.syn_was_sent() && verdict != Verdict::Unreachable => {
+            Phase::Opening
+                if self.cold.opening.syn_was_sent() && verdict != Verdict::Unreachable =>
+            {
                 Close::RstDue(next)
             }
             Phase::Opening | Phase::Gone => Close::Done,
@@ -79,9 +80,9 @@ impl Session {
     /// The closing segment that is due.
     pub(super) fn closing(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
         let ttl = options.control_ttl;
-        match self.close {
+        match self.cold.close {
             Close::RstDue(sequence) | Close::RstTwice(sequence) => {
-                self.close = match self.close {
+                self.cold.close = match self.cold.close {
                     Close::RstTwice(_) => Close::RstDue(sequence.wrapping_add(1)),
                     _ => Close::Done,
                 };
@@ -95,28 +96,29 @@ impl Session {
                 })
             }
             Close::FinDue => {
-                self.close = Close::FinSent(now);
+                self.cold.close = Close::FinSent;
+                self.cold.opening.last_control = now;
                 let sequence = self.connection.snd_una();
                 Some(Transmit {
                     kind: TransmitKind::Fin,
                     segment: self.connection.segment(now, ttl, sequence, flags::FIN),
                 })
             }
-            Close::NotYet | Close::FinSent(_) | Close::Done => None,
+            Close::NotYet | Close::FinSent | Close::Done => None,
         }
     }
 
     pub(super) fn close_is_due(&self) -> bool {
         matches!(
-            self.close,
+            self.cold.close,
             Close::RstDue(_) | Close::RstTwice(_) | Close::FinDue
         )
     }
 
     /// When the FIN is given up.
     pub(super) fn fin_deadline(&self) -> Option<Instant> {
-        match self.close {
-            Close::FinSent(at) => Some(at + FIN_WAIT),
+        match self.cold.close {
+            Close::FinSent => Some(self.cold.opening.last_control + FIN_WAIT),
             _ => None,
         }
     }
@@ -124,22 +126,22 @@ impl Session {
     /// After the verdict only the answer to our FIN is of interest: an ACK is
     /// followed by the RST that ends it, a RST has ended it.
     pub(super) fn segment_while_closing(&mut self, segment: &Segment) {
-        if !matches!(self.close, Close::FinSent(_)) {
+        if self.cold.close != Close::FinSent {
             return;
         }
         let after = self.connection.snd_una().wrapping_add(1);
         if segment.flags & flags::RST != 0 {
             if segment.sequence == self.connection.rcv_nxt {
-                self.close = Close::Done;
+                self.cold.close = Close::Done;
             }
         } else if segment.flags & flags::ACK != 0 && segment.acknowledgment == after {
-            self.close = Close::RstDue(after);
+            self.cold.close = Close::RstDue(after);
         }
     }
 
     /// The peer did not answer our FIN in time.
     pub(super) fn fin_unanswered(&mut self) {
-        self.close = Close::RstTwice(self.connection.snd_una());
+        self.cold.close = Close::RstTwice(self.connection.snd_una());
     }
 
     /// Whether everything is known that can be: then the verdict.
@@ -148,24 +150,19 @@ impl Session {
             self.connection.phase,
             Phase::Open | Phase::HalfClosed | Phase::Gone
         );
-        if self.outcome.is_some() || !probing || self.reopened_instead(options, now) {
+        if self.has(Flag::Ended) || !probing {
             return;
         }
-        // Behind the destination there is nothing to be learnt; behind a router
-        // that declares it unreachable it may answer yet.
-        let destination = self.schedule.destination;
-        let unread = self.learn.quotes_are_open();
-        let awaited = self
-            .probes
-            .flying()
-            .any(|(_, slot)| unread || destination.is_none_or(|last| slot.ttl <= last));
-        if awaited {
+        if self.has(Flag::Left) && self.reopened_instead(options, now) {
+            return;
+        }
+        if self.awaits_answer() {
             return;
         }
         self.ask_more(options);
         if self.has_more_to_ask(options) {
             // There is more to ask, but nobody left to ask.
-            if let Some(verdict) = self.left {
+            if let Some(verdict) = self.cold.left {
                 self.conclude(options, now, verdict, None);
             }
             return;
@@ -174,11 +171,25 @@ impl Session {
         self.finish(now, verdict, detail, options.close);
     }
 
+    /// Whether a probe in flight is of interest. Behind the destination there is
+    /// nothing to be learnt; behind a router that declares it unreachable it may
+    /// answer yet.
+    fn awaits_answer(&self) -> bool {
+        match self.schedule.destination() {
+            None => self.probes.in_flight() > 0,
+            Some(last) => {
+                let unread = self.learn().is_some_and(Learn::quotes_are_open);
+                let mut flying = self.probes.flying();
+                flying.any(|(_, slot)| unread || slot.ttl() <= last)
+            }
+        }
+    }
+
     /// Whether there is something left to ask, as far as is known now.
     fn has_more_to_ask(&self, options: &SessionOptions) -> bool {
         let window = self.connection.snd_wnd;
-        !self.begun
-            || self.schedule.rewind.is_some()
+        !self.has(Flag::Begun)
+            || self.schedule.rewinds()
             || !self.schedule.is_exhausted(options, &self.probes, window)
     }
 
@@ -186,10 +197,10 @@ impl Session {
     /// asked again: where an answer was ambiguous, could not be read, or may have
     /// been hidden behind others.
     fn ask_more(&mut self, options: &SessionOptions) {
-        let destination = self.schedule.destination;
-        let unread = self.learn.quotes_are_open();
+        let destination = self.schedule.destination();
+        let unread = self.learn().is_some_and(Learn::quotes_are_open);
         let window = self.connection.snd_wnd;
-        if self.probes.flying().next().is_none() {
+        if self.probes.in_flight() == 0 {
             let exhausted = self.schedule.is_exhausted(options, &self.probes, window);
             if exhausted && destination.is_none() {
                 self.doubt_bare_ack();
@@ -197,18 +208,18 @@ impl Session {
             self.schedule.quiet();
             let exhausted = self.schedule.is_exhausted(options, &self.probes, window);
             let again = match destination {
-                None if unread || self.learn.sack_is_open() => {
+                None if unread || self.learn().is_some_and(Learn::sack_is_open) => {
                     Some(self.schedule.farthest().saturating_add(1))
                 }
                 Some(_) if unread => self.probes.nearest_lost(),
                 _ => None,
             };
             if let Some(ttl) = again.filter(|_| exhausted) {
-                self.learn.asked();
+                self.learn_mut().asked();
                 self.schedule.ask_again(ttl);
             }
         }
-        if self.left.is_none()
+        if !self.has(Flag::Left)
             && self.schedule.is_exhausted(options, &self.probes, window)
             && let Some(ttl) = destination.and_then(|last| self.schedule.doubtful(options, last))
             && !self.probes.is_answered(ttl)
@@ -221,20 +232,23 @@ impl Session {
     /// left to ask and it is allowed.
     fn reopened_instead(&mut self, options: &SessionOptions, now: Instant) -> bool {
         let allowed =
-            options.reopen && self.reopened.is_none() && self.session_makes_handshake(options);
-        if self.left.is_none()
-            || self.schedule.destination.is_some()
+            options.reopen && !self.has(Flag::Reopened) && session_makes_handshake(options);
+        if !self.has(Flag::Left)
+            || self.schedule.destination().is_some()
             || !allowed
             || !self.has_more_to_ask(options)
         {
             return false;
         }
-        self.reopened = self.left.take();
+        self.flags.set(Flag::Reopened);
+        self.flags.clear(Flag::Left);
+        self.cold.reopened = self.cold.left.take();
         let old = self.connection.snd_una();
         let half_closed = self.connection.phase == Phase::HalfClosed;
-        self.connection.reopen(now);
+        self.connection.reopen();
+        self.cold.opening.reopen(now);
         if half_closed {
-            self.connection.stray_rst = Some(old);
+            self.owe_rst(old);
         }
         true
     }
@@ -248,7 +262,7 @@ impl Session {
         verdict: Verdict,
         detail: Option<String>,
     ) {
-        if self.schedule.destination.is_none() {
+        if self.schedule.destination().is_none() {
             self.finish(now, verdict, detail, options.close);
             return;
         }
@@ -261,13 +275,13 @@ impl Session {
         let window = self.connection.snd_wnd;
         let curbed = || {
             let curbed = self.schedule.is_curbed(options, &self.probes, window);
-            let window = self.first_window;
+            let window = self.cold.first_window;
             curbed.then(|| {
                 format!("the peer's receive window of {window} bytes holds no more probes")
             })
         };
         let unread = || {
-            let place = match (self.learn.sack.is_unread(), self.learn.quotes.is_unread()) {
+            let place = match (self.edges().is_unread(), self.quotes().is_unread()) {
                 (true, _) => "SACK blocks",
                 (_, true) => "quoted segments",
                 _ => return None,
@@ -276,10 +290,10 @@ impl Session {
                 "{place} hold sequence numbers that were never sent: a middlebox rewrites them"
             ))
         };
-        if self.schedule.destination.is_some() {
+        if self.schedule.destination().is_some() {
             return (Verdict::Complete, curbed().or_else(unread));
         }
-        if let Some((code, from)) = self.unreachable_by {
+        if let Some((code, from)) = self.rare().and_then(|rare| rare.unreachable_by) {
             return (Verdict::Unreachable, Some(unreachable(code, from)));
         }
         if let Some(detail) = unread() {

@@ -36,111 +36,146 @@ pub(super) enum Phase {
     Gone,
 }
 
-/// The connection's variables, by RFC 9293's names where it has them.
+/// The connection's variables that every segment needs, by RFC 9293's names
+/// where it has them.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
-    pub(super) phase: Phase,
-    /// Initial send sequence number. Unknown until the kernel's SYN was seen,
-    /// where the kernel makes the handshake.
-    pub(super) iss: Option<u32>,
+    /// Initial send sequence number: the kernel's, once its SYN was seen, where
+    /// the kernel makes the handshake.
+    pub(super) iss: u32,
     /// What we expect next from the peer.
     pub(super) rcv_nxt: u32,
     /// The peer's receive window, octets.
     pub(super) snd_wnd: u32,
-    /// The window field that it came from; `None` where the next one cannot be
-    /// compared with it (RFC 7323 §2.2: a SYN's is not scaled, others are).
-    window_field: Option<u16>,
-    /// An ACK is owed.
-    pub(super) ack_due: bool,
-    /// A RST is owed to a half-open connection of another life, with this
-    /// sequence number.
-    pub(super) stray_rst: Option<u32>,
-    pub(super) handshake: Option<Handshake>,
-    /// We announce this, octets.
-    mss: u16,
-    /// SYNs decided on so far.
-    syns: u8,
-    /// The first SYN of this connection.
-    first_syn: Option<Instant>,
-    /// The latest.
-    last_syn: Instant,
     /// TSval = this + milliseconds of the clock.
     ts_offset: u32,
-    /// The TSval of the latest SYN.
-    syn_tsval: u32,
     /// RFC 7323 TS.Recent.
     ts_recent: u32,
-    /// A window probe is due: an old byte, which draws an ACK.
-    pub(super) window_probe_due: bool,
-    /// Window probes sent.
-    window_probes: u8,
-    /// What the peer's window field is shifted by.
+    /// The window field that `snd_wnd` came from.
+    window_field: u16,
+    pub(super) phase: Phase,
+    /// What the peer's window field is shifted by: the low bits. And
+    /// [`INCOMPARABLE`].
     snd_scale: u8,
     /// Ours were taken up, and are shifted.
     rcv_scale: u8,
-    /// What our SYN offers to shift them by.
+    /// Timestamps were negotiated.
+    timestamps: bool,
+    /// An ACK is owed.
+    pub(super) ack_due: bool,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 28);
+
+/// The next window field cannot be compared with the latest (RFC 7323 §2.2: a
+/// SYN's is not scaled, others are).
+const INCOMPARABLE: u8 = 1 << 7;
+
+/// The peer sent no shift count (RFC 7323 §2.3: they end at 14).
+const NO_SCALE: u8 = u8::MAX;
+
+/// How the connection is made, and what that showed.
+#[derive(Clone, Debug)]
+pub(super) struct Opening {
+    /// The first SYN of this connection; valid once there is one.
+    first_syn: Instant,
+    /// The latest SYN, or our FIN.
+    pub(super) last_control: Instant,
+    /// What the first handshake took, ns.
+    rtt: u64,
+    /// The TSval of the latest SYN.
+    syn_tsval: u32,
+    /// We announce this, octets.
+    mss: u16,
+    /// [`Handshake::mss`].
+    peer_mss: u16,
+    /// [`Handshake::window_scale`], or [`NO_SCALE`].
+    window_scale: u8,
+    /// [`Handshake::sack`] and [`Handshake::timestamps`], once it is completed.
+    shown: Option<(bool, bool)>,
+    /// TTL of the SYN-ACK as it arrived.
+    pub(super) hello_ttl: u8,
+    /// SYNs decided on so far.
+    syns: u8,
+    /// Window probes sent.
+    window_probes: u8,
+    /// A window probe is due: an old byte, which draws an ACK.
+    pub(super) window_probe_due: bool,
+    /// What our SYN offers to shift window fields by.
     offered_scale: u8,
 }
 
-impl Connection {
-    pub(super) fn new(iss: u32, ts_offset: u32, mss: u16, now: Instant) -> Self {
-        Connection {
-            phase: Phase::Opening,
-            iss: Some(iss),
-            rcv_nxt: 0,
-            snd_wnd: 0,
-            window_field: None,
-            ack_due: false,
-            stray_rst: None,
-            window_probe_due: false,
-            window_probes: 0,
-            handshake: None,
-            mss,
-            syns: 0,
-            first_syn: None,
-            last_syn: now,
-            ts_offset,
+impl Opening {
+    pub(super) fn new(mss: u16, now: Instant) -> Self {
+        Opening {
+            first_syn: now,
+            last_control: now,
+            rtt: 0,
             syn_tsval: 0,
-            ts_recent: 0,
-            snd_scale: 0,
-            rcv_scale: 0,
+            mss,
+            peer_mss: 0,
+            window_scale: NO_SCALE,
+            shown: None,
+            hello_ttl: 0,
+            syns: 0,
+            window_probes: 0,
+            window_probe_due: false,
             offered_scale: WINDOW_SCALE,
         }
     }
 
-    /// The same flow once more, in sequence space that no segment of the old
-    /// connection reaches, and above it: a server in TIME-WAIT takes a SYN only
-    /// from there (RFC 9293 §3.6.1).
+    /// Once more; what the first handshake showed stays.
     pub(super) fn reopen(&mut self, now: Instant) {
-        const AWAY: u32 = 1 << 28;
-        let iss = self.iss.unwrap_or_default().wrapping_add(AWAY);
-        *self = Connection::new(iss, self.ts_offset, self.mss, now);
+        let Opening {
+            rtt,
+            peer_mss,
+            window_scale,
+            shown,
+            hello_ttl,
+            ..
+        } = *self;
+        *self = Opening {
+            rtt,
+            peer_mss,
+            window_scale,
+            shown,
+            hello_ttl,
+            ..Opening::new(self.mss, now)
+        };
     }
 
-    /// What the peer expects next of us: the gap byte, never sent.
-    pub(super) fn snd_una(&self) -> u32 {
-        self.iss.unwrap_or_default().wrapping_add(1)
+    /// The first handshake, once it is completed.
+    pub(super) fn handshake(&self) -> Option<Handshake> {
+        let (sack, timestamps) = self.shown?;
+        Some(Handshake {
+            rtt: Duration::from_nanos(self.rtt),
+            mss: self.peer_mss,
+            sack,
+            timestamps,
+            window_scale: (self.window_scale != NO_SCALE).then_some(self.window_scale),
+        })
     }
 
-    fn tsval(&self, now: Instant) -> u32 {
-        self.ts_offset
-            .wrapping_add((now.as_nanos() / 1_000_000) as u32)
+    /// The first handshake is completed.
+    pub(super) fn completed(&mut self, handshake: &Handshake, ttl: u8) {
+        self.rtt = nanos(handshake.rtt);
+        self.peer_mss = handshake.mss;
+        self.window_scale = handshake.window_scale.unwrap_or(NO_SCALE);
+        self.shown = Some((handshake.sack, handshake.timestamps));
+        self.hello_ttl = ttl;
     }
 
-    fn timestamps(&self) -> bool {
-        self.handshake.is_some_and(|handshake| handshake.timestamps)
+    fn first_syn(&self) -> Option<Instant> {
+        (self.syns > 0).then_some(self.first_syn)
     }
 
-    /// Whether a SYN is to be sent now.
-    pub(super) fn syn_due(&self, options: &SessionOptions, now: Instant) -> bool {
-        options.handshaker == Handshaker::Session
-            && self.phase == Phase::Opening
-            && self.next_syn().is_some_and(|at| at <= now)
+    pub(super) fn syn_was_sent(&self) -> bool {
+        self.syns > 0
     }
 
     /// When the next SYN is due, if there is one left.
     pub(super) fn next_syn(&self) -> Option<Instant> {
-        let Some(first) = self.first_syn else {
+        let Some(first) = self.first_syn() else {
             return Some(Instant::ZERO);
         };
         let again = SYN_AGAIN.get(usize::from(self.syns).saturating_sub(1))?;
@@ -148,34 +183,145 @@ impl Connection {
     }
 
     /// When the handshake is given up.
-    pub(super) fn handshake_deadline(&self, options: &SessionOptions) -> Option<Instant> {
+    pub(super) fn deadline(&self, options: &SessionOptions) -> Option<Instant> {
         let from = match options.handshaker {
-            Handshaker::Session => self.first_syn?,
+            Handshaker::Session => self.first_syn()?,
             // The kernel has sent its SYN when the session is made.
-            Handshaker::Kernel => self.first_syn.unwrap_or(self.last_syn),
+            Handshaker::Kernel => self.first_syn().unwrap_or(self.last_control),
         };
         Some(from + options.handshake_timeout)
     }
 
-    pub(super) fn syn_was_sent(&self) -> bool {
-        self.syns > 0
+    pub(super) fn syn_sent(&mut self, at: Instant) {
+        match self.syns {
+            // It was a SYN of the connection before.
+            0 => return,
+            1 => self.first_syn = at,
+            _ => {}
+        }
+        self.last_control = at;
     }
 
-    pub(super) fn syn(&mut self, options: &SessionOptions, now: Instant) -> Transmit {
-        self.first_syn.get_or_insert(now);
-        self.last_syn = now;
-        self.syns += 1;
-        self.syn_tsval = self.tsval(now);
+    /// When a closed window is probed next (RFC 9293 §3.8.6.1: the one update
+    /// that opens it may be lost): a second after the SYN, then ever later.
+    pub(super) fn window_probe(&self) -> Instant {
+        self.last_control + WINDOW_PROBE * (1 << self.window_probes.min(5))
+    }
+
+    /// It is due.
+    pub(super) fn probe_window(&mut self) {
+        self.window_probes = self.window_probes.saturating_add(1);
+        self.window_probe_due = true;
+    }
+
+    /// A SYN is sent or seen, at `at`.
+    fn count_syn(&mut self, at: Instant) {
+        if self.syns == 0 {
+            self.first_syn = at;
+        }
+        self.last_control = at;
+        self.syns = self.syns.saturating_add(1);
+    }
+
+    /// When the SYN was sent that this SYN-ACK answers.
+    fn answered_syn(&self, at: Instant, options: &Options) -> Instant {
+        let last = self.last_control;
+        let first = self.first_syn().unwrap_or(last);
+        if at < last {
+            return first;
+        }
+        // Which of several SYNs was answered only a timestamp tells (RFC 7323
+        // §4.1); without, the latest (Karn's ambiguity: a lower bound).
+        let Some((_, echo)) = options.timestamps else {
+            return last;
+        };
+        let earlier = Duration::from_millis(u64::from(self.syn_tsval.wrapping_sub(echo)));
+        let span = last.since(first);
+        // Our TSval counts milliseconds.
+        const TICK: Duration = Duration::from_millis(1);
+        if earlier > span + TICK {
+            // Nothing that we sent: a box on the way makes timestamps up.
+            last
+        } else if earlier + TICK >= span {
+            first
+        } else {
+            let ago = span.saturating_sub(earlier);
+            first + ago
+        }
+    }
+}
+
+/// Nanoseconds; saturates.
+pub(super) fn nanos(span: Duration) -> u64 {
+    let whole = span.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::from(span.subsec_nanos()))
+}
+
+impl Connection {
+    pub(super) fn new(iss: u32, ts_offset: u32) -> Self {
+        Connection {
+            phase: Phase::Opening,
+            iss,
+            rcv_nxt: 0,
+            snd_wnd: 0,
+            window_field: 0,
+            ack_due: false,
+            ts_offset,
+            ts_recent: 0,
+            timestamps: false,
+            snd_scale: INCOMPARABLE,
+            rcv_scale: 0,
+        }
+    }
+
+    /// The same flow once more, in sequence space that no segment of the old
+    /// connection reaches, and above it: a server in TIME-WAIT takes a SYN only
+    /// from there (RFC 9293 §3.6.1).
+    pub(super) fn reopen(&mut self) {
+        const AWAY: u32 = 1 << 28;
+        *self = Connection::new(self.iss.wrapping_add(AWAY), self.ts_offset);
+    }
+
+    /// What the peer expects next of us: the gap byte, never sent.
+    pub(super) fn snd_una(&self) -> u32 {
+        self.iss.wrapping_add(1)
+    }
+
+    fn tsval(&self, now: Instant) -> u32 {
+        self.ts_offset
+            .wrapping_add((now.as_nanos() / 1_000_000) as u32)
+    }
+
+    /// Whether a SYN is to be sent now.
+    pub(super) fn syn_due(
+        &self,
+        opening: &Opening,
+        options: &SessionOptions,
+        now: Instant,
+    ) -> bool {
+        options.handshaker == Handshaker::Session
+            && self.phase == Phase::Opening
+            && opening.next_syn().is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn syn(
+        &self,
+        opening: &mut Opening,
+        options: &SessionOptions,
+        now: Instant,
+    ) -> Transmit {
+        opening.count_syn(now);
+        opening.syn_tsval = self.tsval(now);
         let segment = Varying {
             ttl: options.control_ttl,
-            sequence: self.iss.unwrap_or_default(),
+            sequence: self.iss,
             acknowledgment: 0,
             flags: flags::SYN,
             window: WINDOW,
             options: SegmentOptions::Syn {
-                mss: self.mss,
+                mss: opening.mss,
                 window_scale: WINDOW_SCALE,
-                tsval: self.syn_tsval,
+                tsval: opening.syn_tsval,
             },
             payload_len: 0,
         };
@@ -185,19 +331,9 @@ impl Connection {
         }
     }
 
-    pub(super) fn syn_sent(&mut self, at: Instant) {
-        match self.syns {
-            // It was a SYN of the connection before.
-            0 => return,
-            1 => self.first_syn = Some(at),
-            _ => {}
-        }
-        self.last_syn = at;
-    }
-
     /// A segment of the open connection.
     pub(super) fn segment(&self, now: Instant, ttl: u8, sequence: u32, bits: u8) -> Varying {
-        let options = if self.timestamps() && bits & flags::RST == 0 {
+        let options = if self.timestamps && bits & flags::RST == 0 {
             SegmentOptions::Timestamps {
                 tsval: self.tsval(now),
                 tsecr: self.ts_recent,
@@ -230,48 +366,61 @@ impl Connection {
     }
 
     /// The kernel's own SYN: from here on its sequence space and its clock are ours.
-    pub(super) fn own_syn(&mut self, at: Instant, sequence: u32, options: &Options) {
-        self.iss = Some(sequence);
-        self.last_syn = at;
-        self.first_syn.get_or_insert(at);
-        self.syns = self.syns.saturating_add(1);
+    pub(super) fn own_syn(
+        &mut self,
+        opening: &mut Opening,
+        at: Instant,
+        sequence: u32,
+        options: &Options,
+    ) {
+        self.iss = sequence;
+        opening.count_syn(at);
         // The window field of our probes is read by the kernel's shift count.
-        self.offered_scale = options.window_scale.unwrap_or(0);
+        opening.offered_scale = options.window_scale.unwrap_or(0);
         if let Some((tsval, _)) = options.timestamps {
             // Its clock ticks at 1 kHz (tcp_clock_ms); 1 more, so that ours is
             // never behind it and PAWS takes both.
             let ours = (at.as_nanos() / 1_000_000) as u32;
             self.ts_offset = tsval.wrapping_sub(ours).wrapping_add(1);
-            self.syn_tsval = tsval;
+            opening.syn_tsval = tsval;
         }
     }
 
-    /// A SYN-ACK of ours arrived.
-    pub(super) fn accept(&mut self, at: Instant, syn_ack: &Segment) {
+    /// A SYN-ACK of ours arrived; gives what it shows.
+    pub(super) fn accept(
+        &mut self,
+        opening: &Opening,
+        at: Instant,
+        syn_ack: &Segment,
+    ) -> Handshake {
         let options = &syn_ack.options;
         self.rcv_nxt = syn_ack.sequence.wrapping_add(1);
-        if let Some(scale) = options.window_scale {
-            (self.snd_scale, self.rcv_scale) = (scale, self.offered_scale);
-        }
         // RFC 7323 §2.2: the window field of a SYN is not scaled.
         self.snd_wnd = u32::from(syn_ack.window);
-        self.window_field = (self.snd_scale == 0).then_some(syn_ack.window);
-        let sent = self.answered_syn(at, options);
+        self.window_field = syn_ack.window;
+        self.snd_scale = 0;
+        if let Some(scale) = options.window_scale {
+            let incomparable = if scale == 0 { 0 } else { INCOMPARABLE };
+            // RFC 7323 §2.3: no more than 14, which the codec sees to.
+            self.snd_scale = scale & !INCOMPARABLE | incomparable;
+            self.rcv_scale = opening.offered_scale;
+        }
         if let Some((value, _)) = options.timestamps {
             self.ts_recent = value;
         }
-        self.handshake = Some(Handshake {
-            rtt: at.since(sent),
-            mss: options.mss.unwrap_or(DEFAULT_MSS),
-            sack: options.sack_permitted,
-            timestamps: options.timestamps.is_some(),
-            window_scale: options.window_scale,
-        });
+        self.timestamps = options.timestamps.is_some();
         self.ack_due = true;
         self.phase = match self.window_is_closed() {
             true => Phase::WindowWait,
             false => Phase::Open,
         };
+        Handshake {
+            rtt: at.since(opening.answered_syn(at, options)),
+            mss: options.mss.unwrap_or(DEFAULT_MSS),
+            sack: options.sack_permitted,
+            timestamps: self.timestamps,
+            window_scale: options.window_scale,
+        }
     }
 
     /// Whether this sequence number lies in the window that we announce.
@@ -282,44 +431,6 @@ impl Connection {
     /// Whether it has no room for a probe and its gap.
     pub(super) fn window_is_closed(&self) -> bool {
         self.snd_wnd < 2
-    }
-
-    /// When a closed window is probed next (RFC 9293 §3.8.6.1: the one update
-    /// that opens it may be lost): a second after the SYN, then ever later.
-    pub(super) fn window_probe(&self) -> Instant {
-        self.last_syn + WINDOW_PROBE * (1 << self.window_probes.min(5))
-    }
-
-    /// It is due.
-    pub(super) fn probe_window(&mut self) {
-        self.window_probes = self.window_probes.saturating_add(1);
-        self.window_probe_due = true;
-    }
-
-    /// When the SYN was sent that this SYN-ACK answers.
-    fn answered_syn(&self, at: Instant, options: &Options) -> Instant {
-        let first = self.first_syn.unwrap_or(self.last_syn);
-        if at < self.last_syn {
-            return first;
-        }
-        // Which of several SYNs was answered only a timestamp tells (RFC 7323
-        // §4.1); without, the latest (Karn's ambiguity: a lower bound).
-        let Some((_, echo)) = options.timestamps else {
-            return self.last_syn;
-        };
-        let earlier = Duration::from_millis(u64::from(self.syn_tsval.wrapping_sub(echo)));
-        let span = self.last_syn.since(first);
-        // Our TSval counts milliseconds.
-        const TICK: Duration = Duration::from_millis(1);
-        if earlier > span + TICK {
-            // Nothing that we sent: a box on the way makes timestamps up.
-            self.last_syn
-        } else if earlier + TICK >= span {
-            first
-        } else {
-            let ago = span.saturating_sub(earlier);
-            first + ago
-        }
     }
 
     /// RFC 7323 §4.3: only segments that begin at or before the last ACK move
@@ -340,9 +451,11 @@ impl Connection {
         let behind = self.rcv_nxt.wrapping_sub(segment.sequence) as i32;
         self.take_timestamp(segment);
         if behind >= 0 {
+            let comparable = self.snd_scale & INCOMPARABLE == 0;
+            self.snd_scale &= !INCOMPARABLE;
             self.snd_wnd = u32::from(segment.window) << self.snd_scale;
-            let before = self.window_field.replace(segment.window);
-            taken.opened_window = before.is_some_and(|before| before < segment.window);
+            taken.opened_window = comparable && self.window_field < segment.window;
+            self.window_field = segment.window;
         }
         let fin = segment.flags & flags::FIN != 0;
         let length = segment.payload_len + u32::from(fin);

@@ -2,8 +2,11 @@
 
 use core::net::IpAddr;
 
-use super::probes::{Answer, id};
+use super::cells::Common;
+use super::probes::id;
+use super::state::Flag;
 use super::{Event, Session};
+use crate::time::Instant;
 use crate::trace::{ReplyKind, RttBound};
 
 /// Duplicate ACKs that make a destination, where so many probes a hop are sent:
@@ -11,37 +14,63 @@ use crate::trace::{ReplyKind, RttBound};
 const DUPLICATE_ACKS: usize = 2;
 
 impl Session {
-    /// Writes an answer down and tells of it.
-    pub(super) fn credit(&mut self, index: usize, answer: &Answer<'_>) {
-        let Some(ttl) = self.probes.slot(index).map(|slot| slot.ttl) else {
+    /// Writes an answer that came at `at` down and tells of it.
+    pub(super) fn credit(&mut self, index: usize, at: Instant, answer: &Common<'_>) {
+        let Some(slot) = self.probes.slot(index) else {
             return;
         };
+        let (kind, ttl) = (answer.kind, slot.ttl());
         // Where a router discards at this TTL, or at a larger one, no probe of
         // this TTL reaches the peer: its duplicate ACK was for something else.
-        if answer.kind == ReplyKind::DupAck && self.discarded_from(ttl) {
+        if kind == ReplyKind::DupAck && self.discarded_from(ttl) {
             return;
         }
-        let rtt = self.probes.answer(index, answer);
-        if answer.kind == ReplyKind::TimeExceeded {
-            // Only a peer that names nothing has any.
-            if self.schedule.unnamed {
-                self.doubt_duplicate_acks(ttl);
-            }
-            // It lets packets by: what it said of others was said of a moment.
-            if self.schedule.unreachable.is_some_and(|known| known <= ttl) {
-                self.schedule.unreachable = None;
-                self.unreachable_by = None;
-            }
+        let rtt = self.probes.answer(index, at, answer);
+        // Most answers are time exceeded. They can only take a destination away,
+        // and that not always; a SACK can only bring it nearer.
+        let mut moved = kind != ReplyKind::TimeExceeded;
+        if kind == ReplyKind::DupAck {
+            self.flags.set(Flag::DupAcks);
+        }
+        if kind == ReplyKind::TimeExceeded {
+            moved = self.discarded(ttl, answer.from);
         }
         if answer.bound == RttBound::Exact {
             self.schedule.saw_rtt(rtt);
         }
-        self.schedule.answered(ttl, answer.kind);
+        self.schedule.answered(ttl, kind);
         self.push(Event::Answered(id(index)));
-        // Most answers are these, and they can only take a destination away.
-        if answer.kind != ReplyKind::TimeExceeded || self.schedule.destination.is_some() {
+        if kind == ReplyKind::Sack && !self.has(Flag::DupAcks) {
+            if self.schedule.destination().is_none_or(|known| ttl < known) {
+                self.found(Some(ttl));
+            }
+        } else if moved {
             self.locate();
         }
+    }
+
+    /// A router discarded a probe with this TTL; whether that can take the
+    /// destination away.
+    fn discarded(&mut self, ttl: u8, from: IpAddr) -> bool {
+        self.discarded_to = self.discarded_to.max(ttl);
+        // Only a peer that names nothing has any.
+        if self.schedule.unnamed {
+            self.doubt_duplicate_acks(ttl);
+        }
+        // It lets packets by: what it said of others was said of a moment.
+        if self
+            .schedule
+            .unreachable()
+            .is_some_and(|known| known <= ttl)
+        {
+            self.schedule.set_unreachable(None);
+            self.rare_mut().unreachable_by = None;
+        }
+        let nat = !self.has(Flag::BehindNat) && from == self.target();
+        if nat {
+            self.flags.set(Flag::BehindNat);
+        }
+        (nat || self.has(Flag::DupAcks)) && self.schedule.destination().is_some()
     }
 
     /// The smallest TTL that reached the destination, from all answers so far.
@@ -64,13 +93,18 @@ impl Session {
             })
             .map(|(ttl, ..)| ttl)
             .min();
-        if nearest != self.schedule.destination {
-            self.schedule.destination = nearest;
-            if let Some(ttl) = nearest {
-                self.push(Event::Destination(ttl));
-                // A stray at a silent hop before it.
-                self.doubt_duplicate_acks(ttl.saturating_sub(1));
-            }
+        if nearest != self.schedule.destination() {
+            self.found(nearest);
+        }
+    }
+
+    /// The destination is there, as far as is known now.
+    fn found(&mut self, nearest: Option<u8>) {
+        self.schedule.set_destination(nearest);
+        if let Some(ttl) = nearest {
+            self.push(Event::Destination(ttl));
+            // A stray at a silent hop before it.
+            self.doubt_duplicate_acks(ttl.saturating_sub(1));
         }
     }
 
@@ -83,18 +117,14 @@ impl Session {
     pub(super) fn is_from_destination(&self, kind: ReplyKind, from: IpAddr, code: u8) -> bool {
         match kind {
             ReplyKind::Sack => true,
-            ReplyKind::Unreachable if from == self.flow.remote.ip() => {
+            ReplyKind::Unreachable if from == self.target() => {
                 let of_others = match from {
                     // RFC 792: network, host; RFC 1122 §3.2.2.1: network, host unknown.
                     IpAddr::V4(_) => matches!(code, 0 | 1 | 6 | 7),
                     // RFC 4443 §3.1: no route, address unreachable.
                     IpAddr::V6(_) => matches!(code, 0 | 3),
                 };
-                let behind_nat = self
-                    .probes
-                    .answers()
-                    .any(|(_, kind, sender, _)| kind == ReplyKind::TimeExceeded && sender == from);
-                !of_others && !behind_nat
+                !of_others && !self.has(Flag::BehindNat)
             }
             _ => false,
         }
@@ -102,13 +132,14 @@ impl Session {
 
     /// Whether a router discarded a probe of this TTL or a larger one.
     pub(super) fn discarded_from(&self, ttl: u8) -> bool {
-        self.probes
-            .answers()
-            .any(|(at, kind, ..)| kind == ReplyKind::TimeExceeded && at >= ttl)
+        self.discarded_to >= ttl
     }
 
     /// Takes back what duplicate ACKs were credited with up to this TTL.
     pub(super) fn doubt_duplicate_acks(&mut self, ttl: u8) {
+        if !self.has(Flag::DupAcks) {
+            return;
+        }
         for index in self.probes.take_back(ReplyKind::DupAck, ttl) {
             self.push(Event::Lost(id(index)));
         }

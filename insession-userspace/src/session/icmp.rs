@@ -2,12 +2,13 @@
 
 use alloc::format;
 use alloc::string::String;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
+use super::cells::Common;
 use super::connection::Phase;
 use super::learn::Offset;
-use super::probes::{Answer, Fate, bit};
-use super::{IcmpError, IcmpKind, Quote, Session, SessionOptions};
+use super::probes::{Fate, bit};
+use super::{Flow, IcmpError, IcmpKind, Quote, Session, SessionOptions};
 use crate::time::Instant;
 use crate::trace::{ReplyKind, Rewrite, RttBound, Verdict};
 
@@ -15,7 +16,7 @@ impl Session {
     pub(super) fn icmp(&mut self, options: &SessionOptions, at: Instant, error: &IcmpError) {
         let sequence = error.quote.sequence;
         if self.connection.phase == Phase::Opening
-            && self.connection.iss == Some(sequence)
+            && self.connection.iss == sequence
             && error.kind == IcmpKind::Unreachable
         {
             // Linux aborts connect() on it as well (tcp_v4_err, TCP_SYN_SENT).
@@ -23,7 +24,7 @@ impl Session {
             self.opening_failed(options, at, Verdict::Unreachable, Some(detail));
             return;
         }
-        if let Some(index) = self.probes.find(sequence) {
+        if let Some(index) = self.find(sequence) {
             self.answered_by_router(options, at, error, index, false);
         } else if !self.is_control(sequence) {
             self.foreign_sequence(options, at, error);
@@ -33,8 +34,8 @@ impl Session {
     /// Whether it is the sequence number of a SYN, ACK, FIN or RST of ours.
     pub(super) fn is_control(&self, sequence: u32) -> bool {
         let bases = [
-            self.connection.iss.map(|_| self.connection.snd_una()),
-            self.probes.previous_base(),
+            Some(self.connection.snd_una()),
+            self.previous().map(|span| span.base),
         ];
         bases
             .into_iter()
@@ -48,17 +49,18 @@ impl Session {
         if self.probes.len() == 0 {
             return;
         }
-        match self.learn.quotes {
-            Offset::Known(_) => {
-                let ours = self.learn.quotes.undo(error.quote.sequence);
-                if let Some(index) = ours.and_then(|ours| self.probes.find(ours)) {
+        match self.quotes() {
+            Offset::Known(offset) => {
+                let ours = error.quote.sequence.wrapping_sub(offset);
+                if let Some(index) = self.find(ours) {
                     self.answered_by_router(options, at, error, index, true);
                 }
             }
             Offset::None | Offset::Seen => {
-                self.learn.quotes = Offset::Seen;
                 self.schedule.alone = true;
-                if self.learn.keep_error(at, error) {
+                let learn = self.learn_mut();
+                learn.quotes = Offset::Seen;
+                if learn.keep_error(at, error) {
                     self.learn_from_quote(options, error.quote.sequence);
                 }
             }
@@ -70,35 +72,36 @@ impl Session {
     /// the latest probe's.
     fn learn_from_quote(&mut self, options: &SessionOptions, sequence: u32) {
         let before = self.schedule.accounted;
-        let flying = self.probes.flying().count();
-        self.schedule.accounted = flying.min(before + 1);
+        let flying = self.probes.in_flight() as u16;
+        self.schedule.accounted = flying.min(before.saturating_add(1));
         let Some((latest, _)) = self.probes.flying().last() else {
             return;
         };
         // Alone in flight, or sent when all before it were accounted for.
         let meant = before == 0 || self.schedule.sent_alone;
-        if !meant || flying > before + 1 {
+        if !meant || flying > before.saturating_add(1) {
             return;
         }
         let Some(ours) = self.probes.sequence(latest) else {
             return;
         };
         let offset = sequence.wrapping_sub(ours);
-        let holds = self
-            .learn
-            .sequences()
-            .all(|kept| self.probes.find(kept.wrapping_sub(offset)).is_some());
+        let holds = self.learn().is_some_and(|learn| {
+            let mut kept = learn.sequences();
+            kept.all(|kept| self.find(kept.wrapping_sub(offset)).is_some())
+        });
+        let unread = self.edges() == Offset::Seen;
+        self.schedule.offset_learnt(unread);
+        let learn = self.learn_mut();
+        let errors = learn.take_errors();
         if !holds {
-            self.learn.quotes = Offset::Broken;
-            self.learn.take_errors();
-            self.schedule.offset_learnt(self.learn.sack == Offset::Seen);
+            learn.quotes = Offset::Broken;
             return;
         }
-        self.learn.quotes = Offset::Known(offset);
-        self.schedule.offset_learnt(self.learn.sack == Offset::Seen);
-        for (at, error) in self.learn.take_errors() {
+        learn.quotes = Offset::Known(offset);
+        for (at, error) in errors {
             let ours = error.quote.sequence.wrapping_sub(offset);
-            if let Some(index) = self.probes.find(ours) {
+            if let Some(index) = self.find(ours) {
                 self.answered_by_router(options, at, &error, index, true);
             }
         }
@@ -115,15 +118,15 @@ impl Session {
         let Some(slot) = self.probes.slot(index) else {
             return;
         };
-        let ttl = slot.ttl;
-        match slot.fate {
+        let ttl = slot.ttl();
+        match self.probes.fate(slot) {
             Fate::Flying => {}
             // It was not told before, because it could not be read before.
             Fate::Lost if rewritten => {}
             // A duplicate ACK names no probe. Should it have been for another
             // one, the router that names this one is right.
-            Fate::Answered(ReplyKind::DupAck, _) if error.kind == IcmpKind::TimeExceeded => {}
-            Fate::Lost | Fate::Answered(..) => return,
+            Fate::Answered(ReplyKind::DupAck) if error.kind == IcmpKind::TimeExceeded => {}
+            Fate::Lost | Fate::Answered(_) => return,
         }
         let (kind, mtu) = match error.kind {
             IcmpKind::TimeExceeded => (ReplyKind::TimeExceeded, None),
@@ -136,11 +139,11 @@ impl Session {
         }
         self.credit(
             index,
-            &Answer {
+            at,
+            &Common {
                 kind,
                 bound: RttBound::Exact,
                 from: error.from,
-                at,
                 code: error.icmp_code,
                 reply_ttl: error.ttl,
                 quoted_ttl: Some(error.quote.ttl),
@@ -149,14 +152,13 @@ impl Session {
                 rewrites,
             },
         );
-        let nearer = self.schedule.unreachable.is_none_or(|known| ttl < known);
         if kind == ReplyKind::Unreachable
-            && nearer
+            && self.schedule.unreachable().is_none_or(|known| ttl < known)
             && !self.is_from_destination(kind, error.from, error.icmp_code)
             && !self.discarded_from(ttl)
         {
-            self.schedule.unreachable = Some(ttl);
-            self.unreachable_by = Some((error.icmp_code, error.from));
+            self.schedule.set_unreachable(Some(ttl));
+            self.rare_mut().unreachable_by = Some((error.icmp_code, error.from));
         }
     }
 
@@ -170,34 +172,36 @@ impl Session {
             checksum_bad,
             ..
         } = error.quote;
-        let (local, remote) = (self.flow.local, self.flow.remote);
-        let covered = [
-            (source.ip() != local.ip(), Rewrite::Source),
-            (source.port() != local.port(), Rewrite::SourcePort),
-            (destination.ip() != remote.ip(), Rewrite::Destination),
-            (
-                destination.port() != remote.port(),
-                Rewrite::DestinationPort,
-            ),
-        ];
+        let ends = match self.is_between(&source, &destination) {
+            true => 0,
+            false => self.other_ends(source, destination),
+        };
         // A router that discards at TTL 1 quotes 1, one that decrements first 0.
         // Other errors come at any TTL.
         let odd_ttl = error.kind == IcmpKind::TimeExceeded && ttl > 1;
         // A NAT that forgot the checksum shows in what it rewrote.
-        let odd_checksum =
-            checksum_bad == Some(true) && covered.iter().all(|(changed, _)| !changed);
-        let rest = [
-            (traffic_class >> 2 != options.dscp, Rewrite::Dscp),
-            (traffic_class & 0b11 != 0, Rewrite::Ecn),
-            (odd_ttl, Rewrite::Ttl),
-            (odd_checksum, Rewrite::Checksum),
-        ];
-        covered
-            .iter()
-            .chain(&rest)
-            .filter(|(changed, _)| *changed)
-            .fold(0, |bits, (_, rewrite)| bits | bit(*rewrite))
+        let odd_checksum = checksum_bad == Some(true) && ends == 0;
+        ends | when(traffic_class >> 2 != options.dscp, Rewrite::Dscp)
+            | when(traffic_class & 0b11 != 0, Rewrite::Ecn)
+            | when(odd_ttl, Rewrite::Ttl)
+            | when(odd_checksum, Rewrite::Checksum)
     }
+
+    /// What of these ends is not the flow's.
+    fn other_ends(&self, source: SocketAddr, destination: SocketAddr) -> u16 {
+        let Flow { local, remote } = self.flow();
+        when(source.ip() != local.ip(), Rewrite::Source)
+            | when(source.port() != local.port(), Rewrite::SourcePort)
+            | when(destination.ip() != remote.ip(), Rewrite::Destination)
+            | when(
+                destination.port() != remote.port(),
+                Rewrite::DestinationPort,
+            )
+    }
+}
+
+fn when(changed: bool, rewrite: Rewrite) -> u16 {
+    if changed { bit(rewrite) } else { 0 }
 }
 
 /// An unreachable in words, with traceroute's letter.

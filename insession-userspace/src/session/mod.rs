@@ -11,6 +11,7 @@
 //! when the pacer lets a packet out, not before: the session never queues
 //! segments, it decides what to send at the moment it may.
 
+mod cells;
 mod close;
 mod connection;
 mod credit;
@@ -23,29 +24,29 @@ mod output;
 mod probes;
 mod schedule;
 mod segment;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use decode::{Undecodable, decode};
 pub use input::{IcmpError, IcmpKind, Quote, Reply, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
-pub use output::{Event, ProbeId, Timer, Transmit, TransmitKind};
+pub use output::{Event, Next, ProbeId, Timer, Transmit, TransmitKind};
 
-use alloc::collections::VecDeque;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use crate::time::Instant;
 use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
 
-use close::{Close, Outcome};
-use connection::{Connection, Phase};
-use learn::Learn;
-use probes::Probes;
-use schedule::Schedule;
-use segment::BareAcks;
+use close::Close;
+use connection::{Connection, Opening, Phase};
+use probes::{Probes, Span};
+use schedule::{Plan, Schedule};
+use state::{Cold, Ends, Flag, Flags};
 
 /// The two ends of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,44 +57,32 @@ pub struct Flow {
     pub remote: SocketAddr,
 }
 
+/// Events that wait in the session itself: what an answer tells at most, short of
+/// a SACK that was held back. More wait elsewhere.
+const EVENTS: usize = 3;
+
 /// One in-session trace.
+///
+/// Two cache lines hold what a probe and its answer touch, beside the probe's own
+/// cell; what is touched less often is one pointer away. Whoever holds many
+/// aligns them.
 #[derive(Debug)]
 pub struct Session {
-    flow: Flow,
-    started: Instant,
-    connection: Connection,
     probes: Probes,
+    cold: Box<Cold>,
+    connection: Connection,
     schedule: Schedule,
-    learn: Learn,
-    close: Close,
-    outcome: Option<Outcome>,
-    /// The first handshake: the one that is reported.
-    handshake: Option<Handshake>,
-    /// TTL of the SYN-ACK as it arrived.
-    hello_ttl: u8,
-    /// The peer's receive window when probing began, octets.
-    first_window: u32,
-    /// Probing has begun.
-    begun: bool,
-    /// The one reopening was used: how the connection before it ended.
-    reopened: Option<Verdict>,
-    /// [`Handshaker::Kernel`], as far as seen.
-    kernel_owns: bool,
-    /// The peer has closed the session: the verdict that it means where
-    /// something is left to ask.
-    left: Option<Verdict>,
-    /// Something was sent: `started` is the first segment's moment.
-    sent: bool,
-    /// The peer has named a probe by SACK.
-    sacked: bool,
-    /// Duplicate ACKs without blocks, from a peer that permitted SACK.
-    bare: BareAcks,
-    /// The latest duplicate ACK that was read: when it arrived, and its TSval.
-    last_duplicate: Option<(Instant, Option<u32>)>,
-    /// Code and sender of the nearest unreachable that a router sent.
-    unreachable_by: Option<(u8, IpAddr)>,
-    events: VecDeque<Event>,
+    ends: Ends,
+    /// Oldest first.
+    events: [Event; EVENTS],
+    /// How many of them.
+    waiting: u8,
+    /// The largest TTL at which a router discarded a probe.
+    discarded_to: u8,
+    flags: Flags,
 }
+
+const _: () = assert!(size_of::<Session>() <= 128);
 
 impl Session {
     /// A session about to send its SYN.
@@ -103,34 +92,34 @@ impl Session {
     /// announce (octets).
     #[must_use]
     pub fn new(flow: Flow, isn: u32, timestamp_offset: u32, mss: u16, now: Instant) -> Self {
-        Session {
-            flow,
-            started: now,
-            connection: Connection::new(isn, timestamp_offset, mss, now),
-            probes: Probes::new(now),
-            schedule: Schedule::new(),
-            learn: Learn::default(),
+        let cold = Cold {
+            opening: Opening::new(mss, now),
             close: Close::NotYet,
-            outcome: None,
-            handshake: None,
-            hello_ttl: 0,
+            ended: now,
+            rare: None,
             first_window: 0,
-            begun: false,
-            reopened: None,
-            kernel_owns: false,
+            verdict: None,
             left: None,
-            sent: false,
-            sacked: false,
-            bare: BareAcks::default(),
-            last_duplicate: None,
-            unreachable_by: None,
-            events: VecDeque::new(),
-        }
+            reopened: None,
+        };
+        let mut session = Session {
+            probes: Probes::new(now),
+            cold: Box::new(cold),
+            connection: Connection::new(isn, timestamp_offset),
+            schedule: Schedule::new(),
+            ends: Ends::ELSEWHERE,
+            events: [Event::Established; EVENTS],
+            waiting: 0,
+            discarded_to: 0,
+            flags: Flags::default(),
+        };
+        session.keep_flow(&flow);
+        session
     }
 
     /// A packet of this flow arrived; `at` is the kernel's receive stamp.
     pub fn handle_reply(&mut self, options: &SessionOptions, at: Instant, reply: &Reply) {
-        if self.outcome.is_some() {
+        if self.has(Flag::Ended) {
             if let Reply::Segment(segment) = reply {
                 self.segment_while_closing(segment);
             }
@@ -146,9 +135,10 @@ impl Session {
                 if options.handshaker == Handshaker::Kernel
                     && self.connection.phase == Phase::Opening
                 {
-                    self.kernel_owns = true;
+                    self.flags.set(Flag::KernelOwns);
                     self.begin(at);
-                    self.connection.own_syn(at, *sequence, syn);
+                    let opening = &mut self.cold.opening;
+                    self.connection.own_syn(opening, at, *sequence, syn);
                 }
             }
         }
@@ -157,7 +147,7 @@ impl Session {
 
     /// The moment that [`Session::poll_timeout`] named has come.
     pub fn handle_timeout(&mut self, options: &SessionOptions, now: Instant) {
-        if self.outcome.is_some() {
+        if self.has(Flag::Ended) {
             if self.fin_deadline().is_some_and(|at| at <= now) {
                 self.fin_unanswered();
             }
@@ -169,7 +159,7 @@ impl Session {
             self.push(Event::Lost(probes::id(index)));
         }
         let opening = matches!(self.connection.phase, Phase::Opening | Phase::WindowWait);
-        let deadline = self.connection.handshake_deadline(options);
+        let deadline = self.cold.opening.deadline(options);
         if opening && deadline.is_some_and(|at| at <= now) {
             let detail = match self.connection.phase {
                 Phase::WindowWait => Some("the peer's receive window stayed closed".into()),
@@ -177,9 +167,9 @@ impl Session {
             };
             self.opening_failed(options, now, Verdict::HandshakeTimeout, detail);
         } else if self.connection.phase == Phase::WindowWait
-            && self.connection.window_probe() <= now
+            && self.cold.opening.window_probe() <= now
         {
-            self.connection.probe_window();
+            self.cold.opening.probe_window();
         }
         self.settle(options, now);
     }
@@ -188,7 +178,7 @@ impl Session {
     /// count from here.
     pub fn handle_transmitted(&mut self, kind: TransmitKind, at: Instant) {
         match kind {
-            TransmitKind::Syn => self.connection.syn_sent(at),
+            TransmitKind::Syn => self.cold.opening.syn_sent(at),
             TransmitKind::Probe(id) => self.probes.sent(id, at),
             TransmitKind::Ack | TransmitKind::Fin | TransmitKind::Rst => {}
         }
@@ -199,9 +189,9 @@ impl Session {
     pub fn abort(&mut self, now: Instant, verdict: Verdict, detail: Option<String>) {
         self.finish(now, verdict, detail, CloseMode::Rst);
         // No second round for a FIN.
-        match self.close {
-            Close::FinDue => self.close = Close::RstDue(self.connection.snd_una()),
-            Close::FinSent(_) => self.fin_unanswered(),
+        match self.cold.close {
+            Close::FinDue => self.cold.close = Close::RstDue(self.connection.snd_una()),
+            Close::FinSent => self.fin_unanswered(),
             Close::NotYet | Close::RstDue(_) | Close::RstTwice(_) | Close::Done => {}
         }
     }
@@ -216,44 +206,20 @@ impl Session {
 
     /// The first segment leaves: times count from here.
     fn begin(&mut self, now: Instant) {
-        if !self.sent {
-            self.sent = true;
-            self.started = now;
+        if !self.has(Flag::Sent) {
+            self.flags.set(Flag::Sent);
             self.probes.begin(now);
         }
     }
 
     fn decide(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
-        let ttl = options.control_ttl;
-        if let Some(sequence) = self.connection.stray_rst.take() {
-            return Some(Transmit {
-                kind: TransmitKind::Rst,
-                segment: self.connection.bare_rst(ttl, sequence),
-            });
+        if self.connection.phase != Phase::Open
+            || self.connection.ack_due
+            || self.flags.has_either(Flag::Ended, Flag::Stray)
+        {
+            return self.control(options, now);
         }
-        if self.outcome.is_some() {
-            return self.closing(options, now);
-        }
-        if self.connection.syn_due(options, now) {
-            return Some(self.connection.syn(options, now));
-        }
-        if self.ack_due(options) {
-            self.connection.ack_due = false;
-            let sequence = self.connection.snd_una();
-            return Some(Transmit {
-                kind: TransmitKind::Ack,
-                segment: self.connection.segment(now, ttl, sequence, 0),
-            });
-        }
-        if self.window_probe_due(options) {
-            self.connection.window_probe_due = false;
-            let sequence = self.connection.snd_una().wrapping_sub(1);
-            return Some(Transmit {
-                kind: TransmitKind::Ack,
-                segment: self.connection.segment(now, ttl, sequence, 0),
-            });
-        }
-        let ttl = self.next_probe(options, now)?;
+        let ttl = self.plan(options, now).next?;
         let sequence = self.probes.next_sequence();
         let mut segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         segment.payload_len = 1;
@@ -265,123 +231,191 @@ impl Session {
         })
     }
 
+    /// The segment that is due and no probe. Where an ACK is owed that is not
+    /// ours to send, a probe.
+    fn control(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
+        let ttl = options.control_ttl;
+        if self.has(Flag::Stray) {
+            self.flags.clear(Flag::Stray);
+            let sequence = self.rare_mut().stray_rst;
+            return Some(Transmit {
+                kind: TransmitKind::Rst,
+                segment: self.connection.bare_rst(ttl, sequence),
+            });
+        }
+        if self.has(Flag::Ended) {
+            return self.closing(options, now);
+        }
+        let opening = &mut self.cold.opening;
+        if self.connection.syn_due(opening, options, now) {
+            return Some(self.connection.syn(opening, options, now));
+        }
+        let sequence = self.connection.snd_una();
+        let sequence = if self.ack_due(options) {
+            self.connection.ack_due = false;
+            sequence
+        } else if self.window_probe_due(options) {
+            self.cold.opening.window_probe_due = false;
+            sequence.wrapping_sub(1)
+        } else if self.connection.ack_due {
+            // The kernel sends it.
+            self.connection.ack_due = false;
+            return self.decide(options, now);
+        } else {
+            return None;
+        };
+        Some(Transmit {
+            kind: TransmitKind::Ack,
+            segment: self.connection.segment(now, ttl, sequence, 0),
+        })
+    }
+
     /// Whether `poll_transmit` would give something at `now`.
     #[must_use]
     pub fn wants_transmit(&self, options: &SessionOptions, now: Instant) -> bool {
-        if self.connection.stray_rst.is_some() {
+        if self.has(Flag::Stray) {
             return true;
         }
-        if self.outcome.is_some() {
+        if self.has(Flag::Ended) {
             return self.close_is_due();
         }
-        self.connection.syn_due(options, now)
-            || self.ack_due(options)
-            || self.window_probe_due(options)
-            || self.next_probe(options, now).is_some()
+        if self.ack_due(options) {
+            return true;
+        }
+        match self.connection.phase {
+            Phase::Open => self.plan(options, now).next.is_some(),
+            Phase::Opening => self.connection.syn_due(&self.cold.opening, options, now),
+            Phase::WindowWait => self.window_probe_due(options),
+            Phase::HalfClosed | Phase::Gone => false,
+        }
     }
 
     fn ack_due(&self, options: &SessionOptions) -> bool {
         // The kernel acknowledges what its own connection received.
         self.connection.ack_due
-            && self.session_makes_handshake(options)
+            && session_makes_handshake(options)
             && !matches!(self.connection.phase, Phase::Opening | Phase::Gone)
     }
 
     fn window_probe_due(&self, options: &SessionOptions) -> bool {
-        self.connection.window_probe_due
-            && self.session_makes_handshake(options)
+        self.cold.opening.window_probe_due
+            && session_makes_handshake(options)
             && self.connection.phase == Phase::WindowWait
     }
 
-    fn next_probe(&self, options: &SessionOptions, now: Instant) -> Option<u8> {
-        if self.connection.phase != Phase::Open {
-            return None;
+    /// What probes are to be sent; nothing unless the connection is open.
+    #[inline]
+    fn plan(&self, options: &SessionOptions, now: Instant) -> Plan {
+        let window = self.connection.snd_wnd;
+        match self.connection.phase {
+            Phase::Open => self.schedule.plan(options, &self.probes, window, now),
+            _ => Plan::NOTHING,
         }
-        self.schedule
-            .next(options, &self.probes, self.connection.snd_wnd, now)
-    }
-
-    fn session_makes_handshake(&self, options: &SessionOptions) -> bool {
-        options.handshaker == Handshaker::Session
-    }
-
-    /// What happened, oldest first.
-    #[must_use]
-    pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
     }
 
     /// When to call `handle_timeout`, and why; `None` when nothing is awaited.
     #[must_use]
     pub fn poll_timeout(&self, options: &SessionOptions, now: Instant) -> Option<(Instant, Timer)> {
-        if self.outcome.is_some() {
+        if self.has(Flag::Ended) {
             return Some((self.fin_deadline()?, Timer::CloseTimeout));
         }
-        let opening = match self.connection.phase {
-            Phase::Opening => [
-                self.connection
-                    .next_syn()
-                    .filter(|at| *at > now && self.session_makes_handshake(options))
-                    .map(|at| (at, Timer::SynRetransmit)),
-                self.connection
-                    .handshake_deadline(options)
-                    .map(|at| (at, Timer::HandshakeTimeout)),
-            ],
-            Phase::WindowWait => [
-                self.connection
-                    .handshake_deadline(options)
-                    .map(|at| (at, Timer::HandshakeTimeout)),
-                Some((self.connection.window_probe(), Timer::WindowWait))
-                    .filter(|(at, _)| *at > now && self.session_makes_handshake(options)),
-            ],
-            Phase::Open | Phase::HalfClosed | Phase::Gone => [None, None],
-        };
-        let release = match self.connection.phase {
-            Phase::Open => {
-                self.schedule
-                    .release(options, &self.probes, self.connection.snd_wnd, now)
+        self.timeout(options, now, &self.plan(options, now))
+    }
+
+    /// [`Session::wants_transmit`] and [`Session::poll_timeout`] at once, at the
+    /// cost of the dearer one.
+    #[must_use]
+    pub fn after(&self, options: &SessionOptions, now: Instant) -> Next {
+        let probing = self.connection.phase == Phase::Open
+            && !self.connection.ack_due
+            && !self.flags.has_either(Flag::Ended, Flag::Stray);
+        if !probing {
+            return Next {
+                wants_transmit: self.wants_transmit(options, now),
+                timeout: self.poll_timeout(options, now),
+            };
+        }
+        let plan = self.plan(options, now);
+        Next {
+            wants_transmit: plan.next.is_some(),
+            timeout: self.timeout(options, now, &plan),
+        }
+    }
+
+    #[inline]
+    fn timeout(
+        &self,
+        options: &SessionOptions,
+        now: Instant,
+        plan: &Plan,
+    ) -> Option<(Instant, Timer)> {
+        let lost = self
+            .probes
+            .oldest()
+            .map(|sent| (sent + options.probe_timeout, Timer::ProbeTimeout));
+        let release = plan.release.map(|at| (at, Timer::Release));
+        let probing = sooner(release, lost);
+        match self.connection.phase {
+            Phase::Opening | Phase::WindowWait => {
+                sooner(self.opening_timeout(options, now), probing)
             }
-            _ => None,
-        };
-        let oldest = self.probes.flying().next();
-        let lost = oldest.map(|(_, slot)| {
-            let at = self.probes.sent_at(slot) + options.probe_timeout;
-            (at, Timer::ProbeTimeout)
-        });
-        opening
-            .into_iter()
-            .chain([release.map(|at| (at, Timer::Release)), lost])
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+            Phase::Open | Phase::HalfClosed | Phase::Gone => probing,
+        }
+    }
+
+    /// When the handshake goes on by itself.
+    fn opening_timeout(&self, options: &SessionOptions, now: Instant) -> Option<(Instant, Timer)> {
+        let opening = &self.cold.opening;
+        let deadline = opening.deadline(options);
+        let deadline = deadline.map(|at| (at, Timer::HandshakeTimeout));
+        let ours = |at: &Instant| *at > now && session_makes_handshake(options);
+        if self.connection.phase == Phase::WindowWait {
+            let probe = Some(opening.window_probe()).filter(ours);
+            return sooner(deadline, probe.map(|at| (at, Timer::WindowWait)));
+        }
+        let syn = opening.next_syn().filter(ours);
+        sooner(syn.map(|at| (at, Timer::SynRetransmit)), deadline)
     }
 
     /// Whether the verdict is in and the connection is closed: the session can
     /// be turned into its report and its slot given back.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.outcome.is_some() && self.close == Close::Done && self.connection.stray_rst.is_none()
+        self.has(Flag::Ended) && !self.has(Flag::Stray) && self.cold.close == Close::Done
     }
 
     /// Whether `sequence`, as a router quoted it, is that of a segment of ours:
     /// how replies whose quoted flow was rewritten find their session.
     #[must_use]
     pub fn owns_sequence(&self, sequence: u32) -> bool {
-        let undone = self.learn.quotes.undo(sequence);
+        let undone = self.quotes().undo(sequence);
         self.is_control(sequence)
-            || self.probes.find(sequence).is_some()
-            || undone.is_some_and(|ours| self.probes.find(ours).is_some())
+            || self.find(sequence).is_some()
+            || undone.is_some_and(|ours| self.find(ours).is_some())
     }
 
-    /// The flow it traces.
-    #[must_use]
-    pub fn flow(&self) -> Flow {
-        self.flow
+    /// The probe with this sequence number.
+    fn find(&self, sequence: u32) -> Option<usize> {
+        self.probes
+            .find_current(sequence)
+            .or_else(|| self.previous()?.find(sequence))
+    }
+
+    /// The probes of the connection before the current one.
+    fn previous(&self) -> Option<Span> {
+        match self.has(Flag::Reopened) {
+            true => self.rare()?.previous,
+            false => None,
+        }
     }
 
     /// What the handshake showed, once it is completed.
     #[must_use]
     pub fn handshake(&self) -> Option<Handshake> {
-        self.connection.handshake
+        match self.has(Flag::Reopened) {
+            true => self.rare()?.second,
+            false => self.cold.opening.handshake(),
+        }
     }
 
     /// The reply of one probe so far, for output as it comes in.
@@ -393,40 +427,56 @@ impl Session {
     /// What was learnt.
     #[must_use]
     pub fn into_report(self, now: Instant) -> SessionReport {
-        let mut hops: Vec<Hop> = Vec::new();
+        let mut hops: Vec<Hop> = Vec::with_capacity(usize::from(self.schedule.farthest()));
         for index in 0..self.probes.len() {
             let Some((ttl, probe)) = self.probes.record(index) else {
                 continue;
             };
-            match hops.binary_search_by_key(&ttl, |hop| hop.ttl) {
+            // Nearly always the last hop, or the one behind it.
+            let at = match hops.last() {
+                Some(last) if last.ttl == ttl => Ok(hops.len() - 1),
+                Some(last) if last.ttl > ttl => hops.binary_search_by_key(&ttl, |hop| hop.ttl),
+                _ => Err(hops.len()),
+            };
+            match at {
                 Ok(at) => hops[at].probes.push(probe),
-                Err(at) => hops.insert(
-                    at,
-                    Hop {
-                        ttl,
-                        probes: alloc::vec![probe],
-                    },
-                ),
+                Err(at) => {
+                    let mut probes = Vec::with_capacity(self.schedule.probes_a_hop());
+                    probes.push(probe);
+                    hops.insert(at, Hop { ttl, probes });
+                }
             }
         }
-        let outcome = self.outcome.unwrap_or(Outcome {
-            verdict: Verdict::Interrupted,
-            detail: None,
-            ended: now,
-        });
+        let handshake = self.cold.opening.handshake();
+        let (verdict, ended) = match self.cold.verdict {
+            Some(verdict) => (verdict, self.cold.ended),
+            None => (Verdict::Interrupted, now),
+        };
         SessionReport {
-            verdict: outcome.verdict,
-            detail: outcome.detail,
-            handshake: self.handshake,
-            destination_ttl: self.schedule.destination,
+            verdict,
+            detail: self.cold.rare.and_then(|rare| rare.detail),
+            handshake,
+            destination_ttl: self.schedule.destination(),
             hops,
-            started: self.started,
-            ended: outcome.ended,
+            started: self.probes.start(),
+            ended,
         }
     }
+}
 
-    fn push(&mut self, event: Event) {
-        self.events.push_back(event);
+/// Whether it is the session itself, not the kernel.
+fn session_makes_handshake(options: &SessionOptions) -> bool {
+    options.handshaker == Handshaker::Session
+}
+
+/// The earlier one; the first of two at once.
+fn sooner(
+    one: Option<(Instant, Timer)>,
+    other: Option<(Instant, Timer)>,
+) -> Option<(Instant, Timer)> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other.0 < one.0 { other } else { one }),
+        (one, other) => one.or(other),
     }
 }
 

@@ -48,6 +48,15 @@ pub enum Event {
     Verdict(crate::trace::Verdict),
 }
 
+/// What is to be done about a session until something happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// [`super::Session::wants_transmit`].
+    pub wants_transmit: bool,
+    /// [`super::Session::poll_timeout`].
+    pub timeout: Option<(crate::time::Instant, Timer)>,
+}
+
 /// Why the session wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {

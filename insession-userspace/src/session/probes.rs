@@ -1,14 +1,16 @@
-//! The probes of a session: one compact slot each, in the order of sending, and
-//! the sequence numbers that name them.
+//! The probes of a session and their answers, in [`Cell`]s, and the sequence
+//! numbers that name the probes.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::num::NonZeroU16;
 
 use super::ProbeId;
+use super::cells::{self, Cell, Common, Entry, NEAR_MAX, Slot, TRIPLE_MAX, Wide, Written};
 use crate::time::{Duration, Instant};
-use crate::trace::{MplsLabel, Probe, Reply, ReplyKind, Rewrite, RttBound};
+use crate::trace::{Probe, Reply, ReplyKind, Rewrite};
 
 /// What became of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,95 +21,41 @@ pub(super) enum Fate {
     /// been told already.
     Lost,
     /// Answered.
-    Answered(ReplyKind, RttBound),
+    Answered(ReplyKind),
 }
-
-/// One probe. 20 bytes: a session has dozens, a node a million sessions.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    /// When it was sent, in [`TICK`]s after the session's start: the low bits.
-    sent: u32,
-    /// Round-trip time in [`TICK`]s, once answered.
-    rtt: u32,
-    /// Who answered: an index into [`Probes::routers`].
-    from: u16,
-    /// Bits by [`Rewrite`]'s numbers.
-    rewrites: u16,
-    /// ICMP code of the answer.
-    code: u8,
-    /// TTL of the answer as it arrived.
-    reply_ttl: u8,
-    /// TTL in the quote.
-    quoted_ttl: Option<u8>,
-    /// The high bits of `sent`.
-    sent_high: u8,
-    pub(super) ttl: u8,
-    pub(super) fate: Fate,
-}
-
-impl Slot {
-    fn sent(&self) -> u64 {
-        u64::from(self.sent_high) << 32 | u64::from(self.sent)
-    }
-
-    fn set_sent(&mut self, ticks: u64) {
-        (self.sent, self.sent_high) = (ticks as u32, (ticks >> 32) as u8);
-    }
-}
-
-const _: () = assert!(size_of::<Slot>() <= 20);
 
 /// The resolution of recorded times, ns: what the contract prints (a tenth of a
 /// microsecond).
-const TICK: u64 = 100;
+pub(super) const TICK: u64 = 100;
 /// Moments are kept in 40 bits, which last for 30 hours, and saturate there;
 /// round-trip times in 32, 429 s.
 const LAST: u64 = (1 << 40) - 1;
 
-/// What few answers have.
-#[derive(Clone, Debug)]
-struct Extra {
-    probe: u16,
-    mtu: Option<u32>,
-    mpls: Box<[MplsLabel]>,
-}
-
-/// An answer, as it goes into a slot.
-#[derive(Debug)]
-pub(super) struct Answer<'a> {
-    pub(super) kind: ReplyKind,
-    pub(super) bound: RttBound,
-    pub(super) from: IpAddr,
-    pub(super) at: Instant,
-    pub(super) code: u8,
-    pub(super) reply_ttl: u8,
-    pub(super) quoted_ttl: Option<u8>,
-    pub(super) mtu: Option<u32>,
-    pub(super) mpls: &'a [MplsLabel],
-    pub(super) rewrites: u16,
-}
+/// Entries, newest first, among which an answer's like is looked for. Probes of
+/// a hop are asked first; what is not found is written down once more.
+const RECENT: usize = 4;
 
 /// The sequence numbers of one connection's probes.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+pub(super) struct Span {
     /// The peer's `rcv_nxt`: the byte here is never sent.
-    base: u32,
+    pub(super) base: u32,
     /// The first probe of this connection, as an index.
     first: u16,
-    /// One behind its last; `None` while it is the current one.
-    end: Option<u16>,
+    /// One behind its last.
+    end: u16,
 }
 
 impl Span {
-    /// Which probe has this sequence number, of `count` in all. Probe *n* of a
-    /// connection (from 0) has `base + 1 + 2n`: an odd distance.
-    fn find(&self, sequence: u32, count: usize) -> Option<usize> {
+    /// Which probe has this sequence number. Probe *n* of a connection (from 0)
+    /// has `base + 1 + 2n`: an odd distance.
+    pub(super) fn find(&self, sequence: u32) -> Option<usize> {
         let distance = sequence.wrapping_sub(self.base);
         if distance.is_multiple_of(2) {
             return None;
         }
         let index = usize::from(self.first) + (distance / 2) as usize;
-        (index < self.end.map_or(count, usize::from)).then_some(index)
+        (index < usize::from(self.end)).then_some(index)
     }
 }
 
@@ -115,33 +63,40 @@ impl Span {
 #[derive(Debug)]
 pub(super) struct Probes {
     start: Instant,
-    slots: Vec<Slot>,
-    routers: Vec<IpAddr>,
-    extras: Vec<Extra>,
-    current: Span,
-    previous: Option<Span>,
+    /// Probes at the front, what answers have in common at the back. A *place*
+    /// is a distance from the end: it stays when the cells grow.
+    cells: Box<[Cell]>,
+    /// Cells in use at the back.
+    back: u32,
+    /// [`Span::base`] of the current connection.
+    base: u32,
+    /// [`Span::first`] of it.
+    first: u16,
+    /// Probes sent.
+    len: u16,
     /// Every probe before this index is answered or lost.
-    settled: usize,
+    settled: u16,
+    /// How many are neither.
+    flying: u16,
 }
+
+const _: () = assert!(size_of::<Probes>() <= 40);
 
 /// A session sends no more, whatever its options say: probe numbers have 16
 /// bits, and the last ones stay free for those that are sent again.
-const MOST: usize = 60_000;
+const MOST: u16 = 60_000;
 
 impl Probes {
     pub(super) fn new(start: Instant) -> Self {
         Probes {
             start,
-            slots: Vec::new(),
-            routers: Vec::new(),
-            extras: Vec::new(),
-            current: Span {
-                base: 0,
-                first: 0,
-                end: None,
-            },
-            previous: None,
+            cells: Box::default(),
+            back: 0,
+            base: 0,
+            first: 0,
+            len: 0,
             settled: 0,
+            flying: 0,
         }
     }
 
@@ -150,124 +105,198 @@ impl Probes {
         self.start = now;
     }
 
-    /// A connection is open whose peer expects `base` next.
-    pub(super) fn connect(&mut self, base: u32) {
-        let next = self.slots.len() as u16;
-        if next > self.current.first {
-            self.previous = Some(Span {
-                end: Some(next),
-                ..self.current
-            });
+    /// What times count from.
+    pub(super) fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// Makes room for that many probes and what answers them, at once: growing
+    /// step by step leaves holes in the heap.
+    pub(super) fn reserve(&mut self, hops: usize, probes: usize) {
+        // A destination answers in more than one way.
+        const SPARE: usize = 2;
+        let wanted = hops * probes + hops + SPARE;
+        let room = self.room();
+        if wanted > room {
+            self.grow(wanted - room);
         }
-        self.current = Span {
-            base,
-            first: next,
-            end: None,
-        };
+    }
+
+    /// Cells that are free.
+    fn room(&self) -> usize {
+        self.cells
+            .len()
+            .saturating_sub(usize::from(self.len) + self.back as usize)
+    }
+
+    /// That many cells more.
+    fn grow(&mut self, more: usize) {
+        let (len, back) = (usize::from(self.len), self.back as usize);
+        let mut cells = vec![Cell::default(); self.cells.len() + more].into_boxed_slice();
+        for (out, cell) in cells.iter_mut().zip(&self.cells[..len]) {
+            *out = *cell;
+        }
+        for (out, cell) in cells
+            .iter_mut()
+            .rev()
+            .zip(self.cells.iter().rev().take(back))
+        {
+            *out = *cell;
+        }
+        self.cells = cells;
+    }
+
+    /// Makes room for `cells` more, and some.
+    fn make_room(&mut self, cells: usize) {
+        if self.room() < cells {
+            self.grow(cells + (self.cells.len() / 4).max(12));
+        }
+    }
+
+    /// A connection is open whose peer expects `base` next; gives the span of
+    /// the one before, if it had probes.
+    pub(super) fn connect(&mut self, base: u32) -> Option<Span> {
+        let before = (self.len > self.first).then_some(Span {
+            base: self.base,
+            first: self.first,
+            end: self.len,
+        });
+        (self.base, self.first) = (base, self.len);
+        before
+    }
+
+    fn current(&self) -> Span {
+        Span {
+            base: self.base,
+            first: self.first,
+            end: self.len,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        usize::from(self.len)
+    }
+
+    /// Probes of the current connection.
+    fn mine(&self) -> u32 {
+        u32::from(self.len - self.first)
     }
 
     /// Whether another fits into a receive window of `window` bytes: probe *n*
     /// (from 1) of a connection ends at `base + 2n`.
     pub(super) fn fits(&self, window: u32) -> bool {
-        let mine = self.slots.len() - usize::from(self.current.first);
-        self.slots.len() < MOST && (mine as u64 + 1) * 2 <= u64::from(window)
+        self.len < MOST && (self.mine() + 1) * 2 <= window
     }
 
     /// The sequence number of the probe that is sent next.
     pub(super) fn next_sequence(&self) -> u32 {
-        let mine = (self.slots.len() - usize::from(self.current.first)) as u32;
-        self.current.base.wrapping_add(1).wrapping_add(2 * mine)
+        self.base.wrapping_add(1).wrapping_add(2 * self.mine())
     }
 
     /// One more was sent.
     pub(super) fn push(&mut self, ttl: u8, now: Instant) -> ProbeId {
         let sent = self.ticks(now);
-        let mut slot = Slot {
-            sent: 0,
-            sent_high: 0,
-            rtt: 0,
-            from: 0,
-            rewrites: 0,
-            code: 0,
-            reply_ttl: 0,
-            quoted_ttl: None,
-            ttl,
-            fate: Fate::Flying,
-        };
-        slot.set_sent(sent);
-        // Doubling would leave half of it unused in most sessions.
-        if self.slots.len() == self.slots.capacity() {
-            self.slots.reserve_exact((self.slots.len() / 4).max(12));
+        if self.room() == 0 {
+            self.make_room(1);
         }
-        self.slots.push(slot);
-        id(self.slots.len() - 1)
+        let index = usize::from(self.len);
+        self.put(index, Slot::new(ttl, sent as u32));
+        self.len += 1;
+        self.flying += 1;
+        if sent > u64::from(u32::MAX) {
+            self.set_times(index, sent, 0);
+        }
+        id(index)
     }
 
     /// It left at `at`, not at the moment it was decided.
     pub(super) fn sent(&mut self, probe: ProbeId, at: Instant) {
         let sent = self.ticks(at);
-        if let Some(slot) = self.slots.get_mut(index(probe)) {
-            // Its answer may have been read before: that it arrived when it did
-            // stands.
-            let later = sent.saturating_sub(slot.sent());
-            let earlier = slot.sent().saturating_sub(sent);
-            slot.rtt = match slot.fate {
-                Fate::Answered(..) => narrow((u64::from(slot.rtt) + earlier).saturating_sub(later)),
-                Fate::Flying | Fate::Lost => 0,
-            };
-            slot.set_sent(sent);
+        let index = index(probe);
+        let Some(mut slot) = self.slot(index) else {
+            return;
+        };
+        if slot.is_flying() && slot.wide().is_none() && sent <= u64::from(u32::MAX) {
+            slot.set_sent(sent as u32);
+            self.put(index, slot);
+            return;
+        }
+        // Its answer may have been read before: that it arrived when it did
+        // stands.
+        let before = self.sent_ticks(slot);
+        let (later, earlier) = (sent.saturating_sub(before), before.saturating_sub(sent));
+        let rtt = match slot.is_answered() {
+            true => narrow((u64::from(self.rtt_ticks(slot)) + earlier).saturating_sub(later)),
+            false => 0,
+        };
+        self.set_times(index, sent, rtt);
+    }
+
+    /// One probe.
+    pub(super) fn slot(&self, index: usize) -> Option<Slot> {
+        if index >= usize::from(self.len) {
+            return None;
+        }
+        self.cells.get(index).map(|cell| Slot(*cell))
+    }
+
+    fn put(&mut self, index: usize, slot: Slot) {
+        if let Some(cell) = self.cells.get_mut(index) {
+            *cell = slot.0;
         }
     }
 
-    /// What the peer of the connection before the current one expected next.
-    pub(super) fn previous_base(&self) -> Option<u32> {
-        Some(self.previous?.base)
+    /// What became of it.
+    pub(super) fn fate(&self, slot: Slot) -> Fate {
+        if slot.is_flying() {
+            return Fate::Flying;
+        }
+        match self.written(slot) {
+            Some(answer) => Fate::Answered(answer.head.kind()),
+            None => Fate::Lost,
+        }
     }
 
-    pub(super) fn slot(&self, index: usize) -> Option<&Slot> {
-        self.slots.get(index)
+    fn all(&self) -> impl Iterator<Item = (usize, Slot)> {
+        let slots = self.cells.iter().take(usize::from(self.len));
+        slots.map(|cell| Slot(*cell)).enumerate()
     }
 
-    /// The probe with this sequence number.
-    pub(super) fn find(&self, sequence: u32) -> Option<usize> {
-        self.current
-            .find(sequence, self.slots.len())
-            .or_else(|| self.previous?.find(sequence, self.slots.len()))
-    }
-
-    /// The probe of the *current* connection with this sequence number: SACKs
-    /// come from it alone.
+    /// The probe of the current connection with this sequence number.
     pub(super) fn find_current(&self, sequence: u32) -> Option<usize> {
-        self.current.find(sequence, self.slots.len())
+        self.current().find(sequence)
     }
 
     /// The sequence number of a probe of the current connection.
     pub(super) fn sequence(&self, index: usize) -> Option<u32> {
-        let nth = index.checked_sub(usize::from(self.current.first))?;
-        Some(
-            self.current
-                .base
-                .wrapping_add(1)
-                .wrapping_add(2 * nth as u32),
-        )
+        let nth = index.checked_sub(usize::from(self.first))?;
+        Some(self.base.wrapping_add(1).wrapping_add(2 * nth as u32))
+    }
+
+    /// How many are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        usize::from(self.flying)
+    }
+
+    /// When the oldest in flight was sent.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let slot = self.slot(usize::from(self.settled))?;
+        Some(self.sent_at(slot))
     }
 
     /// Those in flight, oldest first.
-    pub(super) fn flying(&self) -> impl Iterator<Item = (usize, &Slot)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .skip(self.settled)
-            .filter(|(_, slot)| slot.fate == Fate::Flying)
+    pub(super) fn flying(&self) -> impl Iterator<Item = (usize, Slot)> {
+        let settled = usize::from(self.settled);
+        let slots = self.cells.get(settled..usize::from(self.len));
+        let slots = slots.unwrap_or_default().iter().enumerate();
+        slots
+            .map(move |(nth, cell)| (settled + nth, Slot(*cell)))
+            .filter(|(_, slot)| slot.is_flying())
     }
 
     /// Those in flight that the peer of the current connection can answer.
-    pub(super) fn flying_here(&self) -> impl Iterator<Item = (usize, &Slot)> {
-        let first = usize::from(self.current.first);
+    pub(super) fn flying_here(&self) -> impl Iterator<Item = (usize, Slot)> {
+        let first = usize::from(self.first);
         self.flying().filter(move |(index, _)| *index >= first)
     }
 
@@ -282,138 +311,231 @@ impl Probes {
 
     /// The oldest in flight, if it has been for `timeout`.
     pub(super) fn overdue(&self, now: Instant, timeout: Duration) -> Option<usize> {
-        let (index, slot) = self.flying().next()?;
-        (self.sent_at(slot) + timeout <= now).then_some(index)
+        (self.oldest()? + timeout <= now).then_some(usize::from(self.settled))
     }
 
     /// When a probe was sent.
-    pub(super) fn sent_at(&self, slot: &Slot) -> Instant {
-        self.start + Duration::from_nanos(slot.sent() * TICK)
+    pub(super) fn sent_at(&self, slot: Slot) -> Instant {
+        let after = self.sent_ticks(slot) * TICK;
+        Instant::from_nanos(self.start.as_nanos().saturating_add(after))
     }
 
-    /// Writes an answer down; returns its round-trip time.
-    pub(super) fn answer(&mut self, index: usize, answer: &Answer<'_>) -> Duration {
-        let known = self
-            .routers
-            .iter()
-            .position(|router| *router == answer.from);
-        let from = known.unwrap_or_else(|| {
-            self.routers.push(answer.from);
-            self.routers.len() - 1
-        }) as u16;
-        let rare = answer.mtu.is_some() || !answer.mpls.is_empty();
-        self.extras
-            .retain(|extra| usize::from(extra.probe) != index);
-        if rare {
-            self.extras.push(Extra {
-                probe: index as u16,
-                mtu: answer.mtu,
-                mpls: answer.mpls.into(),
-            });
+    fn sent_ticks(&self, slot: Slot) -> u64 {
+        let high = self
+            .wide(slot)
+            .map_or(0, |wide| u64::from(wide.sent_high()));
+        high << 32 | u64::from(slot.sent())
+    }
+
+    fn rtt_ticks(&self, slot: Slot) -> u32 {
+        self.wide(slot).map_or(slot.rtt(), Wide::rtt)
+    }
+
+    /// The values of a slot that do not fit into it.
+    fn wide(&self, slot: Slot) -> Option<Wide> {
+        self.at(slot.wide()?)?.first().map(|cell| Wide(*cell))
+    }
+
+    /// The cells from a place on.
+    fn at(&self, place: u32) -> Option<&[Cell]> {
+        let index = self.cells.len().checked_sub(place as usize)?;
+        self.cells.get(index..)
+    }
+
+    /// The answer of a probe, as it was written down.
+    fn written(&self, slot: Slot) -> Option<Written<'_>> {
+        if !slot.is_answered() {
+            return None;
         }
-        let at = self.ticks(answer.at);
-        let Some(slot) = self.slots.get_mut(index) else {
-            return Duration::ZERO;
+        let place = self.wide(slot).map_or(slot.from(), Wide::from);
+        Written::new(self.at(place)?)
+    }
+
+    /// Writes both times down.
+    fn set_times(&mut self, index: usize, sent: u64, rtt: u32) {
+        let Some(slot) = self.slot(index) else {
+            return;
         };
+        let from = self.wide(slot).map_or(slot.from(), Wide::from);
+        self.set(index, sent, rtt, from);
+    }
+
+    /// Writes both times and the place of the answer down.
+    fn set(&mut self, index: usize, sent: u64, rtt: u32, from: u32) {
+        let high = (sent >> 32) as u8;
+        let fits = high == 0 && rtt <= TRIPLE_MAX && from <= NEAR_MAX;
+        let Some(mut slot) = self.slot(index) else {
+            return;
+        };
+        slot.set_sent(sent as u32);
+        if slot.wide().is_none() && fits {
+            slot.set_rtt(rtt);
+            slot.set_from(from as u8);
+        } else {
+            let place = slot.wide().unwrap_or_else(|| {
+                self.make_room(1);
+                self.back += 1;
+                self.back
+            });
+            slot.set_wide(place);
+            let at = self.cells.len() - place as usize;
+            if let Some(cell) = self.cells.get_mut(at) {
+                *cell = Wide::new(rtt, from, high).0;
+            }
+        }
+        self.put(index, slot);
+    }
+
+    /// Writes an answer that came at `at` down; returns its round-trip time, in
+    /// [`TICK`]s.
+    pub(super) fn answer(&mut self, index: usize, at: Instant, common: &Common<'_>) -> u32 {
+        let Some(slot) = self.slot(index) else {
+            return 0;
+        };
+        let from = self.place(index, common);
+        let sent = self.sent_ticks(slot);
         // A stamp may be older than the moment after the kick that sent the probe.
-        slot.rtt = narrow(at.saturating_sub(slot.sent()));
-        slot.from = from;
-        slot.rewrites = answer.rewrites;
-        slot.code = answer.code;
-        slot.reply_ttl = answer.reply_ttl;
-        slot.quoted_ttl = answer.quoted_ttl;
-        slot.fate = Fate::Answered(answer.kind, answer.bound);
-        let rtt = Duration::from_nanos(u64::from(slot.rtt) * TICK);
-        self.settle();
+        let rtt = narrow(self.ticks(at).saturating_sub(sent));
+        self.set(index, sent, rtt, from);
+        self.end(index, Slot::answer);
         rtt
     }
 
     /// Gives one up.
     pub(super) fn lose(&mut self, index: usize) {
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.fate = Fate::Lost;
+        self.end(index, Slot::lose);
+    }
+
+    /// It is in flight no more.
+    fn end(&mut self, index: usize, end: impl FnOnce(&mut Slot)) {
+        let Some(mut slot) = self.slot(index) else {
+            return;
+        };
+        self.flying -= u16::from(slot.is_flying());
+        end(&mut slot);
+        self.put(index, slot);
+        if index == usize::from(self.settled) {
+            let flying = self.flying().next().map(|(index, _)| index as u16);
+            self.settled = flying.unwrap_or(self.len);
         }
-        self.settle();
+    }
+
+    /// Where the entry stands that says this of an answer to this probe; it is
+    /// written down if need be.
+    fn place(&mut self, index: usize, common: &Common<'_>) -> u32 {
+        let entry = Entry::new(common);
+        if let Some(place) = self.like(index, &entry) {
+            return place;
+        }
+        if self.back as usize + entry.len() > TRIPLE_MAX as usize {
+            // Millions of labels: the answer stands without them.
+            let bare = Common {
+                mtu: None,
+                mpls: &[],
+                ..*common
+            };
+            return self.write(&Entry::new(&bare));
+        }
+        self.write(&entry)
+    }
+
+    /// The place of the same entry, if it is where it most likely stands: beside
+    /// another probe of this hop, or among the newest.
+    fn like(&self, index: usize, entry: &Entry<'_>) -> Option<u32> {
+        let ttl = self.slot(index)?.ttl();
+        for beside in [index.wrapping_sub(1), index + 1] {
+            if let Some(slot) = self.slot(beside)
+                && slot.ttl() == ttl
+                && slot.is_answered()
+            {
+                let place = self.wide(slot).map_or(slot.from(), Wide::from);
+                if entry.is_at(self.at(place)?) {
+                    return Some(place);
+                }
+            }
+        }
+        let mut place = self.back;
+        for _ in 0..RECENT {
+            let cells = self.at(place)?;
+            let head = *cells.first()?;
+            if entry.is_at(cells) {
+                return Some(place);
+            }
+            let taken = cells::size(head, |nth| cells.get(nth).copied());
+            place = place.checked_sub(taken as u32)?;
+        }
+        None
+    }
+
+    fn write(&mut self, entry: &Entry<'_>) -> u32 {
+        if self.room() < entry.len() {
+            self.make_room(entry.len());
+        }
+        self.back += entry.len() as u32;
+        let at = self.cells.len() - self.back as usize;
+        if let Some(cells) = self.cells.get_mut(at..) {
+            entry.write(cells);
+        }
+        self.back
     }
 
     /// Takes back answers of this kind up to this TTL; gives their probes.
     pub(super) fn take_back(&mut self, kind: ReplyKind, ttl: u8) -> Vec<usize> {
-        let mut taken = Vec::new();
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.ttl <= ttl && matches!(slot.fate, Fate::Answered(is, _) if is == kind) {
-                slot.fate = Fate::Lost;
-                taken.push(index);
-            }
+        let taken: Vec<usize> = self
+            .all()
+            .filter(|(_, slot)| slot.ttl() <= ttl && self.fate(*slot) == Fate::Answered(kind))
+            .map(|(index, _)| index)
+            .collect();
+        for index in &taken {
+            self.end(*index, Slot::lose);
         }
         taken
     }
 
-    fn settle(&mut self) {
-        while self
-            .slots
-            .get(self.settled)
-            .is_some_and(|slot| slot.fate != Fate::Flying)
-        {
-            self.settled += 1;
-        }
-    }
-
     /// Every answer: its probe's TTL, its kind, its sender, its ICMP code.
     pub(super) fn answers(&self) -> impl Iterator<Item = (u8, ReplyKind, IpAddr, u8)> {
-        self.slots.iter().filter_map(|slot| match slot.fate {
-            Fate::Answered(kind, _) => Some((slot.ttl, kind, self.router(slot)?, slot.code)),
-            _ => None,
+        self.all().filter_map(|(_, slot)| {
+            let answer = self.written(slot)?;
+            let (kind, code) = (answer.head.kind(), answer.head.code());
+            Some((slot.ttl(), kind, answer.from(), code))
         })
     }
 
     /// Whether a probe of this TTL was answered.
     pub(super) fn is_answered(&self, ttl: u8) -> bool {
-        let mut answered = self.slots.iter().filter(|slot| slot.ttl == ttl);
-        answered.any(|slot| matches!(slot.fate, Fate::Answered(..)))
+        self.all()
+            .any(|(_, slot)| slot.ttl() == ttl && slot.is_answered())
     }
 
     /// The smallest TTL of which a probe was given up.
     pub(super) fn nearest_lost(&self) -> Option<u8> {
-        let lost = self.slots.iter().filter(|slot| slot.fate == Fate::Lost);
-        lost.map(|slot| slot.ttl).min()
-    }
-
-    fn router(&self, slot: &Slot) -> Option<IpAddr> {
-        self.routers.get(usize::from(slot.from)).copied()
+        let lost = self.all().filter(|(_, slot)| slot.is_lost());
+        lost.map(|(_, slot)| slot.ttl()).min()
     }
 
     /// For the record.
     pub(super) fn record(&self, index: usize) -> Option<(u8, Probe)> {
-        let slot = self.slots.get(index)?;
-        let reply = match slot.fate {
-            Fate::Flying | Fate::Lost => None,
-            Fate::Answered(kind, bound) => {
-                let from = self.router(slot)?;
-                let extra = self
-                    .extras
-                    .iter()
-                    .find(|extra| usize::from(extra.probe) == index);
-                Some(Reply {
-                    kind,
-                    from,
-                    name: None,
-                    asn: None,
-                    rtt: Duration::from_nanos(u64::from(slot.rtt) * TICK),
-                    rtt_bound: bound,
-                    icmp: icmp_type(kind, from.is_ipv4()).map(|number| (number, slot.code)),
-                    reply_ttl: Some(slot.reply_ttl),
-                    quoted_ttl: slot.quoted_ttl,
-                    mtu: extra.and_then(|extra| extra.mtu),
-                    mpls: extra.map(|extra| extra.mpls.to_vec()).unwrap_or_default(),
-                    rewrites: Rewrite::ALL
-                        .into_iter()
-                        .filter(|rewrite| slot.rewrites & bit(*rewrite) != 0)
-                        .collect(),
-                })
+        let slot = self.slot(index)?;
+        let reply = self.written(slot).map(|answer| {
+            let (head, from) = (answer.head, answer.from());
+            let kind = head.kind();
+            Reply {
+                kind,
+                from,
+                name: None,
+                asn: None,
+                rtt: Duration::from_nanos(u64::from(self.rtt_ticks(slot)) * TICK),
+                rtt_bound: head.bound(),
+                icmp: icmp_type(kind, from.is_ipv4()).map(|number| (number, head.code())),
+                reply_ttl: Some(head.reply_ttl()),
+                quoted_ttl: head.quoted_ttl(),
+                mtu: answer.mtu(),
+                mpls: answer.labels().collect(),
+                rewrites: rewrites(head.rewrites()),
             }
-        };
-        let sent = Duration::from_nanos(slot.sent() * TICK);
-        Some((slot.ttl, Probe { sent, reply }))
+        });
+        let sent = Duration::from_nanos(self.sent_ticks(slot) * TICK);
+        Some((slot.ttl(), Probe { sent, reply }))
     }
 
     fn ticks(&self, at: Instant) -> u64 {
@@ -421,10 +543,10 @@ impl Probes {
         (nanos / TICK).min(LAST)
     }
 
-    /// Heap bytes in use.
+    /// Cells allocated.
     #[cfg(test)]
-    pub(super) fn heap(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>() + self.routers.capacity() * size_of::<IpAddr>()
+    pub(super) fn capacity(&self) -> usize {
+        self.cells.len()
     }
 }
 
@@ -432,9 +554,19 @@ fn narrow(ticks: u64) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-/// The bit of a rewrite in a slot.
+/// The bit of a rewrite in an answer.
 pub(super) const fn bit(rewrite: Rewrite) -> u16 {
     1 << rewrite as u16
+}
+
+fn rewrites(bits: u16) -> Vec<Rewrite> {
+    if bits == 0 {
+        return Vec::new();
+    }
+    Rewrite::ALL
+        .into_iter()
+        .filter(|rewrite| bits & bit(*rewrite) != 0)
+        .collect()
 }
 
 /// Type numbers as on the wire (RFC 792, RFC 4443): each kind has one a family.

@@ -9,8 +9,11 @@
 //! 4. fewer probes are in flight than the window allows ([`Pace`]). A probe
 //!    that has been in flight for the release delay no longer counts.
 
+use core::num::NonZeroU8;
+
 use super::SessionOptions;
-use super::probes::Probes;
+use super::connection::nanos;
+use super::probes::{Probes, TICK};
 use crate::time::{Duration, Instant};
 use crate::trace::ReplyKind;
 
@@ -21,8 +24,8 @@ const WINDOW: usize = 12;
 
 /// Bounds of the release delay. Shorter than the lower: routers that answer
 /// from a slow path (tens of milliseconds are common) are waited for no longer.
-/// Longer than the upper: a silent hop costs more than it is worth.
-const RELEASE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Longer than the upper: a silent hop costs more than it is worth. Nanoseconds.
+const RELEASE: (u64, u64) = (50_000_000, 1_000_000_000);
 
 /// How many may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +40,37 @@ enum Pace {
     Hop,
 }
 
-/// The order of probes.
+/// What [`Schedule::plan`] says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// The TTL to probe now, if a probe may go out.
+    pub(super) next: Option<u8>,
+    /// When a probe in flight next stops to hold another back; `None` when none
+    /// does, or none is to be sent.
+    pub(super) release: Option<Instant>,
+}
+
+impl Plan {
+    pub(super) const NOTHING: Plan = Plan {
+        next: None,
+        release: None,
+    };
+}
+
+/// A TTL, or none: TTL 0 is never probed.
+type Ttl = Option<NonZeroU8>;
+
+/// The order of probes. Times in [`TICK`]s.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
+    /// The largest RTT seen.
+    rtt: u32,
+    /// The smallest.
+    shortest: u32,
+    /// Probes in flight whose answers have come but cannot be read yet: they do
+    /// not hold back one that is sent alone. Which they are is not known, so the
+    /// first loss makes it 0.
+    pub(super) accounted: u16,
     /// The TTL probed next.
     ttl: u8,
     /// Probes of it that were sent.
@@ -48,14 +79,20 @@ pub(super) struct Schedule {
     /// would not hold them all.
     probes: u8,
     /// The smallest TTL that reached the destination.
-    pub(super) destination: Option<u8>,
+    destination: Ttl,
     /// The smallest TTL at which a router declared it unreachable.
-    pub(super) unreachable: Option<u8>,
+    unreachable: Ttl,
     /// The largest TTL that was answered; before the first one otherwise.
     farthest: u8,
     /// Where the destination seems to be, from the SYN-ACK's TTL. A hint: it
     /// changes the pace and nothing else.
     hint: u8,
+    /// Once nothing is in flight, probe again from here.
+    rewind: Ttl,
+    /// Rewinds left: no peer can keep us probing.
+    rewinds: u8,
+    /// The hop before the destination is asked again, and nothing behind it.
+    doubted: Ttl,
     /// A router answered at or behind the hint.
     disproved: bool,
     /// The peer's answers name no probe: [`Pace::Alone`] near the destination.
@@ -63,23 +100,11 @@ pub(super) struct Schedule {
     /// [`Pace::Alone`] everywhere: an offset is to be learnt, or an answer could
     /// have been for several probes.
     pub(super) alone: bool,
-    /// Probes in flight whose answers have come but cannot be read yet: they do
-    /// not hold back one that is sent alone. Which they are is not known, so the
-    /// first loss makes it 0.
-    pub(super) accounted: usize,
     /// The latest probe was sent alone.
     pub(super) sent_alone: bool,
-    /// Once nothing is in flight, probe again from here.
-    pub(super) rewind: Option<u8>,
-    /// Rewinds left: no peer can keep us probing.
-    rewinds: u8,
-    /// The hop before the destination is asked again, and nothing behind it.
-    doubted: Option<u8>,
-    /// The largest RTT seen.
-    rtt: Duration,
-    /// The smallest.
-    shortest: Duration,
 }
+
+const _: () = assert!(size_of::<Schedule>() <= 24);
 
 impl Schedule {
     pub(super) fn new() -> Self {
@@ -99,16 +124,39 @@ impl Schedule {
             rewind: None,
             rewinds: 2,
             doubted: None,
-            rtt: Duration::ZERO,
-            shortest: Duration::MAX,
+            rtt: 0,
+            shortest: u32::MAX,
         }
+    }
+
+    /// The smallest TTL that reached the destination.
+    pub(super) fn destination(&self) -> Option<u8> {
+        self.destination.map(NonZeroU8::get)
+    }
+
+    pub(super) fn set_destination(&mut self, ttl: Option<u8>) {
+        self.destination = ttl.and_then(NonZeroU8::new);
+    }
+
+    /// The smallest TTL at which a router declared it unreachable.
+    pub(super) fn unreachable(&self) -> Option<u8> {
+        self.unreachable.map(NonZeroU8::get)
+    }
+
+    pub(super) fn set_unreachable(&mut self, ttl: Option<u8>) {
+        self.unreachable = ttl.and_then(NonZeroU8::new);
+    }
+
+    /// Whether it goes back once nothing is in flight.
+    pub(super) fn rewinds(&self) -> bool {
+        self.rewind.is_some()
     }
 
     /// The connection is open for the first time. `arrived` is the SYN-ACK's
     /// TTL, `window` the peer's receive window, octets.
     pub(super) fn begin(&mut self, options: &SessionOptions, arrived: u8, window: u32) {
-        self.ttl = options.first_ttl;
-        self.farthest = options.first_ttl.saturating_sub(1);
+        self.ttl = options.first_ttl.max(1);
+        self.farthest = self.ttl - 1;
         // Stacks begin at 64, 128 or 255 (32 is extinct); what is missing was
         // taken by routers, the destination comes behind the last.
         let origin = match arrived {
@@ -128,19 +176,25 @@ impl Schedule {
         self.probes < options.probes || more && !probes.fits(window)
     }
 
+    /// Hops that are most likely probed.
+    pub(super) fn hops(&self, options: &SessionOptions) -> usize {
+        let last = self.hint.min(options.max_ttl);
+        usize::from(last.saturating_sub(options.first_ttl)) + 1
+    }
+
     /// Probes that are sent a hop.
     pub(super) fn probes_a_hop(&self) -> usize {
         usize::from(self.probes)
     }
 
-    pub(super) fn saw_rtt(&mut self, rtt: Duration) {
-        self.rtt = self.rtt.max(rtt);
-        self.shortest = self.shortest.min(rtt);
+    pub(super) fn saw_rtt(&mut self, ticks: u32) {
+        self.rtt = self.rtt.max(ticks);
+        self.shortest = self.shortest.min(ticks);
     }
 
     /// The smallest RTT seen.
     pub(super) fn shortest(&self) -> Duration {
-        self.shortest
+        Duration::from_nanos(u64::from(self.shortest) * TICK)
     }
 
     /// A probe with this TTL was answered.
@@ -156,7 +210,8 @@ impl Schedule {
     pub(super) fn ambiguous(&mut self, lowest: u8) {
         self.alone = true;
         if self.rewinds > 0 {
-            self.rewind = Some(self.rewind.map_or(lowest, |ttl| ttl.min(lowest)));
+            let lowest = NonZeroU8::new(lowest);
+            self.rewind = [self.rewind, lowest].into_iter().flatten().min();
         }
     }
 
@@ -166,7 +221,7 @@ impl Schedule {
             && self.destination.is_none_or(|known| ttl < known)
         {
             self.rewinds -= 1;
-            (self.ttl, self.nth) = (ttl, 0);
+            (self.ttl, self.nth) = (ttl.get(), 0);
         }
     }
 
@@ -183,13 +238,13 @@ impl Schedule {
     pub(super) fn doubtful(&self, options: &SessionOptions, destination: u8) -> Option<u8> {
         let before = destination.checked_sub(1)?;
         let at_once = destination < self.hint && !self.unnamed;
-        let asked = self.doubted.is_some_and(|ttl| ttl <= before);
+        let asked = self.doubted.is_some_and(|ttl| ttl.get() <= before);
         (at_once && before >= options.first_ttl && !asked).then_some(before)
     }
 
     /// Asks it again.
     pub(super) fn doubt(&mut self, ttl: u8) {
-        self.doubted = Some(ttl);
+        self.doubted = NonZeroU8::new(ttl);
         self.ask_again(ttl);
     }
 
@@ -218,12 +273,10 @@ impl Schedule {
     }
 
     /// The last TTL that is of interest.
-    pub(super) fn limit(&self, options: &SessionOptions) -> u8 {
-        self.destination
-            .or(self.unreachable)
-            .unwrap_or(options.max_ttl)
-            .min(options.max_ttl)
-            .min(self.doubted.unwrap_or(u8::MAX))
+    fn limit(&self, options: &SessionOptions) -> u8 {
+        let limit = self.destination.or(self.unreachable);
+        let limit = limit.map_or(options.max_ttl, |ttl| ttl.get().min(options.max_ttl));
+        self.doubted.map_or(limit, |ttl| ttl.get().min(limit))
     }
 
     /// Whether there is nothing left to send, as far as is known now.
@@ -245,31 +298,55 @@ impl Schedule {
         self.ttl > self.farthest.saturating_add(options.gap_limit)
     }
 
-    /// The TTL to probe now, if a probe may go out.
-    pub(super) fn next(
+    /// What is to be done, as far as is known now.
+    #[inline]
+    pub(super) fn plan(
         &self,
         options: &SessionOptions,
         probes: &Probes,
         window: u32,
         now: Instant,
-    ) -> Option<u8> {
+    ) -> Plan {
         if self.is_exhausted(options, probes, window) || self.rewind.is_some() {
-            return None;
+            return Plan::NOTHING;
         }
-        let clear = match self.pace() {
-            Pace::Alone => probes.flying().count() <= self.accounted,
-            Pace::Hop => probes.flying().all(|(_, slot)| slot.ttl == self.ttl),
-            Pace::Window(most) => {
-                let release = self.release_delay(options);
-                probes
-                    .flying()
-                    .filter(|(_, slot)| probes.sent_at(slot) + release > now)
-                    .take(most)
-                    .count()
-                    < most
+        let (clear, release) = match self.pace() {
+            Pace::Alone => (probes.in_flight() <= usize::from(self.accounted), None),
+            Pace::Hop => {
+                let mut flying = probes.flying();
+                (flying.all(|(_, slot)| slot.ttl() == self.ttl), None)
             }
+            Pace::Window(most) => self.in_window(options, probes, most, now),
         };
-        clear.then_some(self.ttl)
+        Plan {
+            next: clear.then_some(self.ttl),
+            release,
+        }
+    }
+
+    /// Whether fewer than `most` are in flight, and when one next stops to count.
+    fn in_window(
+        &self,
+        options: &SessionOptions,
+        probes: &Probes,
+        most: usize,
+        now: Instant,
+    ) -> (bool, Option<Instant>) {
+        let Some(oldest) = probes.oldest() else {
+            return (true, None);
+        };
+        let delay = self.release_delay(options);
+        let released_at =
+            |sent: Instant| Instant::from_nanos(sent.as_nanos().saturating_add(delay));
+        // They were sent in this order: where the first counts, all do.
+        if released_at(oldest) > now {
+            return (probes.in_flight() < most, Some(released_at(oldest)));
+        }
+        let sent = probes.flying().map(|(_, slot)| probes.sent_at(slot));
+        let mut counted = sent.map(released_at).filter(|at| *at > now);
+        let release = counted.next();
+        let count = usize::from(release.is_some()) + counted.take(most).count();
+        (count < most, release)
     }
 
     fn pace(&self) -> Pace {
@@ -303,39 +380,17 @@ impl Schedule {
     }
 
     /// Twice the largest RTT seen: an answer that takes longer is an exception.
-    fn release_delay(&self, options: &SessionOptions) -> Duration {
-        (self.rtt * 2)
+    /// In nanoseconds.
+    fn release_delay(&self, options: &SessionOptions) -> u64 {
+        (u64::from(self.rtt) * (2 * TICK))
             .clamp(RELEASE.0, RELEASE.1)
-            .min(options.probe_timeout)
-    }
-
-    /// When a probe in flight next stops to hold another back; `None` when none
-    /// does, or none is to be sent.
-    pub(super) fn release(
-        &self,
-        options: &SessionOptions,
-        probes: &Probes,
-        window: u32,
-        now: Instant,
-    ) -> Option<Instant> {
-        if self.is_exhausted(options, probes, window)
-            || self.rewind.is_some()
-            || !matches!(self.pace(), Pace::Window(_))
-        {
-            return None;
-        }
-        let release = self.release_delay(options);
-        probes
-            .flying()
-            .map(|(_, slot)| probes.sent_at(slot) + release)
-            .filter(|at| *at > now)
-            .min()
+            .min(nanos(options.probe_timeout))
     }
 
     /// The largest RTT seen.
     #[cfg(test)]
     pub(super) fn longest(&self) -> Duration {
-        self.rtt
+        Duration::from_nanos(u64::from(self.rtt) * TICK)
     }
 
     /// Silent hops in a row before the TTL that would be probed next.

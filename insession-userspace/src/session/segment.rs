@@ -2,11 +2,13 @@
 
 use alloc::string::String;
 
+use super::cells::{Common, Slot};
 use super::close::left_by;
-use super::connection::Phase;
+use super::connection::{Phase, nanos};
 use super::learn::{Edge, Learn, Offset};
-use super::probes::{Answer, Fate, id, index};
-use super::{Event, ProbeId, Segment, Session, SessionOptions};
+use super::probes::{TICK, id, index};
+use super::state::Flag;
+use super::{Event, ProbeId, Segment, Session, SessionOptions, session_makes_handshake};
 use crate::time::{Duration, Instant};
 use crate::trace::{ReplyKind, RttBound, Verdict};
 use crate::wire::tcp::{SackBlock, flags};
@@ -51,11 +53,8 @@ impl Session {
 
     /// RFC 9293 §3.10.7.3, state SYN-SENT.
     fn segment_while_opening(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
-        let Some(iss) = self.connection.iss else {
-            return;
-        };
         let has = |bits: u8| segment.flags & bits == bits;
-        let acceptable = has(flags::ACK) && segment.acknowledgment == iss.wrapping_add(1);
+        let acceptable = has(flags::ACK) && segment.acknowledgment == self.connection.snd_una();
         if has(flags::RST) {
             // Without an acceptable ACK it is not about our SYN.
             if acceptable {
@@ -67,31 +66,35 @@ impl Session {
         if !acceptable {
             // A connection of another life on this flow: its challenge ACK is
             // answered by the RST that it waits for, and the next SYN gets in.
-            let ours = self.session_makes_handshake(options) && self.connection.syn_was_sent();
+            let ours = session_makes_handshake(options) && self.cold.opening.syn_was_sent();
             if has(flags::ACK) && ours {
-                self.connection.stray_rst = Some(segment.acknowledgment);
+                self.owe_rst(segment.acknowledgment);
             }
             return;
         }
         if !has(flags::SYN) {
             return;
         }
-        self.connection.accept(at, segment);
-        self.probes.connect(self.connection.snd_una());
-        if self.reopened.is_some() {
+        let handshake = self.connection.accept(&self.cold.opening, at, segment);
+        if let Some(previous) = self.probes.connect(self.connection.snd_una()) {
+            self.rare_mut().previous = Some(previous);
+        }
+        if self.has(Flag::Reopened) {
             let farthest = self.schedule.farthest();
-            let unanswered = self.probes.flying().map(|(_, slot)| slot.ttl);
+            let unanswered = self.probes.flying().map(|(_, slot)| slot.ttl());
             let unanswered = unanswered.filter(|ttl| *ttl > farthest).min();
             self.schedule.reopened(unanswered);
-            self.learn = Learn::default();
+            self.rare_mut().learn = Learn::default();
+            self.flags.clear(Flag::Odd);
         }
-        if let Some(handshake) = self.connection.handshake {
-            self.schedule.saw_rtt(handshake.rtt);
-            self.schedule.unnamed |= !handshake.sack;
+        self.schedule.saw_rtt(ticks(handshake.rtt));
+        self.schedule.unnamed |= !handshake.sack;
+        let first = self.cold.opening.handshake().is_none();
+        if self.has(Flag::Reopened) {
+            self.rare_mut().second = Some(handshake);
         }
-        if self.handshake.is_none() {
-            self.handshake = self.connection.handshake;
-            self.hello_ttl = segment.ttl;
+        if first {
+            self.cold.opening.completed(&handshake, segment.ttl);
             self.push(Event::Established);
         }
         if self.connection.phase == Phase::Open {
@@ -101,11 +104,14 @@ impl Session {
 
     /// Probing begins, or goes on after a reopening.
     fn open(&mut self, options: &SessionOptions) {
-        if !self.begun {
-            self.begun = true;
-            self.first_window = self.connection.snd_wnd;
-            self.schedule
-                .begin(options, self.hello_ttl, self.first_window);
+        if !self.has(Flag::Begun) {
+            self.flags.set(Flag::Begun);
+            let window = self.connection.snd_wnd;
+            self.cold.first_window = window;
+            let ttl = self.cold.opening.hello_ttl;
+            self.schedule.begin(options, ttl, window);
+            let (hops, probes) = (self.schedule.hops(options), self.schedule.probes_a_hop());
+            self.probes.reserve(hops, probes);
         }
     }
 
@@ -160,14 +166,14 @@ impl Session {
         }
         if taken.finished {
             self.connection.phase = Phase::HalfClosed;
-            self.left = Some(Verdict::ClosedByPeer);
+            self.leave(Verdict::ClosedByPeer);
         }
     }
 
     /// RFC 2018: the blocks of a segment, the one that triggered it first.
     fn sack(&mut self, at: Instant, segment: &Segment, pure: bool) {
         let blocks = segment.options.sack.as_slice();
-        let offset = match self.learn.sack {
+        let offset = match self.edges() {
             Offset::Known(offset) => offset,
             _ => 0,
         };
@@ -203,10 +209,10 @@ impl Session {
 
     /// The peer's SACKs arrive: bare ACKs were no answers.
     fn names_probes(&mut self) {
-        self.sacked = true;
-        if self.schedule.unnamed && self.connection.handshake.is_some_and(|shake| shake.sack) {
+        self.flags.set(Flag::Sacked);
+        if self.schedule.unnamed && self.handshake().is_some_and(|shake| shake.sack) {
             self.schedule.unnamed = false;
-            let unread = self.learn.sack == Offset::Seen || self.learn.quotes == Offset::Seen;
+            let unread = self.edges() == Offset::Seen || self.quotes() == Offset::Seen;
             self.schedule.offset_learnt(unread);
             self.doubt_duplicate_acks(u8::MAX);
         }
@@ -223,13 +229,14 @@ impl Session {
     /// not SACK edges. It is kept until the offset is known; `false` when it was
     /// seen before, or can never be read.
     fn keep_block(&mut self, at: Instant, ttl: u8, block: &SackBlock, bound: RttBound) -> bool {
-        if !matches!(self.learn.sack, Offset::None | Offset::Seen) {
+        if !matches!(self.edges(), Offset::None | Offset::Seen) {
             return false;
         }
-        self.learn.sack = Offset::Seen;
         self.schedule.alone = true;
+        let learn = self.learn_mut();
+        learn.sack = Offset::Seen;
         block.right.wrapping_sub(block.left) == 1
-            && self.learn.keep_edge(Edge {
+            && learn.keep_edge(Edge {
                 left: block.left,
                 at,
                 ttl,
@@ -248,15 +255,18 @@ impl Session {
         };
         let offset = left.wrapping_sub(sequence);
         let named = |edge: &Edge| self.probes.find_current(edge.left.wrapping_sub(offset));
-        let holds = self.learn.edges().iter().all(|edge| named(edge).is_some());
-        self.schedule
-            .offset_learnt(self.learn.quotes == Offset::Seen);
-        let edges = self.learn.take_edges();
+        let holds = self
+            .learn()
+            .is_some_and(|learn| learn.edges().iter().all(|edge| named(edge).is_some()));
+        let unread = self.quotes() == Offset::Seen;
+        self.schedule.offset_learnt(unread);
+        let learn = self.learn_mut();
+        let edges = learn.take_edges();
         if !holds {
-            self.learn.sack = Offset::Broken;
+            learn.sack = Offset::Broken;
             return;
         }
-        self.learn.sack = Offset::Known(offset);
+        learn.sack = Offset::Known(offset);
         self.names_probes();
         for edge in edges {
             if let Some(index) = self.probes.find_current(edge.left.wrapping_sub(offset)) {
@@ -269,7 +279,7 @@ impl Session {
     /// An ACK that names nothing. It answers a probe if the peer has no other
     /// way to answer, and is credited if it can be meant for one probe only.
     fn duplicate_ack(&mut self, at: Instant, segment: &Segment) {
-        let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl).min() else {
+        let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl()).min() else {
             return;
         };
         let tsval = segment.options.timestamps.map(|(value, _)| value);
@@ -278,8 +288,8 @@ impl Session {
         }
         if !self.schedule.unnamed {
             // Who has named a probe names every one.
-            if !self.sacked {
-                self.last_duplicate = Some((at, tsval));
+            if !self.has(Flag::Sacked) {
+                self.rare_mut().last_duplicate = Some((at, tsval));
                 self.bare_ack(at, segment.ttl, lowest);
             }
             return;
@@ -294,7 +304,7 @@ impl Session {
                     RttBound::Exact,
                     false,
                 );
-                self.last_duplicate = Some((at, tsval));
+                self.rare_mut().last_duplicate = Some((at, tsval));
             }
             None => self.schedule.ambiguous(lowest),
         }
@@ -305,10 +315,11 @@ impl Session {
     /// round trips differ by more than their length (a cold cache, a batch sent by
     /// one kick), nothing can be told by time; nor are packets copied there.
     fn is_copy(&self, at: Instant, tsval: Option<u32>) -> bool {
-        let Some((before, same)) = self.last_duplicate else {
+        let Some((before, same)) = self.rare().and_then(|rare| rare.last_duplicate) else {
             return false;
         };
-        let lan = self.handshake.is_none_or(|handshake| handshake.rtt < LAN);
+        let first = self.cold.opening.handshake();
+        let lan = first.is_none_or(|handshake| handshake.rtt < LAN);
         !lan && tsval == same && at.since(before) < self.schedule.shortest() / 2
     }
 
@@ -318,13 +329,15 @@ impl Session {
     /// each are answers; others are a reason to ask again, one probe at a time.
     fn bare_ack(&mut self, at: Instant, ttl: u8, lowest: u8) {
         // A peer may send one for every probe.
-        self.bare.count = self.bare.count.saturating_add(1);
-        self.bare.lowest = Some(self.bare.lowest.map_or(lowest, |ttl| ttl.min(lowest)));
+        let bare = &mut self.rare_mut().bare;
+        bare.count = bare.count.saturating_add(1);
+        bare.lowest = Some(bare.lowest.map_or(lowest, |ttl| ttl.min(lowest)));
+        let (count, first) = (bare.count, bare.first);
         let answered = |probe| {
-            let fate = self.probes.slot(index(probe)).map(|slot| slot.fate);
-            matches!(fate, Some(Fate::Answered(..)))
+            let slot = self.probes.slot(index(probe));
+            slot.is_some_and(Slot::is_answered)
         };
-        let first = self.bare.first.filter(|first| !answered(first.probe));
+        let first = first.filter(|first| !answered(first.probe));
         let mut others = self
             .probes
             .flying_here()
@@ -333,17 +346,19 @@ impl Session {
         let (one, more) = (others.next(), others.next());
         drop(others);
         match (first, one, more) {
-            (None, Some(probe), None) => self.bare.first = Some(BareAck { probe, at, ttl }),
+            (None, Some(probe), None) => {
+                self.rare_mut().bare.first = Some(BareAck { probe, at, ttl });
+            }
             // With others that could be for several, the first answer may lie
             // before both: asked again below.
-            (Some(first), Some(probe), None) if self.bare.count == BARE_ACKS => {
+            (Some(first), Some(probe), None) if count == BARE_ACKS => {
                 self.schedule.unnamed = true;
                 for ack in [first, BareAck { probe, at, ttl }] {
                     let (kind, bound) = (ReplyKind::DupAck, RttBound::Exact);
                     self.reached(index(ack.probe), ack.at, ack.ttl, kind, bound, true);
                 }
             }
-            _ if self.bare.count >= BARE_ACKS => self.ask_alone(),
+            _ if count >= BARE_ACKS => self.ask_alone(),
             _ => {}
         }
     }
@@ -351,7 +366,7 @@ impl Session {
     /// Nothing is left to ask, and one bare duplicate ACK came: a second one can
     /// only come if it is asked for.
     pub(super) fn doubt_bare_ack(&mut self) {
-        if !self.sacked && !self.schedule.unnamed {
+        if !self.has(Flag::Sacked) && !self.schedule.unnamed {
             self.ask_alone();
         }
     }
@@ -359,7 +374,7 @@ impl Session {
     /// Bare duplicate ACKs may be answers: asks again from the smallest TTL that
     /// they can have been for, one probe at a time.
     fn ask_alone(&mut self) {
-        if let Some(lowest) = self.bare.lowest {
+        if let Some(lowest) = self.rare().and_then(|rare| rare.bare.lowest) {
             self.schedule.unnamed = true;
             self.schedule.ambiguous(lowest);
         }
@@ -375,18 +390,17 @@ impl Session {
         bound: RttBound,
         late: bool,
     ) {
-        match self.probes.slot(index).map(|slot| slot.fate) {
-            Some(Fate::Flying) => {}
-            Some(Fate::Lost) if late => {}
+        match self.probes.slot(index) {
+            Some(slot) if slot.is_flying() || late && slot.is_lost() => {}
             _ => return,
         }
         self.credit(
             index,
-            &Answer {
+            at,
+            &Common {
                 kind,
                 bound,
-                from: self.flow.remote.ip(),
-                at,
+                from: self.target(),
                 code: 0,
                 reply_ttl: ttl,
                 quoted_ttl: None,
@@ -403,7 +417,7 @@ impl Session {
             let (kind, bound) = (ReplyKind::Rst, RttBound::Exact);
             self.reached(index, at, segment.ttl, kind, bound, false);
         }
-        self.left = Some(Verdict::Reset);
+        self.leave(Verdict::Reset);
     }
 
     /// The handshake came to nothing.
@@ -414,7 +428,7 @@ impl Session {
         verdict: Verdict,
         detail: Option<String>,
     ) {
-        if let Some(left) = self.reopened {
+        if let Some(left) = self.cold.reopened {
             let why = match verdict {
                 Verdict::Refused => "refused",
                 Verdict::Unreachable => "unreachable",
@@ -427,6 +441,11 @@ impl Session {
             self.finish(now, verdict, detail, options.close);
         }
     }
+}
+
+/// In [`TICK`]s; saturates.
+fn ticks(span: Duration) -> u32 {
+    u32::try_from(nanos(span) / TICK).unwrap_or(u32::MAX)
 }
 
 /// RFC 2883 §4: the first block reports a duplicate when it lies below the

@@ -311,11 +311,11 @@ mod with_the_kernel_s_connection {
     fn a_syn_of_the_kernel_again_is_the_same_session_s() {
         let mut script = Script::new(kernel());
         own_syn(&mut script, 42_000);
-        let started = script.session.started;
+        let started = script.session.probes.start();
         script.wait(ms(1000));
         own_syn(&mut script, 43_000);
         script.wait(ms(1000));
-        assert_eq!(script.session.started, started);
+        assert_eq!(script.session.probes.start(), started);
         let report = script.finish();
         assert_eq!(report.verdict, Verdict::HandshakeTimeout);
         assert_eq!(report.ended.since(started), ms(5000));

@@ -233,7 +233,7 @@ fn a_router_that_names_the_probe_is_right() {
     script.wait(ms(10));
     script.dup_ack();
     assert_eq!(script.answer(2), None);
-    assert_eq!(script.session.schedule.destination, None);
+    assert_eq!(script.session.schedule.destination(), None);
 }
 
 /// One alone may have come at a silent hop; the next router takes it back.
@@ -247,7 +247,7 @@ fn one_duplicate_ack_makes_no_destination() {
     script.wait(ms(10));
     script.dup_ack();
     assert_eq!(script.kind(1), Some(ReplyKind::DupAck));
-    assert_eq!(script.session.schedule.destination, None);
+    assert_eq!(script.session.schedule.destination(), None);
     script.take();
     script.wait(ms(2000));
     // Behind the hint the probes of a hop go out together.
@@ -397,7 +397,7 @@ fn duplicate_acks_of_distant_hops_do_not_confirm_each_other() {
     // TTL 1 again and TTL 2 are silent.
     script.wait(ms(2000));
     script.wait(ms(2000));
-    assert_eq!(script.session.schedule.destination, None);
+    assert_eq!(script.session.schedule.destination(), None);
     script.wait(ms(10));
     script.dup_ack();
     script.wait(ms(2000));
@@ -426,7 +426,7 @@ fn an_ignored_bare_ack_is_asked_for_before_two_good_ones_count() {
     assert_eq!(script.take_ttls(), [3]);
     script.dup_ack();
     assert_eq!(script.answer(2), None);
-    assert_eq!(script.session.schedule.destination, None);
+    assert_eq!(script.session.schedule.destination(), None);
     script.take();
     script.wait(ms(2000));
     assert_eq!(script.take_ttls(), [1]);

@@ -339,7 +339,8 @@ fn a_lossless_path_of_ten_hops_takes_a_few_round_trips() {
         script.wait(ms(1));
         for nth in 1..=script.probes_sent() as u16 {
             let (ttl, probe) = script.session.probe(number(nth)).unwrap();
-            let due = script.session.started + probe.sent + rtt * u32::from(ttl.min(10)) / 10;
+            let due =
+                script.session.probes.start() + probe.sent + rtt * u32::from(ttl.min(10)) / 10;
             if answered[usize::from(nth)] || due > script.now {
                 continue;
             }

@@ -141,7 +141,7 @@ fn check(world: World, probes: u8) -> Result<(), TestCaseError> {
     let world = &network.world;
     check_sent(&script)?;
     prop_assert_eq!(script.probes_sent(), network.truth.len());
-    let started = script.session.started;
+    let started = script.session.probes.start();
     for (nth, truth) in &network.truth {
         let (ttl, probe) = script.session.probe(number(*nth)).unwrap();
         let Some(reply) = probe.reply else { continue };

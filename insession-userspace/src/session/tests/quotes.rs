@@ -225,7 +225,7 @@ fn packet_too_big_is_an_answer_and_ends_nothing() {
     );
     assert_eq!((answer.icmp, answer.rewrites), (Some((3, 4)), vec![]));
     assert_eq!(script.verdict(), None);
-    assert_eq!(script.session.schedule.unreachable, None);
+    assert_eq!(script.session.schedule.unreachable(), None);
 }
 
 /// ICMPv6 has other numbers (RFC 4443).
@@ -272,7 +272,7 @@ fn a_quote_of_a_segment_that_is_no_probe_is_nothing_odd() {
     }
     assert_eq!(script.events.len(), events);
     assert!(!script.session.schedule.alone);
-    assert_eq!(script.session.schedule.unreachable, None);
+    assert_eq!(script.session.schedule.unreachable(), None);
 }
 
 #[test]
