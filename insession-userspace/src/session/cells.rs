@@ -7,45 +7,89 @@
 //! that does not fit into a probe's cell has a cell of its own at the back
 //! ([`Wide`]).
 
+use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv6Addr};
 
 use crate::trace::{MplsLabel, ReplyKind, RttBound};
 
-/// Ten bytes, read as numbers of 4, 2 and 1 bytes.
+/// Ten bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cell([u8; 10]);
 
 /// Octets of an IPv6 address in the first of the two cells that hold it.
 const FIRST: usize = 10;
 
-impl Cell {
+/// A cell as two numbers. From the low bits up, `low` is a word of 32 bits, a
+/// triple of 24 (or a half of 16 and an octet), and an octet; `high` two octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bits {
+    low: u64,
+    high: u16,
+}
+
+impl Bits {
+    #[inline]
+    fn new(word: u32, triple: u32, octet: u8, high: [u8; 2]) -> Self {
+        Bits {
+            low: u64::from(word) | u64::from(triple & TRIPLE_MAX) << 32 | u64::from(octet) << 56,
+            high: u16::from_le_bytes(high),
+        }
+    }
+
+    #[inline]
     fn word(self) -> u32 {
-        let [a, b, c, d, ..] = self.0;
-        u32::from_le_bytes([a, b, c, d])
+        self.low as u32
     }
 
-    fn set_word(&mut self, value: u32) {
-        let [a, b, c, d] = value.to_le_bytes();
-        (self.0[0], self.0[1], self.0[2], self.0[3]) = (a, b, c, d);
-    }
-
-    /// The three bytes behind it.
+    #[inline]
     fn triple(self) -> u32 {
-        u32::from_le_bytes([self.0[4], self.0[5], self.0[6], 0])
+        (self.low >> 32) as u32 & TRIPLE_MAX
     }
 
-    fn set_triple(&mut self, value: u32) {
-        let [a, b, c, _] = value.to_le_bytes();
-        (self.0[4], self.0[5], self.0[6]) = (a, b, c);
-    }
-
-    /// The first two of them.
+    #[inline]
     fn half(self) -> u16 {
-        u16::from_le_bytes([self.0[4], self.0[5]])
+        (self.low >> 32) as u16
     }
 
-    fn set_half(&mut self, value: u16) {
-        [self.0[4], self.0[5]] = value.to_le_bytes();
+    /// The octet behind the half.
+    #[inline]
+    fn third(self) -> u8 {
+        (self.low >> 48) as u8
+    }
+
+    /// The octet behind the triple.
+    #[inline]
+    fn octet(self) -> u8 {
+        (self.low >> 56) as u8
+    }
+
+    #[inline]
+    fn first(self) -> u8 {
+        self.high as u8
+    }
+
+    #[inline]
+    fn second(self) -> u8 {
+        (self.high >> 8) as u8
+    }
+}
+
+impl From<Cell> for Bits {
+    #[inline]
+    fn from(Cell([a, b, c, d, e, f, g, h, i, j]): Cell) -> Self {
+        Bits {
+            low: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            high: u16::from_le_bytes([i, j]),
+        }
+    }
+}
+
+impl From<Bits> for Cell {
+    #[inline]
+    fn from(bits: Bits) -> Self {
+        let [a, b, c, d, e, f, g, h] = bits.low.to_le_bytes();
+        let [i, j] = bits.high.to_le_bytes();
+        Cell([a, b, c, d, e, f, g, h, i, j])
     }
 }
 
@@ -55,117 +99,149 @@ pub(super) const TRIPLE_MAX: u32 = (1 << 24) - 1;
 pub(super) const NEAR_MAX: u32 = u8::MAX as u32;
 
 /// One probe: when it was sent (word), its round-trip time (triple), who
-/// answered (byte 7), its TTL (byte 8), what became of it (byte 9).
+/// answered (octet), its TTL and what became of it (high).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot(pub(super) Cell);
+pub(super) struct Slot(Bits);
 
-/// What became of it: two bits.
-const STATE: u8 = 0b11;
-const FLYING: u8 = 0;
-const LOST: u8 = 1;
-const ANSWERED: u8 = 2;
+/// What became of it: two bits of the last octet.
+const STATE: u16 = 0b11 << 8;
+const FLYING: u16 = 0;
+const LOST: u16 = 1 << 8;
+const ANSWERED: u16 = 2 << 8;
 /// The triple is the place of its [`Wide`].
-const WIDE: u8 = 1 << 2;
+const WIDE: u16 = 1 << 10;
+
+impl From<Cell> for Slot {
+    #[inline]
+    fn from(cell: Cell) -> Self {
+        Slot(cell.into())
+    }
+}
+
+impl From<Slot> for Cell {
+    #[inline]
+    fn from(slot: Slot) -> Self {
+        slot.0.into()
+    }
+}
 
 impl Slot {
     /// In flight.
+    #[inline]
     pub(super) fn new(ttl: u8, sent: u32) -> Self {
-        let mut cell = Cell::default();
-        cell.set_word(sent);
-        cell.0[8] = ttl;
-        Slot(cell)
+        Slot(Bits::new(sent, 0, 0, [ttl, 0]))
     }
 
+    #[inline]
     pub(super) fn ttl(self) -> u8 {
-        self.0.0[8]
+        self.0.first()
     }
 
+    #[inline]
     pub(super) fn is_flying(self) -> bool {
-        self.0.0[9] & STATE == FLYING
+        self.0.high & STATE == FLYING
     }
 
     pub(super) fn is_lost(self) -> bool {
-        self.0.0[9] & STATE == LOST
+        self.0.high & STATE == LOST
     }
 
+    #[inline]
     pub(super) fn is_answered(self) -> bool {
-        self.0.0[9] & STATE == ANSWERED
+        self.0.high & STATE == ANSWERED
     }
 
     pub(super) fn lose(&mut self) {
-        self.0.0[9] = self.0.0[9] & !STATE | LOST;
+        self.0.high = self.0.high & !STATE | LOST;
     }
 
+    #[inline]
     pub(super) fn answer(&mut self) {
-        self.0.0[9] = self.0.0[9] & !STATE | ANSWERED;
+        self.0.high = self.0.high & !STATE | ANSWERED;
     }
 
     /// The low bits of the moment it was sent.
+    #[inline]
     pub(super) fn sent(self) -> u32 {
         self.0.word()
     }
 
+    #[inline]
     pub(super) fn set_sent(&mut self, sent: u32) {
-        self.0.set_word(sent);
+        self.0.low = self.0.low >> 32 << 32 | u64::from(sent);
+    }
+
+    #[inline]
+    pub(super) fn is_wide(self) -> bool {
+        self.0.high & WIDE != 0
     }
 
     /// Where its wide values stand, if it has any.
+    #[inline]
     pub(super) fn wide(self) -> Option<u32> {
-        (self.0.0[9] & WIDE != 0).then(|| self.0.triple())
+        self.is_wide().then(|| self.0.triple())
     }
 
     pub(super) fn set_wide(&mut self, place: u32) {
-        self.0.0[9] |= WIDE;
-        self.0.set_triple(place);
+        self.0.high |= WIDE;
+        self.set_rtt(place, 0);
     }
 
     /// Its round-trip time, unless it is wide.
+    #[inline]
     pub(super) fn rtt(self) -> u32 {
         self.0.triple()
     }
 
-    pub(super) fn set_rtt(&mut self, rtt: u32) {
-        self.0.set_triple(rtt);
+    /// And the place of the answer.
+    #[inline]
+    pub(super) fn set_rtt(&mut self, rtt: u32, from: u8) {
+        let Bits { high, .. } = self.0;
+        self.0 = Bits::new(self.sent(), rtt, from, high.to_le_bytes());
     }
 
     /// The place of its answer's [`Head`], unless it is wide.
-    pub(super) fn from(self) -> u32 {
-        u32::from(self.0.0[7])
-    }
-
-    pub(super) fn set_from(&mut self, place: u8) {
-        self.0.0[7] = place;
+    #[inline]
+    pub(super) fn place(self) -> u32 {
+        u32::from(self.0.octet())
     }
 }
 
 /// What does not fit into a slot: round-trip time (word), the place of the
-/// answer (triple), the high bits of the moment it was sent (byte 7).
+/// answer (triple), the high bits of the moment it was sent (octet).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wide(pub(super) Cell);
+pub(super) struct Wide(Bits);
 
-/// In byte 9 of a [`Wide`], where a [`Head`] has its kind.
+/// In the last octet of a [`Wide`], where a [`Head`] has its kind.
 const IS_WIDE: u8 = 1 << 7;
 
 impl Wide {
     pub(super) fn new(rtt: u32, from: u32, sent_high: u8) -> Self {
-        let mut cell = Cell::default();
-        cell.set_word(rtt);
-        cell.set_triple(from);
-        cell.0[7] = sent_high;
-        cell.0[9] = IS_WIDE;
-        Wide(cell)
+        Wide(Bits::new(rtt, from, sent_high, [0, IS_WIDE]))
     }
 
     pub(super) fn rtt(self) -> u32 {
         self.0.word()
     }
 
-    pub(super) fn from(self) -> u32 {
+    pub(super) fn place(self) -> u32 {
         self.0.triple()
     }
 
     pub(super) fn sent_high(self) -> u8 {
-        self.0.0[7]
+        self.0.octet()
+    }
+}
+
+impl From<Cell> for Wide {
+    fn from(cell: Cell) -> Self {
+        Wide(cell.into())
+    }
+}
+
+impl From<Wide> for Cell {
+    fn from(wide: Wide) -> Self {
+        wide.0.into()
     }
 }
 
@@ -183,10 +259,10 @@ pub(super) struct Common<'a> {
     pub(super) rewrites: u16,
 }
 
-/// The first cell of an entry: IPv4 address (word), rewrites (half), code,
-/// reply's TTL, quoted TTL (bytes 6 to 8), kind and flags (byte 9).
+/// The first cell of an entry: IPv4 address (word), rewrites (half), code and
+/// reply's TTL (octets), quoted TTL, kind and flags (high).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head(pub(super) Cell);
+pub(super) struct Head(Bits);
 
 const KIND: u8 = 0b111;
 const UPPER: u8 = 1 << 3;
@@ -197,17 +273,17 @@ const V6: u8 = 1 << 5;
 /// labels, two in a cell.
 const RICH: u8 = 1 << 6;
 
-/// In byte 6 of a rich entry's cell: it has an MTU.
+/// In the third octet of a rich entry's cell: it has an MTU.
 const HAS_MTU: u8 = 1;
 
 impl Head {
-    /// Whether it is one, and not a [`Wide`].
-    fn is_head(self) -> bool {
-        self.0.0[9] & IS_WIDE == 0
+    #[inline]
+    fn bits(self) -> u8 {
+        self.0.second()
     }
 
     pub(super) fn kind(self) -> ReplyKind {
-        match self.0.0[9] & KIND {
+        match self.bits() & KIND {
             0 => ReplyKind::TimeExceeded,
             1 => ReplyKind::Unreachable,
             2 => ReplyKind::PacketTooBig,
@@ -218,22 +294,22 @@ impl Head {
     }
 
     pub(super) fn bound(self) -> RttBound {
-        match self.0.0[9] & UPPER {
+        match self.bits() & UPPER {
             0 => RttBound::Exact,
             _ => RttBound::Upper,
         }
     }
 
     pub(super) fn code(self) -> u8 {
-        self.0.0[6]
+        self.0.third()
     }
 
     pub(super) fn reply_ttl(self) -> u8 {
-        self.0.0[7]
+        self.0.octet()
     }
 
     pub(super) fn quoted_ttl(self) -> Option<u8> {
-        (self.0.0[9] & QUOTED != 0).then_some(self.0.0[8])
+        (self.bits() & QUOTED != 0).then_some(self.0.first())
     }
 
     pub(super) fn rewrites(self) -> u16 {
@@ -242,6 +318,7 @@ impl Head {
 }
 
 /// A kind's number.
+#[inline]
 const fn number(kind: ReplyKind) -> u8 {
     match kind {
         ReplyKind::TimeExceeded => 0,
@@ -257,70 +334,84 @@ const fn number(kind: ReplyKind) -> u8 {
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     head: Cell,
-    from: IpAddr,
-    mtu: Option<u32>,
-    mpls: &'a [MplsLabel],
-    len: usize,
+    common: &'a Common<'a>,
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn new(common: &Common<'a>) -> Self {
-        let mut head = Cell::default();
-        let mut bits = number(common.kind);
-        let mut len = 1;
-        match common.from {
-            IpAddr::V4(address) => head.set_word(u32::from_le_bytes(address.octets())),
-            IpAddr::V6(_) => {
-                bits |= V6;
-                len += 2;
-            }
-        }
-        if common.bound == RttBound::Upper {
-            bits |= UPPER;
-        }
-        if let Some(ttl) = common.quoted_ttl {
-            bits |= QUOTED;
-            head.0[8] = ttl;
-        }
-        if common.mtu.is_some() || !common.mpls.is_empty() {
-            bits |= RICH;
-            len += 1 + common.mpls.len().div_ceil(2);
-        }
-        head.set_half(common.rewrites);
-        (head.0[6], head.0[7], head.0[9]) = (common.code, common.reply_ttl, bits);
+    #[inline]
+    pub(super) fn new(common: &'a Common<'a>) -> Self {
+        let (address, v6) = match common.from {
+            IpAddr::V4(address) => (u32::from_le_bytes(address.octets()), 0),
+            IpAddr::V6(_) => (0, V6),
+        };
+        let upper = match common.bound {
+            RttBound::Exact => 0,
+            RttBound::Upper => UPPER,
+        };
+        let (quoted_ttl, quoted) = match common.quoted_ttl {
+            Some(ttl) => (ttl, QUOTED),
+            None => (0, 0),
+        };
+        let rich = match common.mtu.is_some() || !common.mpls.is_empty() {
+            true => RICH,
+            false => 0,
+        };
+        let bits = number(common.kind) | upper | quoted | v6 | rich;
+        let triple = u32::from(common.rewrites) | u32::from(common.code) << 16;
+        let head = Bits::new(address, triple, common.reply_ttl, [quoted_ttl, bits]);
         Entry {
-            head,
-            from: common.from,
-            mtu: common.mtu,
-            mpls: common.mpls,
-            len,
+            head: head.into(),
+            common,
         }
     }
 
+    /// Whether one cell holds it.
+    #[inline]
+    fn is_short(&self) -> bool {
+        Bits::from(self.head).second() & (V6 | RICH) == 0
+    }
+
     /// Cells that it takes.
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.len
+        if self.is_short() {
+            return 1;
+        }
+        let bits = Bits::from(self.head).second();
+        let address = if bits & V6 == 0 { 0 } else { 2 };
+        let rich = match bits & RICH {
+            0 => 0,
+            _ => 1 + self.common.mpls.len().div_ceil(2),
+        };
+        1 + address + rich
     }
 
     /// One of its cells.
     fn cell(&self, nth: usize) -> Cell {
-        let behind = match (nth, self.from) {
+        let behind = match (nth, self.common.from) {
             (0, _) => return self.head,
             (1 | 2, IpAddr::V6(address)) => {
-                let (first, rest) = address.octets().split_at(FIRST).to_cells();
-                return if nth == 1 { first } else { rest };
+                let octets = address.octets();
+                let (first, rest) = octets.split_at(FIRST);
+                let mut cell = Cell::default();
+                let part = if nth == 1 { first } else { rest };
+                for (out, octet) in cell.0.iter_mut().zip(part) {
+                    *out = *octet;
+                }
+                return cell;
             }
             (_, IpAddr::V6(_)) => nth - 3,
             (_, IpAddr::V4(_)) => nth - 1,
         };
-        let mut cell = Cell::default();
+        let Common { mtu, mpls, .. } = self.common;
         let Some(pair) = behind.checked_sub(1) else {
-            cell.set_word(self.mtu.unwrap_or_default());
-            cell.set_half(self.mpls.len() as u16);
-            cell.0[6] = if self.mtu.is_some() { HAS_MTU } else { 0 };
-            return cell;
+            let has_mtu = if mtu.is_some() { HAS_MTU } else { 0 };
+            let count = mpls.len() as u32 & u32::from(u16::MAX);
+            let triple = count | u32::from(has_mtu) << 16;
+            return Bits::new(mtu.unwrap_or_default(), triple, 0, [0, 0]).into();
         };
-        let labels = self.mpls.get(2 * pair..).unwrap_or_default();
+        let labels = mpls.get(2 * pair..).unwrap_or_default();
+        let mut cell = Cell::default();
         for (label, out) in labels.iter().zip(cell.0.as_chunks_mut::<4>().0) {
             *out = packed(label).to_le_bytes();
         }
@@ -328,36 +419,20 @@ impl<'a> Entry<'a> {
     }
 
     /// Whether it stands in these cells already.
+    #[inline]
     pub(super) fn is_at(&self, cells: &[Cell]) -> bool {
-        if cells.first() != Some(&self.head) {
-            return false;
-        }
-        (1..self.len).all(|nth| cells.get(nth) == Some(&self.cell(nth)))
+        cells.first() == Some(&self.head) && (self.is_short() || self.is_long_at(cells))
+    }
+
+    fn is_long_at(&self, cells: &[Cell]) -> bool {
+        (1..self.len()).all(|nth| cells.get(nth) == Some(&self.cell(nth)))
     }
 
     /// Writes it down.
     pub(super) fn write(&self, cells: &mut [Cell]) {
-        for (nth, out) in cells.iter_mut().take(self.len).enumerate() {
+        for (nth, out) in cells.iter_mut().take(self.len()).enumerate() {
             *out = self.cell(nth);
         }
-    }
-}
-
-/// The two cells of an IPv6 address.
-trait ToCells {
-    fn to_cells(self) -> (Cell, Cell);
-}
-
-impl ToCells for (&[u8], &[u8]) {
-    fn to_cells(self) -> (Cell, Cell) {
-        let fill = |bytes: &[u8]| {
-            let mut cell = Cell::default();
-            for (out, byte) in cell.0.iter_mut().zip(bytes) {
-                *out = *byte;
-            }
-            cell
-        };
-        (fill(self.0), fill(self.1))
     }
 }
 
@@ -387,14 +462,16 @@ pub(super) struct Written<'a> {
 
 impl<'a> Written<'a> {
     /// The one that begins these cells; `None` where there is none.
+    #[inline]
     pub(super) fn new(cells: &'a [Cell]) -> Option<Self> {
         let (head, rest) = cells.split_first()?;
-        let head = Head(*head);
-        head.is_head().then_some(Written { head, rest })
+        let head = Head(Bits::from(*head));
+        (head.bits() & IS_WIDE == 0).then_some(Written { head, rest })
     }
 
+    #[inline]
     pub(super) fn from(&self) -> IpAddr {
-        if self.head.0.0[9] & V6 == 0 {
+        if self.head.bits() & V6 == 0 {
             return IpAddr::V4(self.head.0.word().to_le_bytes().into());
         }
         let bytes = self.rest.iter().flat_map(|cell| cell.0);
@@ -405,48 +482,44 @@ impl<'a> Written<'a> {
         IpAddr::V6(Ipv6Addr::from(octets))
     }
 
-    /// What only rich ones have.
-    fn rich(&self) -> Option<(Cell, &'a [Cell])> {
-        let bits = self.head.0.0[9];
-        if bits & RICH == 0 {
-            return None;
+    /// What only rich ones have: MTU and labels, outermost first.
+    #[inline]
+    pub(super) fn rich(&self) -> (Option<u32>, Vec<MplsLabel>) {
+        match self.head.bits() & RICH {
+            0 => (None, Vec::new()),
+            _ => self.read_rich().unwrap_or_default(),
         }
-        let behind = if bits & V6 == 0 { 0 } else { 2 };
+    }
+
+    fn read_rich(&self) -> Option<(Option<u32>, Vec<MplsLabel>)> {
+        let behind = if self.head.bits() & V6 == 0 { 0 } else { 2 };
         let (rich, labels) = self.rest.get(behind..)?.split_first()?;
-        Some((*rich, labels))
-    }
-
-    pub(super) fn mtu(&self) -> Option<u32> {
-        let (rich, _) = self.rich()?;
-        (rich.0[6] & HAS_MTU != 0).then_some(rich.word())
-    }
-
-    /// Its labels, outermost first.
-    pub(super) fn labels(&self) -> impl Iterator<Item = MplsLabel> {
-        let (count, cells) = match self.rich() {
-            Some((rich, labels)) => (rich.half(), labels),
-            None => (0, &[][..]),
-        };
-        let words = cells.iter().flat_map(|cell| {
+        let rich = Bits::from(*rich);
+        let words = labels.iter().flat_map(|cell| {
             let [a, b, c, d, e, f, g, h, ..] = cell.0;
             [[a, b, c, d], [e, f, g, h]]
         });
-        words
-            .map(|word| unpacked(u32::from_le_bytes(word)))
-            .take(usize::from(count))
+        let labels = words.map(|word| unpacked(u32::from_le_bytes(word)));
+        Some((
+            (rich.third() & HAS_MTU != 0).then(|| rich.word()),
+            labels.take(usize::from(rich.half())).collect(),
+        ))
     }
 }
 
-/// Cells that the entry, or wide value, takes which begins here.
-pub(super) fn size(cell: Cell, next: impl Fn(usize) -> Option<Cell>) -> usize {
-    let bits = cell.0[9];
-    if bits & IS_WIDE != 0 {
+/// Cells that the entry, or the wide value, takes which begins these.
+#[inline]
+pub(super) fn size(cells: &[Cell]) -> usize {
+    let bits = cells.first().map_or(0, |cell| Bits::from(*cell).second());
+    if bits & (IS_WIDE | V6 | RICH) == 0 || bits & IS_WIDE != 0 {
         return 1;
     }
     let address = if bits & V6 == 0 { 0 } else { 2 };
     let rich = match bits & RICH {
         0 => 0,
-        _ => next(1 + address).map_or(1, |rich| 1 + usize::from(rich.half()).div_ceil(2)),
+        _ => cells.get(1 + address).map_or(1, |rich| {
+            1 + usize::from(Bits::from(*rich).half()).div_ceil(2)
+        }),
     };
     1 + address + rich
 }

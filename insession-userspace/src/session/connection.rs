@@ -251,7 +251,14 @@ impl Opening {
     }
 }
 
+/// The moment so many nanoseconds later; saturates.
+#[inline]
+pub(super) fn later(at: Instant, nanos: u64) -> Instant {
+    Instant::from_nanos(at.as_nanos().saturating_add(nanos))
+}
+
 /// Nanoseconds; saturates.
+#[inline]
 pub(super) fn nanos(span: Duration) -> u64 {
     let whole = span.as_secs().saturating_mul(1_000_000_000);
     whole.saturating_add(u64::from(span.subsec_nanos()))

@@ -43,7 +43,7 @@ use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
 
 use close::Close;
-use connection::{Connection, Opening, Phase};
+use connection::{Connection, Opening, Phase, later, nanos};
 use probes::{Probes, Span};
 use schedule::{Plan, Schedule};
 use state::{Cold, Ends, Flag, Flags};
@@ -219,7 +219,8 @@ impl Session {
         {
             return self.control(options, now);
         }
-        let ttl = self.plan(options, now).next?;
+        let window = self.connection.snd_wnd;
+        let ttl = self.schedule.next(options, &self.probes, window, now)?;
         let sequence = self.probes.next_sequence();
         let mut segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         segment.payload_len = 1;
@@ -283,7 +284,11 @@ impl Session {
             return true;
         }
         match self.connection.phase {
-            Phase::Open => self.plan(options, now).next.is_some(),
+            Phase::Open => {
+                let window = self.connection.snd_wnd;
+                let next = self.schedule.next(options, &self.probes, window, now);
+                next.is_some()
+            }
             Phase::Opening => self.connection.syn_due(&self.cold.opening, options, now),
             Phase::WindowWait => self.window_probe_due(options),
             Phase::HalfClosed | Phase::Gone => false,
@@ -349,10 +354,12 @@ impl Session {
         now: Instant,
         plan: &Plan,
     ) -> Option<(Instant, Timer)> {
-        let lost = self
-            .probes
-            .oldest()
-            .map(|sent| (sent + options.probe_timeout, Timer::ProbeTimeout));
+        let lost = self.probes.oldest().map(|sent| {
+            (
+                later(sent, nanos(options.probe_timeout)),
+                Timer::ProbeTimeout,
+            )
+        });
         let release = plan.release.map(|at| (at, Timer::Release));
         let probing = sooner(release, lost);
         match self.connection.phase {

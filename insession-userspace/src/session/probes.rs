@@ -9,6 +9,7 @@ use core::num::NonZeroU16;
 
 use super::ProbeId;
 use super::cells::{self, Cell, Common, Entry, NEAR_MAX, Slot, TRIPLE_MAX, Wide, Written};
+use super::connection::{later, nanos};
 use crate::time::{Duration, Instant};
 use crate::trace::{Probe, Reply, ReplyKind, Rewrite};
 
@@ -200,7 +201,8 @@ impl Probes {
             self.make_room(1);
         }
         let index = usize::from(self.len);
-        self.put(index, Slot::new(ttl, sent as u32));
+        let slot = Slot::new(ttl, sent as u32);
+        self.put(index, slot);
         self.len += 1;
         self.flying += 1;
         if sent > u64::from(u32::MAX) {
@@ -216,7 +218,7 @@ impl Probes {
         let Some(mut slot) = self.slot(index) else {
             return;
         };
-        if slot.is_flying() && slot.wide().is_none() && sent <= u64::from(u32::MAX) {
+        if slot.is_flying() && !slot.is_wide() && sent <= u64::from(u32::MAX) {
             slot.set_sent(sent as u32);
             self.put(index, slot);
             return;
@@ -233,16 +235,18 @@ impl Probes {
     }
 
     /// One probe.
+    #[inline]
     pub(super) fn slot(&self, index: usize) -> Option<Slot> {
         if index >= usize::from(self.len) {
             return None;
         }
-        self.cells.get(index).map(|cell| Slot(*cell))
+        self.cells.get(index).map(|cell| Slot::from(*cell))
     }
 
+    #[inline]
     fn put(&mut self, index: usize, slot: Slot) {
         if let Some(cell) = self.cells.get_mut(index) {
-            *cell = slot.0;
+            *cell = slot.into();
         }
     }
 
@@ -259,7 +263,7 @@ impl Probes {
 
     fn all(&self) -> impl Iterator<Item = (usize, Slot)> {
         let slots = self.cells.iter().take(usize::from(self.len));
-        slots.map(|cell| Slot(*cell)).enumerate()
+        slots.map(|cell| Slot::from(*cell)).enumerate()
     }
 
     /// The probe of the current connection with this sequence number.
@@ -279,6 +283,7 @@ impl Probes {
     }
 
     /// When the oldest in flight was sent.
+    #[inline]
     pub(super) fn oldest(&self) -> Option<Instant> {
         let slot = self.slot(usize::from(self.settled))?;
         Some(self.sent_at(slot))
@@ -290,7 +295,7 @@ impl Probes {
         let slots = self.cells.get(settled..usize::from(self.len));
         let slots = slots.unwrap_or_default().iter().enumerate();
         slots
-            .map(move |(nth, cell)| (settled + nth, Slot(*cell)))
+            .map(move |(nth, cell)| (settled + nth, Slot::from(*cell)))
             .filter(|(_, slot)| slot.is_flying())
     }
 
@@ -311,15 +316,17 @@ impl Probes {
 
     /// The oldest in flight, if it has been for `timeout`.
     pub(super) fn overdue(&self, now: Instant, timeout: Duration) -> Option<usize> {
-        (self.oldest()? + timeout <= now).then_some(usize::from(self.settled))
+        (later(self.oldest()?, nanos(timeout)) <= now).then_some(usize::from(self.settled))
     }
 
     /// When a probe was sent.
+    #[inline]
     pub(super) fn sent_at(&self, slot: Slot) -> Instant {
         let after = self.sent_ticks(slot) * TICK;
         Instant::from_nanos(self.start.as_nanos().saturating_add(after))
     }
 
+    #[inline]
     fn sent_ticks(&self, slot: Slot) -> u64 {
         let high = self
             .wide(slot)
@@ -333,10 +340,20 @@ impl Probes {
 
     /// The values of a slot that do not fit into it.
     fn wide(&self, slot: Slot) -> Option<Wide> {
-        self.at(slot.wide()?)?.first().map(|cell| Wide(*cell))
+        self.at(slot.wide()?)?.first().map(|cell| Wide::from(*cell))
+    }
+
+    /// The place of a probe's answer.
+    #[inline]
+    fn answer_of(&self, slot: Slot) -> u32 {
+        if slot.is_wide() {
+            return self.wide(slot).map_or(0, Wide::place);
+        }
+        slot.place()
     }
 
     /// The cells from a place on.
+    #[inline]
     fn at(&self, place: u32) -> Option<&[Cell]> {
         let index = self.cells.len().checked_sub(place as usize)?;
         self.cells.get(index..)
@@ -347,8 +364,7 @@ impl Probes {
         if !slot.is_answered() {
             return None;
         }
-        let place = self.wide(slot).map_or(slot.from(), Wide::from);
-        Written::new(self.at(place)?)
+        Written::new(self.at(self.answer_of(slot))?)
     }
 
     /// Writes both times down.
@@ -356,7 +372,7 @@ impl Probes {
         let Some(slot) = self.slot(index) else {
             return;
         };
-        let from = self.wide(slot).map_or(slot.from(), Wide::from);
+        let from = self.answer_of(slot);
         self.set(index, sent, rtt, from);
     }
 
@@ -368,9 +384,8 @@ impl Probes {
             return;
         };
         slot.set_sent(sent as u32);
-        if slot.wide().is_none() && fits {
-            slot.set_rtt(rtt);
-            slot.set_from(from as u8);
+        if !slot.is_wide() && fits {
+            slot.set_rtt(rtt, from as u8);
         } else {
             let place = slot.wide().unwrap_or_else(|| {
                 self.make_room(1);
@@ -380,7 +395,7 @@ impl Probes {
             slot.set_wide(place);
             let at = self.cells.len() - place as usize;
             if let Some(cell) = self.cells.get_mut(at) {
-                *cell = Wide::new(rtt, from, high).0;
+                *cell = Wide::new(rtt, from, high).into();
             }
         }
         self.put(index, slot);
@@ -389,13 +404,34 @@ impl Probes {
     /// Writes an answer that came at `at` down; returns its round-trip time, in
     /// [`TICK`]s.
     pub(super) fn answer(&mut self, index: usize, at: Instant, common: &Common<'_>) -> u32 {
+        let Some(mut slot) = self.slot(index) else {
+            return 0;
+        };
+        let from = self.place(index, slot.ttl(), common);
+        let at = self.ticks(at);
+        // A stamp may be older than the moment after the kick that sent the probe.
+        let rtt = at.saturating_sub(u64::from(slot.sent()));
+        if slot.is_wide() || rtt > u64::from(TRIPLE_MAX) || from > NEAR_MAX {
+            return self.answer_wide(index, at, from);
+        }
+        let flying = slot.is_flying();
+        slot.set_rtt(rtt as u32, from as u8);
+        slot.answer();
+        self.put(index, slot);
+        if flying {
+            self.landed(index);
+        }
+        rtt as u32
+    }
+
+    /// The same, where it does not fit into the slot.
+    #[cold]
+    fn answer_wide(&mut self, index: usize, at: u64, from: u32) -> u32 {
         let Some(slot) = self.slot(index) else {
             return 0;
         };
-        let from = self.place(index, common);
         let sent = self.sent_ticks(slot);
-        // A stamp may be older than the moment after the kick that sent the probe.
-        let rtt = narrow(self.ticks(at).saturating_sub(sent));
+        let rtt = narrow(at.saturating_sub(sent));
         self.set(index, sent, rtt, from);
         self.end(index, Slot::answer);
         rtt
@@ -406,25 +442,39 @@ impl Probes {
         self.end(index, Slot::lose);
     }
 
-    /// It is in flight no more.
     fn end(&mut self, index: usize, end: impl FnOnce(&mut Slot)) {
         let Some(mut slot) = self.slot(index) else {
             return;
         };
-        self.flying -= u16::from(slot.is_flying());
+        let flying = slot.is_flying();
         end(&mut slot);
         self.put(index, slot);
+        if flying {
+            self.landed(index);
+        }
+    }
+
+    /// It is in flight no more.
+    #[inline]
+    fn landed(&mut self, index: usize) {
+        self.flying -= 1;
         if index == usize::from(self.settled) {
-            let flying = self.flying().next().map(|(index, _)| index as u16);
-            self.settled = flying.unwrap_or(self.len);
+            let slots = self.cells.get(index..usize::from(self.len));
+            let mut slots = slots.unwrap_or_default().iter();
+            let passed = slots.position(|cell| Slot::from(*cell).is_flying());
+            self.settled = passed.map_or(self.len, |passed| self.settled + passed as u16);
         }
     }
 
     /// Where the entry stands that says this of an answer to this probe; it is
     /// written down if need be.
-    fn place(&mut self, index: usize, common: &Common<'_>) -> u32 {
+    fn place(&mut self, index: usize, ttl: u8, common: &Common<'_>) -> u32 {
         let entry = Entry::new(common);
-        if let Some(place) = self.like(index, &entry) {
+        if let Some(place) = self.beside(index.wrapping_sub(1), ttl, &entry) {
+            return place;
+        }
+        let like = self.beside(index + 1, ttl, &entry);
+        if let Some(place) = like.or_else(|| self.recent(&entry)) {
             return place;
         }
         if self.back as usize + entry.len() > TRIPLE_MAX as usize {
@@ -439,30 +489,26 @@ impl Probes {
         self.write(&entry)
     }
 
-    /// The place of the same entry, if it is where it most likely stands: beside
-    /// another probe of this hop, or among the newest.
-    fn like(&self, index: usize, entry: &Entry<'_>) -> Option<u32> {
-        let ttl = self.slot(index)?.ttl();
-        for beside in [index.wrapping_sub(1), index + 1] {
-            if let Some(slot) = self.slot(beside)
-                && slot.ttl() == ttl
-                && slot.is_answered()
-            {
-                let place = self.wide(slot).map_or(slot.from(), Wide::from);
-                if entry.is_at(self.at(place)?) {
-                    return Some(place);
-                }
-            }
+    /// The place of the same entry, if that probe is of the same hop and has it.
+    #[inline]
+    fn beside(&self, index: usize, ttl: u8, entry: &Entry<'_>) -> Option<u32> {
+        let slot = self.slot(index)?;
+        if slot.ttl() != ttl || !slot.is_answered() {
+            return None;
         }
+        let place = self.answer_of(slot);
+        entry.is_at(self.at(place)?).then_some(place)
+    }
+
+    /// The same, if it is among the newest.
+    fn recent(&self, entry: &Entry<'_>) -> Option<u32> {
         let mut place = self.back;
         for _ in 0..RECENT {
             let cells = self.at(place)?;
-            let head = *cells.first()?;
             if entry.is_at(cells) {
                 return Some(place);
             }
-            let taken = cells::size(head, |nth| cells.get(nth).copied());
-            place = place.checked_sub(taken as u32)?;
+            place = place.checked_sub(cells::size(cells) as u32)?;
         }
         None
     }
@@ -514,11 +560,13 @@ impl Probes {
     }
 
     /// For the record.
+    #[inline]
     pub(super) fn record(&self, index: usize) -> Option<(u8, Probe)> {
         let slot = self.slot(index)?;
         let reply = self.written(slot).map(|answer| {
             let (head, from) = (answer.head, answer.from());
             let kind = head.kind();
+            let (mtu, mpls) = answer.rich();
             Reply {
                 kind,
                 from,
@@ -529,8 +577,8 @@ impl Probes {
                 icmp: icmp_type(kind, from.is_ipv4()).map(|number| (number, head.code())),
                 reply_ttl: Some(head.reply_ttl()),
                 quoted_ttl: head.quoted_ttl(),
-                mtu: answer.mtu(),
-                mpls: answer.labels().collect(),
+                mtu,
+                mpls,
                 rewrites: rewrites(head.rewrites()),
             }
         });
@@ -538,6 +586,7 @@ impl Probes {
         Some((slot.ttl(), Probe { sent, reply }))
     }
 
+    #[inline]
     fn ticks(&self, at: Instant) -> u64 {
         let nanos = at.as_nanos().saturating_sub(self.start.as_nanos());
         (nanos / TICK).min(LAST)

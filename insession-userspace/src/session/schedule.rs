@@ -12,7 +12,7 @@
 use core::num::NonZeroU8;
 
 use super::SessionOptions;
-use super::connection::nanos;
+use super::connection::{later, nanos};
 use super::probes::{Probes, TICK};
 use crate::time::{Duration, Instant};
 use crate::trace::ReplyKind;
@@ -298,7 +298,32 @@ impl Schedule {
         self.ttl > self.farthest.saturating_add(options.gap_limit)
     }
 
-    /// What is to be done, as far as is known now.
+    /// The TTL to probe now, if a probe may go out.
+    #[inline]
+    pub(super) fn next(
+        &self,
+        options: &SessionOptions,
+        probes: &Probes,
+        window: u32,
+        now: Instant,
+    ) -> Option<u8> {
+        if self.is_exhausted(options, probes, window) || self.rewind.is_some() {
+            return None;
+        }
+        let clear = match self.pace() {
+            // Most often: some are in flight, and fewer than may be.
+            Pace::Window(most) if probes.in_flight() < most => true,
+            Pace::Window(most) => self.holds_back(options, probes, most, now).is_none(),
+            Pace::Alone => probes.in_flight() <= usize::from(self.accounted),
+            Pace::Hop => {
+                let mut flying = probes.flying();
+                flying.all(|(_, slot)| slot.ttl() == self.ttl)
+            }
+        };
+        clear.then_some(self.ttl)
+    }
+
+    /// The same, or when a probe in flight stops to hold it back.
     #[inline]
     pub(super) fn plan(
         &self,
@@ -307,46 +332,35 @@ impl Schedule {
         window: u32,
         now: Instant,
     ) -> Plan {
-        if self.is_exhausted(options, probes, window) || self.rewind.is_some() {
-            return Plan::NOTHING;
-        }
-        let (clear, release) = match self.pace() {
-            Pace::Alone => (probes.in_flight() <= usize::from(self.accounted), None),
-            Pace::Hop => {
-                let mut flying = probes.flying();
-                (flying.all(|(_, slot)| slot.ttl() == self.ttl), None)
-            }
-            Pace::Window(most) => self.in_window(options, probes, most, now),
+        let next = self.next(options, probes, window, now);
+        let held =
+            next.is_none() && !self.is_exhausted(options, probes, window) && self.rewind.is_none();
+        let release = match self.pace() {
+            Pace::Window(most) if held => self.holds_back(options, probes, most, now),
+            _ => None,
         };
-        Plan {
-            next: clear.then_some(self.ttl),
-            release,
-        }
+        Plan { next, release }
     }
 
-    /// Whether fewer than `most` are in flight, and when one next stops to count.
-    fn in_window(
+    /// When `most` or more are in flight that count: when the first of them
+    /// next stops to.
+    fn holds_back(
         &self,
         options: &SessionOptions,
         probes: &Probes,
         most: usize,
         now: Instant,
-    ) -> (bool, Option<Instant>) {
-        let Some(oldest) = probes.oldest() else {
-            return (true, None);
-        };
+    ) -> Option<Instant> {
         let delay = self.release_delay(options);
-        let released_at =
-            |sent: Instant| Instant::from_nanos(sent.as_nanos().saturating_add(delay));
+        let oldest = later(probes.oldest()?, delay);
         // They were sent in this order: where the first counts, all do.
-        if released_at(oldest) > now {
-            return (probes.in_flight() < most, Some(released_at(oldest)));
+        if oldest > now {
+            return (probes.in_flight() >= most).then_some(oldest);
         }
         let sent = probes.flying().map(|(_, slot)| probes.sent_at(slot));
-        let mut counted = sent.map(released_at).filter(|at| *at > now);
-        let release = counted.next();
-        let count = usize::from(release.is_some()) + counted.take(most).count();
-        (count < most, release)
+        let mut counted = sent.map(|sent| later(sent, delay)).filter(|at| *at > now);
+        let first = counted.next()?;
+        (1 + counted.take(most).count() >= most).then_some(first)
     }
 
     fn pace(&self) -> Pace {

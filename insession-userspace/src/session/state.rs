@@ -136,6 +136,7 @@ pub(super) struct Rare {
 }
 
 impl Session {
+    #[inline]
     pub(super) fn has(&self, flag: Flag) -> bool {
         self.flags.has(flag)
     }
@@ -251,6 +252,7 @@ impl Session {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, event: Event) {
         if !self.has(Flag::Overflow)
             && let Some(free) = self.events.get_mut(usize::from(self.waiting))
@@ -265,9 +267,13 @@ impl Session {
 
     /// What happened, oldest first.
     #[must_use]
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
         if self.waiting == 0 {
-            return self.poll_overflow();
+            return match self.has(Flag::Overflow) {
+                true => self.poll_overflow(),
+                false => None,
+            };
         }
         let [first, rest @ ..] = self.events;
         self.events[..rest.len()].copy_from_slice(&rest);
@@ -275,10 +281,8 @@ impl Session {
         Some(first)
     }
 
+    #[cold]
     fn poll_overflow(&mut self) -> Option<Event> {
-        if !self.has(Flag::Overflow) {
-            return None;
-        }
         let events = &mut self.rare_mut().events;
         let event = events.pop_front();
         if events.is_empty() {
