@@ -8,15 +8,19 @@ use std::sync::atomic::Ordering;
 use insession_common::flow::SessionId;
 
 use super::jobs::{Job, Jobs, Supply};
+use super::open::Open;
 use super::slab;
-use super::worker::{Awaited, BATCH, Open, Worker};
+use super::worker::{Awaited, Worker};
 use crate::link::{Link, LinkError};
 use crate::net::Route;
 use crate::session::{Flow, Session};
 use crate::time::Instant;
 use crate::trace::Verdict;
-use crate::wire::template::{Ends, Template};
+use crate::wire::template::Way;
 
+/// Sessions that are started before replies are looked at again, and lingering
+/// flows that are freed at a time.
+const ROUND: usize = 64;
 /// How many flows that turn out to be taken are tried for a target: each costs a
 /// system call.
 const FLOW_TRIES: usize = 64;
@@ -55,13 +59,13 @@ impl Worker<'_> {
     ) -> Result<bool, LinkError> {
         let stopping = self.stopping.is_some();
         let mut any = false;
-        for _ in 0..BATCH {
+        for _ in 0..ROUND {
             if self.supply != Awaited::Job || !self.outbox.is_empty() {
                 break;
             }
             // A target that is only told "interrupted" sends nothing.
             if !stopping {
-                let room = self.pacer.allowance(now).min(BATCH);
+                let room = self.pacer.allowance(now).min(self.batch_size);
                 if self.held.is_some() || self.ready.len() >= room.min(link.room()) {
                     break;
                 }
@@ -109,27 +113,7 @@ impl Worker<'_> {
         for flow in &taken {
             self.ports.give_back(flow);
         }
-        let claimed = claimed.and_then(|(flow, id)| {
-            let ends = Ends {
-                source_mac: route.source_mac,
-                next_hop_mac: route.next_hop_mac,
-                vlan: route.vlan,
-                local: flow.local,
-                remote,
-                dscp: self.options.dscp,
-                // As the kernel's own segments of the connection: a balancer
-                // that hashes the label must not send probes elsewhere.
-                flow_label: match self.kernel_owned {
-                    true => 0,
-                    false => self.secret.flow_label(&flow),
-                },
-            };
-            let template = Template::new(&ends).ok_or_else(|| {
-                Unclaimed::Target(format!("no frame can be laid out for {ends:?}"))
-            })?;
-            Ok((flow, id, template))
-        });
-        let (flow, id, template) = match claimed {
+        let (flow, id) = match claimed {
             Ok(claimed) => claimed,
             Err(Unclaimed::Target(detail)) => {
                 self.refuse(target, route.source, now, Verdict::Error, Some(detail));
@@ -155,9 +139,25 @@ impl Worker<'_> {
             mss(&route, link.longest_packet()),
             now,
         );
-        self.open.insert(Open::new(session, template, target));
-        self.wheel.reserve(self.open.indices());
-        self.ready.reserve(self.open.indices());
+        let layout = self.layouts.of(&Way {
+            source_mac: route.source_mac,
+            next_hop_mac: route.next_hop_mac,
+            vlan: route.vlan,
+            source: route.source,
+            dscp: self.options.dscp,
+        });
+        // As the kernel's own segments of the connection: a balancer that hashes
+        // the label must not send probes elsewhere.
+        let flow_label = match (self.kernel_owned, remote.is_ipv6()) {
+            (false, true) => self.secret.flow_label(&flow),
+            _ => 0,
+        };
+        let open = Open::new(target, layout, flow_label, self.shared.options.live);
+        self.open.insert(session, open);
+        let slots = self.open.indices();
+        self.wheel.reserve(slots);
+        self.ready.reserve(slots);
+        self.lookup.reserve(slots);
         self.lookup.insert(&flow, slab::index(id));
         self.tally.open += 1;
         if self.kernel_owned {
@@ -179,10 +179,13 @@ impl Worker<'_> {
         taken: &mut Vec<Flow>,
     ) -> Result<(Flow, SessionId), Unclaimed> {
         loop {
-            let Some(flow) = self
-                .ports
-                .take(local, remote, &|local| link.port_taken(local))
-            else {
+            let in_use = |flow: &Flow| {
+                self.lookup.find_flow(flow, &self.open).is_some()
+                    || self.lingering.contains(flow)
+                    || taken.contains(flow)
+            };
+            let kernel_has = |local| link.port_taken(local);
+            let Some(flow) = self.ports.take(local, remote, &in_use, &kernel_has) else {
                 if self.let_go_between(link, local, remote) {
                     continue;
                 }
@@ -211,7 +214,7 @@ impl Worker<'_> {
                     }
                     // The map may be full, and of flows that only linger. No more
                     // of them than it takes: the kernel resets what comes for them.
-                    if self.let_go(link, BATCH) {
+                    if self.let_go(link, ROUND) {
                         continue;
                     }
                     return Err(match error {

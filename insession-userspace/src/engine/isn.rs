@@ -71,6 +71,23 @@ impl Secret {
         self.remote(Domain::PortCounter, local, remote)
     }
 
+    /// Where a flow stands in a hash table of this worker's. Not SipHash: the
+    /// numbers never leave the process, and may be asked for once a packet.
+    #[must_use]
+    pub fn flow_chain(&self, flow: &Flow) -> u32 {
+        let local = fold(address(flow.local.ip()), self.k0);
+        let ports = u64::from(flow.local.port()) << 16 | u64::from(flow.remote.port());
+        let ends = fold(address(flow.remote.ip()) ^ u128::from(local), self.k1);
+        multiply(ends ^ ports, self.k0 | 1) as u32
+    }
+
+    /// Where a remote end stands in one.
+    #[must_use]
+    pub fn remote_chain(&self, remote: SocketAddr) -> u32 {
+        let end = fold(address(remote.ip()), self.k1);
+        multiply(end ^ u64::from(remote.port()), self.k0 | 1) as u32
+    }
+
     fn flow(&self, domain: Domain, flow: &Flow) -> u64 {
         self.ends(domain, flow.local.ip(), flow.local.port(), flow.remote)
     }
@@ -116,6 +133,27 @@ impl Secret {
         }
         state[0] ^ state[1] ^ state[2] ^ state[3]
     }
+}
+
+fn address(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// Both halves into one, keyed.
+fn fold(bits: u128, key: u64) -> u64 {
+    multiply(
+        bits as u64 ^ key,
+        (bits >> 64) as u64 ^ key.rotate_left(32) | 1,
+    )
+}
+
+/// A product's two halves, so that each bit of it depends on all below.
+fn multiply(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {
@@ -179,6 +217,25 @@ mod tests {
             secret().timestamp_offset(&flow(61_000)),
             isn.wrapping_sub(250_000)
         );
+    }
+
+    #[test]
+    fn chains_are_even() {
+        // 4,096 flows into 4,096 heads: the longest of such chains are some 7.
+        let mut chains = [[0u32; 2]; 4_096];
+        for last in 0..4_096u16 {
+            let [high, low] = last.to_be_bytes();
+            let flow = Flow {
+                local: flow(61_000 + last % 7).local,
+                remote: SocketAddr::from(([10, 0, high, low], 80)),
+            };
+            chains[secret().flow_chain(&flow) as usize % 4_096][0] += 1;
+            chains[secret().remote_chain(flow.remote) as usize % 4_096][1] += 1;
+        }
+        for which in 0..2 {
+            let longest = chains.iter().map(|chain| chain[which]).max();
+            assert!(longest < Some(12), "{longest:?}");
+        }
     }
 
     #[test]

@@ -43,11 +43,16 @@ pub(super) struct Lingering {
 impl Lingering {
     /// It may go at `until`.
     pub(super) fn insert(&mut self, flow: &Flow, until: Instant) {
-        let key = (flow.local.ip(), flow.remote, flow.local.port());
+        let key = key(flow);
         if let Some(before) = self.ends.insert(key, until) {
             self.due.remove(&(before, key));
         }
         self.due.insert((until, key));
+    }
+
+    /// Whether this one does.
+    pub(super) fn contains(&self, flow: &Flow) -> bool {
+        self.ends.contains_key(&key(flow))
     }
 
     /// How many there are.
@@ -86,6 +91,10 @@ impl Lingering {
     }
 }
 
+fn key(flow: &Flow) -> Key {
+    (flow.local.ip(), flow.remote, flow.local.port())
+}
+
 fn flow((local, remote, port): Key) -> Flow {
     Flow {
         local: SocketAddr::new(local, port),
@@ -121,6 +130,7 @@ mod tests {
         // Again, later than before: it is there once.
         lingering.insert(&flow_to(2, 9), at(400));
         assert_eq!((lingering.len(), lingering.next()), (3, Some(at(300))));
+        assert!(lingering.contains(&flow_to(2, 9)) && !lingering.contains(&flow_to(2, 8)));
         let order: Vec<_> = std::iter::from_fn(|| lingering.pop()).collect();
         assert_eq!(order, [flow_to(1, 8), flow_to(2, 9), flow_to(1, 9)]);
         assert_eq!((lingering.len(), lingering.next()), (0, None));

@@ -11,6 +11,7 @@ pub mod isn;
 pub mod jobs;
 mod linger;
 pub mod lookup;
+mod open;
 mod outbox;
 pub mod pacer;
 pub mod ports;
@@ -60,6 +61,12 @@ pub struct EngineOptions {
     /// Emit [`Output::Established`], [`Output::Answer`] and
     /// [`Output::Destination`] as they come; without it only records.
     pub live: bool,
+    /// Frames a kick, at most ([`worker::BATCH`]).
+    pub batch: usize,
+    /// Measure how long frames take from the kernel's stamp to being credited
+    /// ([`stats::Stats::latency`]). Costs a clock reading a frame, and frames are
+    /// taken in one by one.
+    pub latency: bool,
 }
 
 /// What a run tells, over a bounded channel.

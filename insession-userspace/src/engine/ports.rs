@@ -6,7 +6,7 @@
 //!
 //! One port serves any number of targets at a time; it is the flow that is taken.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -29,7 +29,6 @@ pub struct Ports {
     range: RangeInclusive<u16>,
     secret: Secret,
     counters: Box<[u64; COUNTERS]>,
-    used: HashSet<Flow>,
     asked: HashMap<IpAddr, Asked>,
     /// The ends for which nothing was free at last: a list that names one target
     /// many times must not cost a search of the range each time.
@@ -44,20 +43,20 @@ impl Ports {
             range,
             secret,
             counters: Box::new([0; COUNTERS]),
-            used: HashSet::new(),
             asked: HashMap::new(),
             full: None,
         }
     }
 
     /// A flow from `local` to `remote` that is not in use; `None` when the range
-    /// is exhausted for them. `kernel_has` says whether the kernel holds a local
-    /// endpoint; it is asked once each.
+    /// is exhausted for them. `in_use` says whether a flow is; `kernel_has` whether
+    /// the kernel holds a local endpoint, which is asked once each.
     #[must_use]
     pub fn take(
         &mut self,
         local: IpAddr,
         remote: SocketAddr,
+        in_use: &dyn Fn(&Flow) -> bool,
         kernel_has: &dyn Fn(SocketAddr) -> bool,
     ) -> Option<Flow> {
         if self.full == Some((local, remote)) {
@@ -79,7 +78,7 @@ impl Ports {
                 local: SocketAddr::new(local, port),
                 remote,
             };
-            if self.used.contains(&flow) {
+            if in_use(&flow) {
                 continue;
             }
             let Some(answer) = asked.taken.get_mut(nth) else {
@@ -88,25 +87,17 @@ impl Ports {
             if *answer.get_or_insert_with(|| kernel_has(flow.local)) {
                 continue;
             }
-            self.used.insert(flow);
             return Some(flow);
         }
         self.full = Some((local, remote));
         None
     }
 
-    /// The flow is free again.
+    /// The flow is in use no longer.
     pub fn give_back(&mut self, flow: &Flow) {
-        self.used.remove(flow);
         if self.full == Some((flow.local.ip(), flow.remote)) {
             self.full = None;
         }
-    }
-
-    /// How many flows are in use.
-    #[cfg(test)]
-    fn in_use(&self) -> usize {
-        self.used.len()
     }
 
     /// What to tell of a target for which the range is exhausted.
@@ -125,11 +116,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::cell::RefCell;
+    use std::collections::HashSet;
 
     const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
     fn ports(range: RangeInclusive<u16>) -> Ports {
         Ports::new(range, Secret::new(&[7; 16]))
+    }
+
+    /// Takes a flow, and has it in use.
+    fn take(ports: &mut Ports, used: &mut HashSet<Flow>, remote: SocketAddr) -> Option<Flow> {
+        let flow = ports.take(LOCAL, remote, &|flow| used.contains(flow), &|_| false)?;
+        assert!(used.insert(flow));
+        Some(flow)
     }
 
     fn remote(last: u8, port: u16) -> SocketAddr {
@@ -139,9 +138,10 @@ mod tests {
     #[test]
     fn every_port_serves_every_target_once() {
         let mut ports = ports(61_000..=61_099);
+        let mut used = HashSet::new();
         for target in [remote(1, 443), remote(2, 443), remote(1, 80)] {
             let flows: HashSet<Flow> = (0..100)
-                .map(|_| ports.take(LOCAL, target, &|_| false).unwrap())
+                .map(|_| take(&mut ports, &mut used, target).unwrap())
                 .collect();
             assert_eq!(flows.len(), 100);
             assert!(
@@ -149,7 +149,7 @@ mod tests {
                     .iter()
                     .all(|flow| (61_000..=61_099).contains(&flow.local.port()))
             );
-            assert_eq!(ports.take(LOCAL, target, &|_| false), None);
+            assert_eq!(take(&mut ports, &mut used, target), None);
         }
         assert_eq!(
             ports.exhausted(remote(1, 80)),
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn the_last_port_of_all_is_one_of_them() {
         let mut ports = ports(65_535..=65_535);
-        let flow = ports.take(LOCAL, remote(1, 443), &|_| false).unwrap();
+        let flow = take(&mut ports, &mut HashSet::new(), remote(1, 443)).unwrap();
         assert_eq!(flow.local.port(), 65_535);
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn an_empty_range_is_exhausted() {
         #[expect(clippy::reversed_empty_ranges, reason = "what a user may write")]
         let mut ports = ports(2..=1);
-        assert_eq!(ports.take(LOCAL, remote(1, 443), &|_| false), None);
+        assert_eq!(take(&mut ports, &mut HashSet::new(), remote(1, 443)), None);
     }
 
     #[test]
@@ -179,12 +179,19 @@ mod tests {
             asked.borrow_mut().push(local.port());
             local.port().is_multiple_of(2)
         };
+        let mut used = HashSet::new();
         for target in 1..=20 {
             for _ in 0..5 {
-                let flow = ports.take(LOCAL, remote(target, 443), &kernel).unwrap();
+                let in_use = |flow: &Flow| used.contains(flow);
+                let flow = ports
+                    .take(LOCAL, remote(target, 443), &in_use, &kernel)
+                    .unwrap();
+                used.insert(flow);
                 assert_eq!(flow.local.port() % 2, 1);
             }
-            assert_eq!(ports.take(LOCAL, remote(target, 443), &kernel), None);
+            let in_use = |flow: &Flow| used.contains(flow);
+            let flow = ports.take(LOCAL, remote(target, 443), &in_use, &kernel);
+            assert_eq!(flow, None);
         }
         let mut asked = asked.into_inner();
         asked.sort_unstable();
@@ -194,17 +201,17 @@ mod tests {
     #[test]
     fn two_traces_in_a_row_are_two_flows() {
         let mut ports = ports(61_000..=65_535);
-        let first = ports.take(LOCAL, remote(1, 443), &|_| false).unwrap();
+        let first = take(&mut ports, &mut HashSet::new(), remote(1, 443)).unwrap();
         ports.give_back(&first);
-        assert_eq!(ports.in_use(), 0);
-        assert_ne!(ports.take(LOCAL, remote(1, 443), &|_| false), Some(first));
+        let second = take(&mut ports, &mut HashSet::new(), remote(1, 443));
+        assert!(second.is_some_and(|second| second != first));
     }
 
     #[test]
     fn targets_begin_at_ports_of_their_own() {
         let mut ports = ports(61_000..=65_535);
         let begins: HashSet<u16> = (0..=255)
-            .map(|last| ports.take(LOCAL, remote(last, 443), &|_| false).unwrap())
+            .map(|last| take(&mut ports, &mut HashSet::new(), remote(last, 443)).unwrap())
             .map(|flow| flow.local.port())
             .collect();
         // 256 draws from 4,536 ports: some 249 differ.
@@ -216,10 +223,11 @@ mod tests {
         fn no_flow_is_given_out_twice(steps in prop::collection::vec((0u8..3, any::<bool>(), any::<usize>()), 1..300)) {
             let mut ports = ports(61_000..=61_015);
             let mut out: Vec<Flow> = Vec::new();
-            for (last, take, n) in steps {
-                if take {
+            let mut used = HashSet::new();
+            for (last, takes, n) in steps {
+                if takes {
                     let target = remote(last, 443);
-                    match ports.take(LOCAL, target, &|_| false) {
+                    match take(&mut ports, &mut used, target) {
                         Some(flow) => {
                             prop_assert!(!out.contains(&flow));
                             out.push(flow);
@@ -228,9 +236,9 @@ mod tests {
                     }
                 } else if !out.is_empty() {
                     let flow = out.swap_remove(n % out.len());
+                    used.remove(&flow);
                     ports.give_back(&flow);
                 }
-                prop_assert_eq!(ports.in_use(), out.len());
             }
         }
     }

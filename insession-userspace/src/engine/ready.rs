@@ -1,37 +1,32 @@
-//! The sessions that want to send, first come, first served: a list threaded
-//! through an array by slot, so that queueing allocates nothing. A session
-//! sends one segment a turn and goes to the back: none starves another.
-
-/// No slot.
-const NIL: u32 = u32::MAX;
-/// The slot is in no queue.
-const OUT: u32 = u32::MAX - 1;
+//! The sessions that want to send, first come, first served: a ring of slots
+//! with room for all of them, so that queueing allocates nothing and those whose
+//! turn comes soon can be seen ([`Ready::ahead`]). A session sends one segment a
+//! turn and goes to the back: none starves another.
 
 /// A queue of slots, each in it at most once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ready {
-    next: Vec<u32>,
-    head: u32,
-    tail: u32,
+    /// As many as there are slots at least, a power of two.
+    ring: Vec<u32>,
+    /// One bit a slot: whether it is queued.
+    queued: Vec<u64>,
+    /// Counts all that were ever taken; its place in the ring is what remains.
+    front: usize,
     len: usize,
-}
-
-impl Default for Ready {
-    fn default() -> Self {
-        Ready {
-            next: Vec::new(),
-            head: NIL,
-            tail: NIL,
-            len: 0,
-        }
-    }
 }
 
 impl Ready {
     /// Makes room for the slots below `slots`.
     pub fn reserve(&mut self, slots: usize) {
-        if slots > self.next.len() {
-            self.next.resize(slots, OUT);
+        if slots > self.ring.len() {
+            let before: Vec<u32> = (0..self.len).filter_map(|nth| self.ahead(nth)).collect();
+            // Room for twice as many at a time: what is queued is moved each time.
+            self.ring.resize(slots.next_power_of_two(), 0);
+            self.front = 0;
+            for (place, slot) in self.ring.iter_mut().zip(before) {
+                *place = slot;
+            }
+            self.queued.resize(self.ring.len().div_ceil(64), 0);
         }
     }
 
@@ -48,30 +43,56 @@ impl Ready {
     }
 
     /// Puts a slot at the back, unless it is in the queue.
+    #[inline]
     pub fn push(&mut self, slot: u32) {
-        match self.next.get_mut(slot as usize) {
-            Some(next) if *next == OUT => *next = NIL,
-            _ => return,
+        let capacity = self.ring.len();
+        let place = self.place(self.len);
+        let (word, bit) = bit(slot);
+        let (Some(queued), Some(place)) = (self.queued.get_mut(word), self.ring.get_mut(place))
+        else {
+            return;
+        };
+        if *queued & bit == 0 && self.len < capacity {
+            *queued |= bit;
+            *place = slot;
+            self.len += 1;
         }
-        match self.next.get_mut(self.tail as usize) {
-            Some(next) => *next = slot,
-            None => self.head = slot,
-        }
-        self.tail = slot;
-        self.len += 1;
     }
 
     /// Takes the one at the front.
+    #[inline]
     pub fn pop(&mut self) -> Option<u32> {
-        let slot = self.head;
-        let next = self.next.get_mut(slot as usize)?;
-        self.head = core::mem::replace(next, OUT);
-        if self.head == NIL {
-            self.tail = NIL;
-        }
+        let slot = self.ahead(0)?;
+        let (word, bit) = bit(slot);
+        *self.queued.get_mut(word)? &= !bit;
+        self.front = self.front.wrapping_add(1);
         self.len -= 1;
         Some(slot)
     }
+
+    /// Whose turn it is after `turns` others.
+    #[must_use]
+    #[inline]
+    pub fn ahead(&self, turns: usize) -> Option<u32> {
+        if turns >= self.len {
+            return None;
+        }
+        self.ring.get(self.place(turns)).copied()
+    }
+
+    /// Octets of memory it takes for a slot.
+    #[cfg(test)]
+    pub(super) const OCTETS: usize = size_of::<u32>() + 1;
+
+    #[inline]
+    fn place(&self, turns: usize) -> usize {
+        self.front.wrapping_add(turns) & self.ring.len().wrapping_sub(1)
+    }
+}
+
+#[inline]
+const fn bit(slot: u32) -> (usize, u64) {
+    (slot as usize / 64, 1 << (slot % 64))
 }
 
 #[cfg(test)]
@@ -82,11 +103,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_deque(steps in prop::collection::vec(prop::option::of(0u32..8), 1..500)) {
+        fn agrees_with_a_deque(steps in prop::collection::vec(prop::option::of(0u32..100), 1..500)) {
             let mut ready = Ready::default();
-            ready.reserve(8);
             let mut deque = VecDeque::new();
-            for step in steps {
+            for (n, step) in steps.into_iter().enumerate() {
+                // Grows in mid-course, too; a slot without room is ignored.
+                let room = 1usize << (n / 30).min(7);
+                ready.reserve(room);
+                let step = step.map(|slot| slot % room as u32);
                 match step {
                     Some(slot) => {
                         ready.push(slot);
@@ -97,6 +121,9 @@ mod tests {
                     None => prop_assert_eq!(ready.pop(), deque.pop_front()),
                 }
                 prop_assert_eq!(ready.len(), deque.len());
+                for turns in 0..=deque.len() {
+                    prop_assert_eq!(ready.ahead(turns), deque.get(turns).copied());
+                }
             }
         }
     }

@@ -1,10 +1,14 @@
 //! What a run counts while it goes: read by the progress bar.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use hdrhistogram::Histogram;
+
+use crate::time::Duration;
 
 /// Counters and gauges of a run. Workers add once a batch, not once a packet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stats {
     /// Targets that have their record.
     pub finished: AtomicU64,
@@ -27,6 +31,32 @@ pub struct Stats {
     /// The links' own counters, as last read (about ten times a second), those
     /// of one name added up over all links.
     pub link: Mutex<Vec<(&'static str, u64)>>,
+    /// From the kernel's stamp of a frame to the end of what its session made of
+    /// it, ns; empty unless [`super::EngineOptions::latency`].
+    pub latency: Mutex<Histogram<u64>>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats {
+            finished: AtomicU64::default(),
+            open: AtomicU64::default(),
+            established: AtomicU64::default(),
+            established_peak: AtomicU64::default(),
+            sent: AtomicU64::default(),
+            probes: AtomicU64::default(),
+            replies: AtomicU64::default(),
+            unclaimed: AtomicU64::default(),
+            malformed: AtomicU64::default(),
+            link: Mutex::default(),
+            latency: Mutex::new(histogram()),
+        }
+    }
+}
+
+/// Three digits; grows with what is recorded.
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("0 to 5 digits are allowed")
 }
 
 /// What one worker has counted since it last published.
@@ -45,6 +75,8 @@ pub(super) struct Tally {
     published_established: u64,
     /// The link's counters as they were last published.
     link: Vec<(&'static str, u64)>,
+    /// Made with the first that is noted.
+    latency: Option<Histogram<u64>>,
 }
 
 impl Tally {
@@ -73,12 +105,27 @@ impl Tally {
         }
     }
 
+    /// A frame took that long to be credited.
+    pub(super) fn note_latency(&mut self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let latency = self.latency.get_or_insert_with(histogram);
+        // It grows with what it is given: nothing is too long for it.
+        let _ = latency.record(nanos);
+    }
+
+    /// Adds the latencies since last time.
+    pub(super) fn publish_latency(&mut self, stats: &Stats) {
+        if let Some(latency) = &mut self.latency {
+            let mut sum = stats.latency.lock().unwrap_or_else(PoisonError::into_inner);
+            // Both grow as they must: there is no value that one of them cannot hold.
+            let _ = sum.add(&*latency);
+            latency.reset();
+        }
+    }
+
     /// Adds what the link has counted since last time.
     pub(super) fn publish_link(&mut self, stats: &Stats, counters: Vec<(&'static str, u64)>) {
-        let mut sums = stats
-            .link
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut sums = stats.link.lock().unwrap_or_else(PoisonError::into_inner);
         for (label, count) in &counters {
             let before = self.link.iter().find(|(known, _)| known == label);
             let more = count.saturating_sub(before.map_or(0, |(_, count)| *count));
@@ -106,6 +153,21 @@ fn move_gauge(gauge: &AtomicU64, published: &mut u64, now: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn latencies_of_workers_add_up() {
+        let stats = Stats::default();
+        let (mut one, mut two) = (Tally::default(), Tally::default());
+        for _ in 0..2 {
+            one.note_latency(Duration::from_nanos(100));
+            two.note_latency(Duration::from_secs(3));
+            one.publish_latency(&stats);
+            two.publish_latency(&stats);
+        }
+        let latency = stats.latency.lock().unwrap();
+        assert_eq!((latency.len(), latency.min()), (4, 100));
+        assert_eq!(latency.count_between(2_999_000_000, 3_001_000_000), 2);
+    }
 
     #[test]
     fn two_workers_add_up() {

@@ -3,7 +3,7 @@
 
 use super::jobs::{Job, Jobs, Supply};
 use super::linger::LINGER;
-use super::worker::{HEARTBEAT, POLL, RECEIVE_BUDGET, Worker};
+use super::worker::{HEARTBEAT, POLL, Worker};
 use crate::link::{Link, LinkError};
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
@@ -44,8 +44,8 @@ impl Worker<'_> {
         self.pacer
             .hasten(now, self.open.len() as f64 / CLOSE_WITHIN.as_secs_f64());
         for id in self.ids() {
-            if let Some(open) = self.open.get_mut(id) {
-                open.session.abort(now, Verdict::Interrupted, None);
+            if let Some(session) = self.open.get_mut(id) {
+                session.abort(now, Verdict::Interrupted, None);
                 self.settle(id, now);
             }
         }
@@ -62,7 +62,7 @@ impl Worker<'_> {
         }
         loop {
             let now = link.now();
-            link.receive(RECEIVE_BUDGET, &mut |frame| self.frame(&frame, now))?;
+            self.receive(link, now)?;
             let now = link.now();
             self.let_go_due(link, now);
             let lingers = self.lingering.next().filter(|_| now < last);
@@ -95,9 +95,8 @@ impl Worker<'_> {
         self.set_busy(false);
         let detail = error.to_string();
         for id in self.ids() {
-            if let Some(open) = self.open.get_mut(id) {
-                open.session
-                    .abort(now, Verdict::Error, Some(detail.clone()));
+            if let Some(session) = self.open.get_mut(id) {
+                session.abort(now, Verdict::Error, Some(detail.clone()));
                 self.finish(id, now);
             }
         }
@@ -121,8 +120,6 @@ impl Worker<'_> {
 
     /// All open sessions.
     fn ids(&self) -> Vec<SessionId> {
-        (0..self.open.indices() as u32)
-            .filter_map(|slot| self.open.id_at(slot))
-            .collect()
+        self.open.ids().collect()
     }
 }

@@ -10,6 +10,7 @@
 //! digit are therefore always empty, and the first bucket of the lowest
 //! occupied level is the next to come.
 
+use crate::link::prefetch::prefetch;
 use crate::time::Instant;
 
 /// log2 of a tick in nanoseconds. Finer ticks cost cascades, coarser ones delay
@@ -23,24 +24,26 @@ const LEVELS: usize = 9;
 /// No node.
 const NIL: u32 = u32::MAX;
 
-/// A key's place in its bucket's list.
+/// A key's place in its bucket's list. Which bucket that is follows from its
+/// tick and the wheel's, since a bucket is emptied when the wheel comes to it.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     /// The tick it fires at.
     tick: u64,
+    /// `OUT` when in no list.
     previous: u32,
     next: u32,
-    /// `level * BUCKETS + bucket`; `NOT_ARMED` when in no list.
-    place: u16,
 }
 
-const NOT_ARMED: u16 = u16::MAX;
+const _: () = assert!(size_of::<Node>() == 16);
+
+/// In no list.
+const OUT: u32 = u32::MAX - 1;
 
 const IDLE: Node = Node {
     tick: 0,
-    previous: NIL,
+    previous: OUT,
     next: NIL,
-    place: NOT_ARMED,
 };
 
 /// The wheel.
@@ -50,6 +53,8 @@ pub struct Wheel {
     heads: Box<[u32; LEVELS * BUCKETS]>,
     /// One bit a bucket that is not empty.
     occupied: [u64; LEVELS],
+    /// One bit a level that is not empty.
+    levels: u32,
     /// The tick it has come to.
     tick: u64,
 }
@@ -62,6 +67,7 @@ impl Wheel {
             nodes: Vec::new(),
             heads: Box::new([NIL; LEVELS * BUCKETS]),
             occupied: [0; LEVELS],
+            levels: 0,
             tick: now.as_nanos() >> TICK_SHIFT,
         }
     }
@@ -77,10 +83,24 @@ impl Wheel {
     /// passed fires at the next [`Wheel::expire`]. A key above those reserved
     /// is ignored.
     pub fn arm(&mut self, key: u32, at: Instant) {
+        let tick = tick_of(at).max(self.tick);
+        match self.nodes.get(key as usize) {
+            Some(node) if node.previous != OUT && node.tick == tick => return,
+            _ => {}
+        }
         self.cancel(key);
-        let tick =
-            (at.as_nanos() >> TICK_SHIFT) + u64::from(at.as_nanos() & ((1 << TICK_SHIFT) - 1) != 0);
-        self.link(key, tick.max(self.tick));
+        self.link(key, tick);
+    }
+
+    /// Has the timer of `key` fire at `at` or before: one that is set for an
+    /// earlier moment is left as it is. For who looks what is due when it fires,
+    /// and whose moments are put off more often than they come.
+    #[inline]
+    pub fn arm_by(&mut self, key: u32, at: Instant) {
+        match self.nodes.get(key as usize) {
+            Some(node) if node.previous != OUT && node.tick <= tick_of(at) => {}
+            _ => self.arm(key, at),
+        }
     }
 
     /// Unsets the timer of `key`, if it is set.
@@ -88,51 +108,61 @@ impl Wheel {
         let Some(node) = self.nodes.get_mut(key as usize) else {
             return;
         };
-        let Node {
-            previous,
-            next,
-            place,
-            ..
-        } = core::mem::replace(node, IDLE);
-        if place == NOT_ARMED {
+        if node.previous == OUT {
             return;
         }
+        let Node {
+            tick,
+            previous,
+            next,
+        } = core::mem::replace(node, IDLE);
         if let Some(next) = self.nodes.get_mut(next as usize) {
             next.previous = previous;
         }
         match self.nodes.get_mut(previous as usize) {
             Some(previous) => previous.next = next,
             None => {
-                self.heads[usize::from(place)] = next;
+                let (level, bucket) = self.place(tick);
+                self.heads[level * BUCKETS + bucket] = next;
                 if next == NIL {
-                    let (level, bucket) = split(place);
-                    self.occupied[level] &= !(1 << bucket);
+                    self.vacate(level, bucket);
                 }
             }
         }
     }
+
+    /// Has the node of `key` fetched into the cache.
+    #[inline]
+    pub fn prefetch(&self, key: u32) {
+        if let Some(node) = self.nodes.get(key as usize) {
+            prefetch(node);
+        }
+    }
+
+    /// Octets of memory it takes for a key.
+    #[cfg(test)]
+    pub(super) const OCTETS: usize = size_of::<Node>();
 
     /// Takes one key whose moment has come, in the order of ticks; call again
     /// until `None`.
     pub fn expire(&mut self, now: Instant) -> Option<u32> {
         let now = now.as_nanos() >> TICK_SHIFT;
         loop {
-            let (start, place) = self
-                .next_bucket()
-                .filter(|(start, _)| *start <= now)
-                .or_else(|| {
-                    // Nothing in between: all that is left lies behind `now`, so
-                    // its buckets stay those of its level's higher digits.
-                    self.tick = self.tick.max(now);
-                    None
-                })?;
+            let Some((start, level, bucket)) =
+                self.next_bucket().filter(|(start, ..)| *start <= now)
+            else {
+                // Nothing in between: all that is left lies behind `now`, so
+                // its buckets stay those of its level's higher digits.
+                self.tick = self.tick.max(now);
+                return None;
+            };
             self.tick = self.tick.max(start);
-            let key = self.heads[usize::from(place)];
-            if usize::from(place) < BUCKETS {
+            let key = self.heads[level * BUCKETS + bucket];
+            if level == 0 {
                 self.cancel(key);
                 return Some(key);
             }
-            self.cascade(place);
+            self.cascade(level, bucket);
         }
     }
 
@@ -140,27 +170,29 @@ impl Wheel {
     /// is due. May be early for a timer that is far away.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        let (start, _) = self.next_bucket()?;
+        let (start, ..) = self.next_bucket()?;
         Some(Instant::from_nanos(start.saturating_mul(1 << TICK_SHIFT)))
     }
 
-    /// The first bucket that is not empty, and the tick it begins at.
-    fn next_bucket(&self) -> Option<(u64, u16)> {
-        let level = self.occupied.iter().position(|bits| *bits != 0)?;
-        let bucket = self.occupied[level].trailing_zeros();
-        let shift = LEVEL_BITS * level as u32;
+    /// The first bucket that is not empty (its level, its place there), and the
+    /// tick it begins at.
+    #[inline]
+    fn next_bucket(&self) -> Option<(u64, usize, usize)> {
+        let level = self.levels.trailing_zeros();
+        let bucket = self.occupied.get(level as usize)?.trailing_zeros();
+        let shift = LEVEL_BITS * level;
         let above = self.tick >> (shift + LEVEL_BITS) << (shift + LEVEL_BITS);
         let start = above | u64::from(bucket) << shift;
-        Some((start, (level * BUCKETS) as u16 + bucket as u16))
+        Some((start, level as usize, bucket as usize))
     }
 
     /// Deals the keys of a bucket that begins now out to the levels below.
-    fn cascade(&mut self, place: u16) {
-        let (level, bucket) = split(place);
-        let mut key = core::mem::replace(&mut self.heads[usize::from(place)], NIL);
-        self.occupied[level] &= !(1 << bucket);
+    fn cascade(&mut self, level: usize, bucket: usize) {
+        let mut key = core::mem::replace(&mut self.heads[level * BUCKETS + bucket], NIL);
+        self.vacate(level, bucket);
         while let Some(node) = self.nodes.get(key as usize) {
             let (tick, next) = (node.tick, node.next);
+            self.prefetch(next);
             self.link(key, tick);
             key = next;
         }
@@ -168,30 +200,45 @@ impl Wheel {
 
     /// Puts `key`, which is in no list, where `tick` belongs.
     fn link(&mut self, key: u32, tick: u64) {
+        let (level, bucket) = self.place(tick);
         let Some(node) = self.nodes.get_mut(key as usize) else {
             return;
         };
-        let differing = (self.tick ^ tick) | (BUCKETS as u64 - 1);
-        let level = (differing.ilog2() / LEVEL_BITS) as usize;
-        let bucket = (tick >> (LEVEL_BITS * level as u32)) as usize & (BUCKETS - 1);
-        let place = level * BUCKETS + bucket;
-        let head = core::mem::replace(&mut self.heads[place], key);
+        let head = core::mem::replace(&mut self.heads[level * BUCKETS + bucket], key);
         *node = Node {
             tick,
             previous: NIL,
             next: head,
-            place: place as u16,
         };
         if let Some(head) = self.nodes.get_mut(head as usize) {
             head.previous = key;
         }
         self.occupied[level] |= 1 << bucket;
+        self.levels |= 1 << level;
+    }
+
+    /// Level and bucket of a tick that the wheel has not passed.
+    #[inline]
+    fn place(&self, tick: u64) -> (usize, usize) {
+        let differing = (self.tick ^ tick) | (BUCKETS as u64 - 1);
+        let level = differing.ilog2() / LEVEL_BITS;
+        let bucket = (tick >> (LEVEL_BITS * level)) as usize & (BUCKETS - 1);
+        (level as usize, bucket)
+    }
+
+    /// The bucket is empty.
+    fn vacate(&mut self, level: usize, bucket: usize) {
+        self.occupied[level] &= !(1 << bucket);
+        if self.occupied[level] == 0 {
+            self.levels &= !(1 << level);
+        }
     }
 }
 
-fn split(place: u16) -> (usize, usize) {
-    let place = usize::from(place);
-    (place / BUCKETS, place % BUCKETS)
+/// The first tick that is not before `at`.
+#[inline]
+fn tick_of(at: Instant) -> u64 {
+    (at.as_nanos() >> TICK_SHIFT) + u64::from(at.as_nanos() & ((1 << TICK_SHIFT) - 1) != 0)
 }
 
 #[cfg(test)]
@@ -251,9 +298,24 @@ mod tests {
         assert_eq!(wheel.next(), None);
     }
 
+    #[test]
+    fn what_is_put_off_fires_at_the_moment_it_had() {
+        let mut wheel = Wheel::new(at(0));
+        wheel.reserve(1);
+        wheel.arm_by(0, at(9 * TICK));
+        wheel.arm_by(0, at(500 * TICK));
+        assert_eq!(wheel.expire(at(8 * TICK)), None);
+        assert_eq!(wheel.expire(at(9 * TICK)), Some(0));
+        assert_eq!(wheel.next(), None);
+        wheel.arm_by(0, at(500 * TICK));
+        wheel.arm_by(0, at(20 * TICK));
+        assert_eq!(wheel.expire(at(20 * TICK)), Some(0));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Arm(u32, u64),
+        ArmBy(u32, u64),
         Cancel(u32),
         Advance(u64),
     }
@@ -266,6 +328,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             4 => (0u32..24, span()).prop_map(|(key, after)| Step::Arm(key, after)),
+            2 => (0u32..24, span()).prop_map(|(key, after)| Step::ArmBy(key, after)),
             1 => (0u32..24).prop_map(Step::Cancel),
             3 => span().prop_map(Step::Advance),
         ]
@@ -287,6 +350,14 @@ mod tests {
                         let when = if after % 8 == 0 { now.saturating_sub(after) } else { now + after };
                         wheel.arm(key, at(when));
                         oracle.insert(key, when);
+                    }
+                    Step::ArmBy(key, after) => {
+                        wheel.arm_by(key, at(now + after));
+                        let tick = |when: u64| when.div_ceil(TICK);
+                        let before = oracle.get(&key).filter(|when| tick(**when) <= tick(now + after));
+                        if before.is_none() {
+                            oracle.insert(key, now + after);
+                        }
                     }
                     Step::Cancel(key) => {
                         wheel.cancel(key);

@@ -21,27 +21,28 @@ use super::isn::Secret;
 use super::jobs::{Job, Jobs};
 use super::linger::{self, Lingering};
 use super::lookup::Lookup;
+use super::open::{Layouts, Sessions};
 use super::outbox::Outbox;
 use super::pacer::Pacer;
 use super::ports::Ports;
 use super::ready::Ready;
 use super::record::{self, Clock};
-use super::slab::{self, Slab};
+use super::slab;
 use super::stats::{Stats, Tally};
 use super::wheel::Wheel;
 use super::{EngineOptions, Output, Target};
 use crate::link::{Link, LinkError};
-use crate::session::{Event, Handshaker, ProbeId, Session, SessionOptions, Transmit, TransmitKind};
+use crate::session::{Event, Handshaker, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::{LinkInfo, Verdict};
-use crate::wire::template::Template;
 
-/// Frames a kick. All of a batch count their round-trip times from its kick, so
-/// a longer batch makes the last ones look slower (1 µs a frame on veth); a
-/// shorter one pays more kicks.
-pub(super) const BATCH: usize = 64;
-/// Frames taken in before segments go out again.
-pub(super) const RECEIVE_BUDGET: usize = 256;
+/// Frames a kick, where nobody says otherwise ([`EngineOptions::batch`]). All of a
+/// batch count their round-trip times from its kick, so a longer batch makes the
+/// last ones look slower (1 µs a frame on veth); a shorter one pays more kicks.
+pub const BATCH: usize = 64;
+/// How many turns ahead a session that is to send is fetched into the cache: as
+/// many as take a miss or two in memory, at some 100 ns a segment.
+const AHEAD: usize = 4;
 /// Timers that fire before replies are looked at again.
 const TIMER_BUDGET: usize = 1024;
 /// No more than this many flows linger; the oldest go first. A flow map needs
@@ -124,19 +125,9 @@ pub fn run(link: &mut dyn Link, jobs: &mut dyn Jobs, shared: &Shared<'_>) -> Res
         worker.fail(link, jobs, error);
     }
     worker.tally.publish_link(shared.stats, link.counters());
+    worker.tally.publish_latency(shared.stats);
     tracing::debug!(link = ?worker.info, "worker ends");
     result
-}
-
-/// An open session.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) session: Session,
-    template: Template,
-    target: Target,
-    established: bool,
-    /// TTL of each probe, by its number, for [`Output::Answer`]; empty unless live.
-    ttls: Vec<u8>,
 }
 
 pub(super) struct Worker<'a> {
@@ -147,7 +138,8 @@ pub(super) struct Worker<'a> {
     pub(super) info: LinkInfo,
     clock: Clock,
     pub(super) secret: Secret,
-    pub(super) open: Slab<Open>,
+    pub(super) open: Sessions,
+    pub(super) layouts: Layouts,
     pub(super) ready: Ready,
     pub(super) wheel: Wheel,
     pub(super) lookup: Lookup,
@@ -158,6 +150,8 @@ pub(super) struct Worker<'a> {
     pub(super) lingering: Lingering,
     /// The batch being built: whose segment, and what for.
     batch: Vec<(SessionId, TransmitKind)>,
+    /// [`EngineOptions::batch`].
+    pub(super) batch_size: usize,
     /// A job that waits until a session ends.
     pub(super) parked: Option<Job>,
     /// Session permits of the run that this worker has.
@@ -203,16 +197,18 @@ impl<'a> Worker<'a> {
             info: link.info(),
             clock: Clock::new(now),
             secret,
-            open: Slab::default(),
+            open: Sessions::new(0),
+            layouts: Layouts::default(),
             ready: Ready::default(),
             wheel: Wheel::new(now),
-            lookup: Lookup::new(options.ports.clone()),
+            lookup: Lookup::new(options.ports.clone(), options.sessions, secret),
             ports: Ports::new(options.ports.clone(), secret),
             pacer: Pacer::new(options.rate),
             outbox: Outbox::new(shared.outputs),
             tally: Tally::default(),
             lingering: Lingering::default(),
-            batch: Vec::with_capacity(BATCH),
+            batch: Vec::with_capacity(options.batch.max(1)),
+            batch_size: options.batch.max(1),
             parked: None,
             permits: 0,
             held: None,
@@ -234,7 +230,7 @@ impl<'a> Worker<'a> {
                 self.supply = Awaited::Job;
             }
 
-            let received = link.receive(RECEIVE_BUDGET, &mut |frame| self.frame(&frame, now))?;
+            let received = self.receive(link, now)?;
             let now = link.now();
             let fired = self.timers(now);
             self.let_go_due(link, now);
@@ -246,6 +242,7 @@ impl<'a> Worker<'a> {
             if now >= self.next_report {
                 self.next_report = now + HEARTBEAT;
                 self.tally.publish_link(self.shared.stats, link.counters());
+                self.tally.publish_latency(self.shared.stats);
             }
 
             if received > 0 || fired || admitted || sent {
@@ -327,8 +324,8 @@ impl<'a> Worker<'a> {
             let Some(id) = self.open.id_at(slot) else {
                 continue;
             };
-            if let Some(open) = self.open.get_mut(id) {
-                open.session.handle_timeout(&self.options, now);
+            if let Some(session) = self.open.get_mut(id) {
+                session.handle_timeout(&self.options, now);
                 self.settle(id, now);
             }
         }
@@ -337,62 +334,79 @@ impl<'a> Worker<'a> {
 
     /// The drain rule of [`crate::session`], after every `handle_*`.
     pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
-        let Some(open) = self.open.get_mut(id) else {
+        let Some(session) = self.open.get_mut(id) else {
             return;
         };
-        while let Some(event) = open.session.poll_event() {
-            match event {
-                Event::Established if !open.established => {
-                    open.established = true;
-                    self.tally.established += 1;
-                    if self.shared.options.live {
-                        let index = open.target.index;
-                        let handshake = open.session.handshake();
-                        self.outbox.push(Output::Established { index, handshake });
-                    }
-                }
-                Event::Answered(probe) | Event::Lost(probe) if self.shared.options.live => {
-                    if let Some(answer) = open.answer(probe) {
-                        self.outbox.push(answer);
-                    }
-                }
-                Event::Destination(ttl) if self.shared.options.live => {
-                    let index = open.target.index;
-                    self.outbox.push(Output::Destination { index, ttl });
-                }
-                _ => {}
-            }
+        if let Some(event) = session.poll_event() {
+            self.tell(id, event);
         }
-        if open.session.is_finished() {
+        let Some(session) = self.open.get_mut(id) else {
+            return;
+        };
+        if session.is_finished() {
             self.finish(id, now);
             return;
         }
         let slot = slab::index(id);
-        if open.session.wants_transmit(&self.options, now) {
+        if session.wants_transmit(&self.options, now) {
             self.ready.push(slot);
         }
-        match open.session.poll_timeout(&self.options, now) {
+        match session.poll_timeout(&self.options, now) {
             // Not again at this very moment: time has to go on in between.
-            Some((at, _)) => self.wheel.arm(slot, at.max(now + Duration::from_nanos(1))),
+            Some((at, _)) => self
+                .wheel
+                .arm_by(slot, at.max(now + Duration::from_nanos(1))),
             None => self.wheel.cancel(slot),
+        }
+    }
+
+    /// Tells an event of a session, and those behind it.
+    fn tell(&mut self, id: SessionId, first: Event) {
+        let Some((session, open)) = self.open.both_mut(id) else {
+            return;
+        };
+        let index = open.index;
+        let live = self.shared.options.live;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Event::Established if !open.is_established() => {
+                    open.establish();
+                    self.tally.established += 1;
+                    if live {
+                        let handshake = session.handshake();
+                        self.outbox.push(Output::Established { index, handshake });
+                    }
+                }
+                Event::Answered(probe) | Event::Lost(probe) if live => {
+                    if let Some(answer) = open.answer(session, probe) {
+                        self.outbox.push(answer);
+                    }
+                }
+                Event::Destination(ttl) if live => {
+                    self.outbox.push(Output::Destination { index, ttl });
+                }
+                _ => {}
+            }
+            next = session.poll_event();
         }
     }
 
     /// Turns a session into its record. Its flow goes on to be steered to us
     /// for a while.
     pub(super) fn finish(&mut self, id: SessionId, now: Instant) {
-        let Some(open) = self.open.remove(id) else {
+        let Some((session, open)) = self.open.remove(id) else {
             return;
         };
         let slot = slab::index(id);
         self.wheel.cancel(slot);
-        let flow = open.session.flow();
+        let flow = session.flow();
         self.lookup.remove(&flow, slot);
         self.tally.open -= 1;
-        self.tally.established -= u64::from(open.established);
+        self.tally.established -= u64::from(open.is_established());
         self.give_back_permit();
-        let index = open.target.index;
-        let report = open.session.into_report(now);
+        let index = open.index;
+        let report = session.into_report(now);
         // A connection that the kernel owns is closed by taking its flow away.
         let linger = if self.kernel_owned {
             Duration::ZERO
@@ -401,7 +415,8 @@ impl<'a> Worker<'a> {
         };
         self.lingering.insert(&flow, now + linger);
         let info = self.info.clone();
-        let trace = record::of_session(open.target, &flow, report, info, &self.clock);
+        let target = open.into_target(flow.remote);
+        let trace = record::of_session(target, &flow, report, info, &self.clock);
         self.tally.finished += 1;
         self.outbox.push(Output::Trace {
             index,
@@ -458,7 +473,7 @@ impl<'a> Worker<'a> {
         local: IpAddr,
         remote: SocketAddr,
     ) -> bool {
-        let flows = self.lingering.take_between(local, remote, BATCH);
+        let flows = self.lingering.take_between(local, remote, self.batch_size);
         for flow in &flows {
             link.remove_flow(flow);
             self.ports.give_back(flow);
@@ -469,23 +484,30 @@ impl<'a> Worker<'a> {
     /// One batch: a segment a session in turn, as many as the pacer and the link
     /// let pass, and one kick. Whether there was something to do.
     fn transmit(&mut self, link: &mut dyn Link, now: Instant) -> Result<bool, LinkError> {
-        let room = self.pacer.allowance(now).min(BATCH);
+        let room = self.pacer.allowance(now).min(self.batch_size);
         if room == 0 || (self.ready.is_empty() && self.held.is_none()) {
             return Ok(false);
         }
         let room = room.min(link.room());
         let waiting = self.ready.len();
+        for turn in 0..AHEAD.min(room) {
+            self.fetch_ahead(turn);
+        }
         while self.batch.len() < room {
+            self.fetch_ahead(AHEAD);
             let Some((id, transmit)) = self.held.take().or_else(|| self.next_segment(now)) else {
                 break;
             };
-            let Some(open) = self.open.get(id) else {
+            let Some((session, open)) = self.open.both_mut(id) else {
+                continue;
+            };
+            let (layout, own) = open.layout(&session.flow());
+            let Some(layout) = self.layouts.get(layout) else {
                 continue;
             };
             let identification = self.identification;
             let written = link.transmit(&mut |frame| {
-                open.template
-                    .write(&transmit.segment, identification, frame)
+                layout.write(&own, &transmit.segment, identification, frame)
             });
             match written {
                 Ok(()) => {}
@@ -498,7 +520,10 @@ impl<'a> Worker<'a> {
             }
             self.identification = identification.wrapping_add(1);
             self.batch.push((id, transmit.kind));
-            if open.session.wants_transmit(&self.options, now) {
+            // Where others fill the batch, it is asked when this one is out.
+            if self.batch.len() + self.ready.len() < room
+                && session.wants_transmit(&self.options, now)
+            {
                 self.ready.push(slab::index(id));
             }
         }
@@ -515,8 +540,8 @@ impl<'a> Worker<'a> {
         let mut batch = core::mem::take(&mut self.batch);
         for (id, kind) in batch.drain(..) {
             self.tally.probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
-            if let Some(open) = self.open.get_mut(id) {
-                open.session.handle_transmitted(kind, at);
+            if let Some(session) = self.open.get_mut(id) {
+                session.handle_transmitted(kind, at);
                 self.settle(id, at);
             }
         }
@@ -531,17 +556,29 @@ impl<'a> Worker<'a> {
             let Some(id) = self.open.id_at(slot) else {
                 continue;
             };
-            let Some(open) = self.open.get_mut(id) else {
+            let Some(session) = self.open.get_mut(id) else {
                 continue;
             };
-            if let Some(transmit) = open.session.poll_transmit(&self.options, now) {
+            if let Some(transmit) = session.poll_transmit(&self.options, now) {
                 if let (TransmitKind::Probe(probe), true) =
                     (transmit.kind, self.shared.options.live)
+                    && let Some((_, open)) = self.open.both_mut(id)
                 {
                     open.note_ttl(probe, transmit.segment.ttl);
                 }
                 return Some((id, transmit));
             }
+        }
+    }
+
+    /// Has what the session whose turn it is after `turns` others will be read
+    /// and written of fetched into the cache.
+    #[inline]
+    fn fetch_ahead(&self, turns: usize) {
+        if let Some(slot) = self.ready.ahead(turns) {
+            self.open.prefetch(slot);
+            self.open.prefetch_cold(slot);
+            self.wheel.prefetch(slot);
         }
     }
 }
@@ -553,39 +590,5 @@ impl Drop for Worker<'_> {
         self.shared.give_back(self.permits);
         (self.tally.open, self.tally.established) = (0, 0);
         self.tally.publish(self.shared.stats);
-    }
-}
-
-impl Open {
-    pub(super) fn new(session: Session, template: Template, target: Target) -> Self {
-        Open {
-            session,
-            template,
-            target,
-            established: false,
-            ttls: Vec::new(),
-        }
-    }
-
-    /// Keeps the TTL a probe was sent with.
-    fn note_ttl(&mut self, probe: ProbeId, ttl: u8) {
-        let nth = usize::from(probe.0.get()) - 1;
-        if self.ttls.len() <= nth {
-            self.ttls.resize(nth + 1, 0);
-        }
-        self.ttls[nth] = ttl;
-    }
-
-    /// What became of a probe.
-    fn answer(&self, id: ProbeId) -> Option<Output> {
-        let (ttl, probe) = self.session.probe(id)?;
-        let before = self.ttls.get(..usize::from(id.0.get()) - 1)?;
-        let nth = before.iter().filter(|earlier| **earlier == ttl).count();
-        Some(Output::Answer {
-            index: self.target.index,
-            ttl,
-            nth: u8::try_from(nth).ok()?,
-            probe: Box::new(probe),
-        })
     }
 }

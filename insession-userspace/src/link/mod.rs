@@ -20,6 +20,7 @@ pub(crate) mod kernel;
 pub mod packet;
 pub mod pcap;
 pub(crate) mod permit;
+pub(crate) mod prefetch;
 pub mod sim;
 mod sys;
 pub mod xdp;

@@ -2,8 +2,8 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::Reply;
 use super::input::{IcmpError, IcmpKind, Quote, Segment};
+use super::{Flow, Reply};
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Version};
 use crate::wire::{self, ip, tcp};
@@ -39,6 +39,16 @@ impl From<wire::Error> for Undecodable {
 /// # Errors
 /// Why it tells a session nothing.
 pub fn decode(packet: &[u8], outgoing: bool) -> Result<Reply, Undecodable> {
+    decode_with_ends(packet, outgoing).map(|(reply, _)| reply)
+}
+
+/// As [`decode`], and the flow that it is of, from our side: that of the segment
+/// itself, or of the segment that is quoted.
+///
+/// # Errors
+/// Why it tells a session nothing.
+#[inline]
+pub fn decode_with_ends(packet: &[u8], outgoing: bool) -> Result<(Reply, Flow), Undecodable> {
     let packet = ip::Packet::arrived(packet)?;
     if packet.is_fragment {
         return Err(Undecodable::Other);
@@ -54,22 +64,34 @@ pub fn decode(packet: &[u8], outgoing: bool) -> Result<Reply, Undecodable> {
     }
 }
 
-fn segment(packet: &ip::Packet<'_>, outgoing: bool) -> Result<Reply, Undecodable> {
+#[inline]
+fn segment(packet: &ip::Packet<'_>, outgoing: bool) -> Result<(Reply, Flow), Undecodable> {
     let segment = tcp::Segment::new(packet.payload)?;
     if !segment.checksum_ok(packet.pseudo(packet.payload.len())) {
         return Err(Undecodable::Checksum);
     }
+    let source = SocketAddr::new(packet.source, segment.source_port());
+    let destination = SocketAddr::new(packet.destination, segment.destination_port());
     let options = tcp::Options::parse(segment.options());
     if outgoing {
         if segment.flags() & (tcp::flags::SYN | tcp::flags::ACK) != tcp::flags::SYN {
             return Err(Undecodable::Other);
         }
-        return Ok(Reply::OwnSyn {
+        let syn = Reply::OwnSyn {
             sequence: segment.sequence(),
             options,
-        });
+        };
+        let flow = Flow {
+            local: source,
+            remote: destination,
+        };
+        return Ok((syn, flow));
     }
-    Ok(Reply::Segment(Segment {
+    let flow = Flow {
+        local: destination,
+        remote: source,
+    };
+    let segment = Reply::Segment(Segment {
         sequence: segment.sequence(),
         acknowledgment: segment.acknowledgment(),
         flags: segment.flags(),
@@ -78,14 +100,16 @@ fn segment(packet: &ip::Packet<'_>, outgoing: bool) -> Result<Reply, Undecodable
         payload_len: segment.payload().len() as u32,
         ttl: packet.ttl,
         options,
-    }))
+    });
+    Ok((segment, flow))
 }
 
+#[inline]
 fn icmp_error(
     packet: &ip::Packet<'_>,
     version: Version,
     pseudo: Sum,
-) -> Result<Reply, Undecodable> {
+) -> Result<(Reply, Flow), Undecodable> {
     let error = icmp::Error::new(version, packet.payload, pseudo)?;
     let (icmp_type, icmp_code) = (error.icmp_type(), error.code());
     let kind = kind(version, &error).ok_or(Undecodable::Other)?;
@@ -97,18 +121,24 @@ fn icmp_error(
         quoted = error.unsplit();
         quote = read_quote(&quoted, version);
     }
-    Ok(Reply::Icmp(IcmpError {
+    let quote = quote?;
+    let flow = Flow {
+        local: quote.source,
+        remote: quote.destination,
+    };
+    let error = Reply::Icmp(IcmpError {
         from: packet.source,
         kind,
         icmp_type,
         icmp_code,
         ttl: packet.ttl,
-        quote: quote?,
+        quote,
         mpls: quoted
             .extension
             .map(|structure| structure.labels())
             .unwrap_or_default(),
-    }))
+    });
+    Ok((error, flow))
 }
 
 fn kind(version: Version, error: &icmp::Error<'_>) -> Option<IcmpKind> {

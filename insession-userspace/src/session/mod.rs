@@ -28,7 +28,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Undecodable, decode};
+pub use decode::{Undecodable, decode, decode_with_ends};
 pub use input::{IcmpError, IcmpKind, Quote, Reply, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
 pub use output::{Event, Next, ProbeId, Timer, Transmit, TransmitKind};

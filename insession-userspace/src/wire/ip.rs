@@ -40,13 +40,18 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// [`Error::Malformed`], [`Error::Checksum`], [`Error::Unsupported`].
+    #[inline]
     pub fn arrived(bytes: &'a [u8]) -> Result<Self, Error> {
-        if let Some(0x40..=0x4f) = bytes.first()
-            && !ipv4::Packet::new(bytes)?.checksum_ok()
-        {
-            return Err(Error::Checksum);
-        }
-        let mut packet = Self::quoted(bytes)?;
+        let mut packet = match version(bytes)? {
+            4 => {
+                let packet = ipv4::Packet::new(bytes)?;
+                if !packet.checksum_ok() {
+                    return Err(Error::Checksum);
+                }
+                Self::v4(&packet)?
+            }
+            _ => Self::quoted(bytes)?,
+        };
         let len = packet.payload_len.ok_or(Error::Malformed)?;
         packet.payload = packet.payload.get(..len).ok_or(Error::Malformed)?;
         Ok(packet)
@@ -57,50 +62,60 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// [`Error::Malformed`], or [`Error::Unsupported`]: a fragment without the
     /// beginning, another version, too many extension headers.
+    #[inline]
     pub fn quoted(bytes: &'a [u8]) -> Result<Self, Error> {
-        match bytes.first().ok_or(Error::Malformed)? >> 4 {
-            4 => {
-                let packet = ipv4::Packet::new(bytes)?;
-                if packet.fragment_offset() != 0 {
-                    return Err(Error::Unsupported);
-                }
-                Ok(Packet {
-                    source: IpAddr::V4(packet.source()),
-                    destination: IpAddr::V4(packet.destination()),
-                    protocol: packet.protocol(),
-                    ttl: packet.ttl(),
-                    traffic_class: packet.traffic_class(),
-                    is_fragment: packet.is_fragment(),
-                    payload: packet.rest(),
-                    payload_len: packet.payload_len(),
-                })
-            }
-            6 => {
-                let packet = ipv6::Packet::new(bytes)?;
-                let upper = packet.upper()?;
-                if upper.fragment_offset != 0 {
-                    return Err(Error::Unsupported);
-                }
-                Ok(Packet {
-                    source: IpAddr::V6(packet.source()),
-                    destination: IpAddr::V6(packet.destination()),
-                    protocol: upper.protocol,
-                    ttl: packet.hop_limit(),
-                    traffic_class: packet.traffic_class(),
-                    is_fragment: upper.is_fragment,
-                    payload: packet.rest().get(upper.offset..).unwrap_or_default(),
-                    payload_len: usize::from(packet.payload_len()).checked_sub(upper.offset),
-                })
-            }
+        match version(bytes)? {
+            4 => Self::v4(&ipv4::Packet::new(bytes)?),
+            6 => Self::v6(&ipv6::Packet::new(bytes)?),
             _ => Err(Error::Unsupported),
         }
     }
 
+    #[inline]
+    fn v4(packet: &ipv4::Packet<'a>) -> Result<Self, Error> {
+        if packet.fragment_offset() != 0 {
+            return Err(Error::Unsupported);
+        }
+        Ok(Packet {
+            source: IpAddr::V4(packet.source()),
+            destination: IpAddr::V4(packet.destination()),
+            protocol: packet.protocol(),
+            ttl: packet.ttl(),
+            traffic_class: packet.traffic_class(),
+            is_fragment: packet.is_fragment(),
+            payload: packet.rest(),
+            payload_len: packet.payload_len(),
+        })
+    }
+
+    fn v6(packet: &ipv6::Packet<'a>) -> Result<Self, Error> {
+        let upper = packet.upper()?;
+        if upper.fragment_offset != 0 {
+            return Err(Error::Unsupported);
+        }
+        Ok(Packet {
+            source: IpAddr::V6(packet.source()),
+            destination: IpAddr::V6(packet.destination()),
+            protocol: upper.protocol,
+            ttl: packet.hop_limit(),
+            traffic_class: packet.traffic_class(),
+            is_fragment: upper.is_fragment,
+            payload: packet.rest().get(upper.offset..).unwrap_or_default(),
+            payload_len: usize::from(packet.payload_len()).checked_sub(upper.offset),
+        })
+    }
+
     /// The pseudo-header's sum for a payload of `len` octets.
     #[must_use]
+    #[inline]
     pub fn pseudo(&self, len: usize) -> Sum {
         Sum::ZERO.pseudo(self.source, self.destination, self.protocol, len as u32)
     }
+}
+
+#[inline]
+fn version(bytes: &[u8]) -> Result<u8, Error> {
+    Ok(bytes.first().ok_or(Error::Malformed)? >> 4)
 }
 
 /// A header of either version.

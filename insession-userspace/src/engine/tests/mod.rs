@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tokio::sync::mpsc;
 
+use super::worker::BATCH;
 use super::{EngineOptions, Output, Target};
 use crate::net::{Interface, Route};
 use crate::session::SessionOptions;
@@ -28,6 +29,8 @@ fn options() -> EngineOptions {
         ports: 61_000..=65_535,
         secret: *b"no secret at all",
         live: false,
+        batch: BATCH,
+        latency: false,
     }
 }
 
