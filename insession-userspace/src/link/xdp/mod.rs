@@ -21,6 +21,8 @@
 //!
 //! | file | what it is for |
 //! |---|---|
+//! | `options` | how a link is opened |
+//! | `kick` | sending what was written |
 //! | `ring` | index arithmetic, four rings as four types |
 //! | `umem` | frame memory, and whose each frame is |
 //! | `socket` | one socket: its system calls |
@@ -29,9 +31,7 @@
 //! | `watch` | interface gone? driver stalled? |
 //! | `zero_copy` | where zero-copy is chosen unasked |
 
-use std::io;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -46,7 +46,9 @@ use crate::time::{Duration, Instant};
 use crate::trace::LinkInfo;
 
 mod device;
+mod kick;
 pub mod object;
+mod options;
 mod program;
 mod ring;
 mod socket;
@@ -55,92 +57,10 @@ mod watch;
 mod zero_copy;
 
 use device::{Device, State};
+use options::{FEWEST_RX, rx_frames, size};
+pub use options::{XdpMode, XdpOptions, ZeroCopy};
 use program::{Attached, Program};
 use socket::{Copying, Queue, Size};
-
-/// Where the XDP program is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver, or else generically.
-    #[default]
-    Auto,
-    /// In the driver.
-    Native,
-    /// In the kernel's receive path: any driver, slower.
-    Generic,
-}
-
-/// Whether the driver works on our frames directly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ZeroCopy {
-    /// Where the driver and the kernel are known to do it well, and the driver agrees.
-    #[default]
-    Auto,
-    /// Yes, or an error.
-    On,
-    /// No.
-    Off,
-}
-
-/// How to open an [`XdpLink`].
-#[derive(Clone, Debug)]
-pub struct XdpOptions {
-    /// Where the program is attached.
-    pub mode: XdpMode,
-    /// Whether the driver works on our frames directly.
-    pub zero_copy: ZeroCopy,
-    /// The local ports of ours; what comes for others is not even looked up.
-    pub ports: RangeInclusive<u16>,
-    /// How many flows of each family can be steered at a time.
-    pub flows: u32,
-    /// Frames to send from; rounded up to a power of two.
-    pub tx_frames: u32,
-    /// Frames to receive into, for every queue; rounded up to a power of two. On
-    /// NICs of many queues fewer: 64 MiB are shared by all, as far as that
-    /// leaves 1,024 a queue.
-    pub rx_frames: u32,
-    /// Has the program log rare events, to the `log` crate (`tracing` hears it).
-    pub program_log: bool,
-}
-
-impl Default for XdpOptions {
-    fn default() -> Self {
-        XdpOptions {
-            mode: XdpMode::Auto,
-            zero_copy: ZeroCopy::Auto,
-            // Above the default ip_local_port_range.
-            ports: 61_000..=65_535,
-            flows: 65_536,
-            tx_frames: 2048,
-            // What arrives while the thread does not run (milliseconds, on a busy
-            // host) must find room: 2048 lost replies of 1,900 sessions.
-            rx_frames: 8192,
-            program_log: false,
-        }
-    }
-}
-
-/// Fewer frames a queue than this drop replies at any pace worth having AF_XDP for.
-const FEWEST_RX: u32 = 1024;
-
-/// Frames of all queues together: replies are spread over queues, and what is
-/// not moved by more of them is locked memory (2 KiB each).
-const RX_TOTAL: u32 = 32_768;
-
-/// How many frames each of so many queues receives into.
-fn rx_frames(wanted: u32, queues: u32) -> u32 {
-    let share = (RX_TOTAL / queues.max(1)).max(FEWEST_RX);
-    size(wanted).min(1 << share.ilog2())
-}
-
-/// What a ring may have.
-fn size(frames: u32) -> u32 {
-    frames.clamp(64, 65_536).next_power_of_two()
-}
-
-/// How many calls in a row may send nothing before the rest of a batch is left
-/// to the next [`Link::flush`] or [`Link::wait`].
-const VAIN_KICKS: u32 = 4;
 
 /// How long a wait sleeps at a time when there is no room, or when a kick left
 /// frames in the TX ring. poll() cannot tell when room appears: POLLOUT speaks of
@@ -320,55 +240,6 @@ impl XdpLink {
             });
         }
         Ok(())
-    }
-
-    fn reclaim(&mut self) {
-        if let Some(queue) = self.queues.first_mut() {
-            let (returned, unknown) = queue.reclaim();
-            self.returned |= returned > 0;
-            self.unknown_frames += unknown;
-        }
-    }
-
-    /// Has the kernel send what stands in the TX ring, if it wants to be asked.
-    ///
-    /// In copy mode one call sends at most 32 frames on kernels before 6.17, and
-    /// stops with EAGAIN when the socket's buffer is full; so it is called again
-    /// as long as that gets frames out. In zero-copy mode the driver goes on by
-    /// itself.
-    fn kick(&mut self) -> Result<(), LinkError> {
-        let mut vain = 0;
-        let mut left = u32::MAX;
-        loop {
-            let Some((queue, ring)) = self.queues.first_mut().and_then(|queue| {
-                let untaken = queue.transmit.as_mut()?.ring.untaken();
-                let wanted = queue.transmit.as_ref()?.ring.needs_wakeup();
-                (wanted && untaken > 0).then_some((queue, untaken))
-            }) else {
-                return Ok(());
-            };
-            vain = if ring < left { 0 } else { vain + 1 };
-            left = ring;
-            if vain == VAIN_KICKS {
-                return Ok(());
-            }
-            let zero_copy = queue.zero_copy;
-            let answer = queue.kick_tx();
-            match answer.as_ref().err().and_then(io::Error::raw_os_error) {
-                None if zero_copy => return Ok(()),
-                None | Some(libc::EINTR) => {}
-                // Buffers or completion ring full, driver busy, no memory: all
-                // pass, and all are helped by taking frames back.
-                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => self.reclaim(),
-                Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => return Err(self.down()),
-                Some(_) => {
-                    return answer.map_err(|source| LinkError::System {
-                        what: format!("interface {}: sending", self.device.name()),
-                        source,
-                    });
-                }
-            }
-        }
     }
 
     fn has_received(&mut self) -> bool {
@@ -659,14 +530,6 @@ mod tests {
             options: 0,
         };
         received(&umem, &descriptor).map(|got| (got.at, got.session, got.bytes.len()))
-    }
-
-    #[test]
-    fn many_queues_share_the_memory_for_frames() {
-        let each = [1, 4, 5, 16, 32, 128].map(|queues| rx_frames(8192, queues));
-        assert_eq!(each, [8192, 8192, 4096, 2048, 1024, 1024]);
-        assert_eq!([rx_frames(64, 1), rx_frames(100, 128)], [64, 128]);
-        assert_eq!(rx_frames(60_000, 1), 32_768);
     }
 
     #[test]

@@ -1,0 +1,61 @@
+//! Getting written frames out, and frames back: kicks and completions.
+
+use std::io;
+
+use super::XdpLink;
+use crate::link::LinkError;
+
+/// How many calls in a row may send nothing before the rest of a batch is left
+/// to the next [`Link::flush`] or [`Link::wait`].
+const VAIN_KICKS: u32 = 4;
+
+impl XdpLink {
+    pub(super) fn reclaim(&mut self) {
+        if let Some(queue) = self.queues.first_mut() {
+            let (returned, unknown) = queue.reclaim();
+            self.returned |= returned > 0;
+            self.unknown_frames += unknown;
+        }
+    }
+
+    /// Has the kernel send what stands in the TX ring, if it wants to be asked.
+    ///
+    /// In copy mode one call sends at most 32 frames on kernels before 6.17, and
+    /// stops with EAGAIN when the socket's buffer is full; so it is called again
+    /// as long as that gets frames out. In zero-copy mode the driver goes on by
+    /// itself.
+    pub(super) fn kick(&mut self) -> Result<(), LinkError> {
+        let mut vain = 0;
+        let mut left = u32::MAX;
+        loop {
+            let Some((queue, ring)) = self.queues.first_mut().and_then(|queue| {
+                let untaken = queue.transmit.as_mut()?.ring.untaken();
+                let wanted = queue.transmit.as_ref()?.ring.needs_wakeup();
+                (wanted && untaken > 0).then_some((queue, untaken))
+            }) else {
+                return Ok(());
+            };
+            vain = if ring < left { 0 } else { vain + 1 };
+            left = ring;
+            if vain == VAIN_KICKS {
+                return Ok(());
+            }
+            let zero_copy = queue.zero_copy;
+            let answer = queue.kick_tx();
+            match answer.as_ref().err().and_then(io::Error::raw_os_error) {
+                None if zero_copy => return Ok(()),
+                None | Some(libc::EINTR) => {}
+                // Buffers or completion ring full, driver busy, no memory: all
+                // pass, and all are helped by taking frames back.
+                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => self.reclaim(),
+                Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => return Err(self.down()),
+                Some(_) => {
+                    return answer.map_err(|source| LinkError::System {
+                        what: format!("interface {}: sending", self.device.name()),
+                        source,
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How a link is opened: what may be chosen, and what is chosen unasked.
+
+use std::ops::RangeInclusive;
+
+/// Where the XDP program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver, or else generically.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the kernel's receive path: any driver, slower.
+    Generic,
+}
+
+/// Whether the driver works on our frames directly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ZeroCopy {
+    /// Where the driver and the kernel are known to do it well, and the driver agrees.
+    #[default]
+    Auto,
+    /// Yes, or an error.
+    On,
+    /// No.
+    Off,
+}
+
+/// How to open an [`XdpLink`].
+#[derive(Clone, Debug)]
+pub struct XdpOptions {
+    /// Where the program is attached.
+    pub mode: XdpMode,
+    /// Whether the driver works on our frames directly.
+    pub zero_copy: ZeroCopy,
+    /// The local ports of ours; what comes for others is not even looked up.
+    pub ports: RangeInclusive<u16>,
+    /// How many flows of each family can be steered at a time.
+    pub flows: u32,
+    /// Frames to send from; rounded up to a power of two.
+    pub tx_frames: u32,
+    /// Frames to receive into, for every queue; rounded up to a power of two. On
+    /// NICs of many queues fewer: 64 MiB are shared by all, as far as that
+    /// leaves 1,024 a queue.
+    pub rx_frames: u32,
+    /// Has the program log rare events, to the `log` crate (`tracing` hears it).
+    pub program_log: bool,
+}
+
+impl Default for XdpOptions {
+    fn default() -> Self {
+        XdpOptions {
+            mode: XdpMode::Auto,
+            zero_copy: ZeroCopy::Auto,
+            // Above the default ip_local_port_range.
+            ports: 61_000..=65_535,
+            flows: 65_536,
+            tx_frames: 2048,
+            // What arrives while the thread does not run (milliseconds, on a busy
+            // host) must find room: 2048 lost replies of 1,900 sessions.
+            rx_frames: 8192,
+            program_log: false,
+        }
+    }
+}
+
+/// Fewer frames a queue than this drop replies at any pace worth having AF_XDP for.
+pub(super) const FEWEST_RX: u32 = 1024;
+
+/// Frames of all queues together: replies are spread over queues, and what is
+/// not moved by more of them is locked memory (2 KiB each).
+const RX_TOTAL: u32 = 32_768;
+
+/// How many frames each of so many queues receives into.
+pub(super) fn rx_frames(wanted: u32, queues: u32) -> u32 {
+    let share = (RX_TOTAL / queues.max(1)).max(FEWEST_RX);
+    size(wanted).min(1 << share.ilog2())
+}
+
+/// What a ring may have.
+pub(super) fn size(frames: u32) -> u32 {
+    frames.clamp(64, 65_536).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_queues_share_the_memory_for_frames() {
+        let each = [1, 4, 5, 16, 32, 128].map(|queues| rx_frames(8192, queues));
+        assert_eq!(each, [8192, 8192, 4096, 2048, 1024, 1024]);
+        assert_eq!([rx_frames(64, 1), rx_frames(100, 128)], [64, 128]);
+        assert_eq!(rx_frames(60_000, 1), 32_768);
+    }
+}
