@@ -128,6 +128,12 @@ pub trait Link {
         None
     }
 
+    /// The processor that the worker of this link is to run on, where that matters:
+    /// several workers share an interface, each with queues of its own.
+    fn processor(&self) -> Option<usize> {
+        None
+    }
+
     /// What happened to frames since the link was opened: label and count. The
     /// labels are those of `insession_common::counters` and the kernel's own
     /// XDP statistics.

@@ -16,12 +16,12 @@ pub(super) fn event() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes back what was written to an eventfd.
-pub(super) fn drain(event: &OwnedFd) {
+/// Takes back what was written to an eventfd; whether there was something.
+pub(super) fn drain(event: &OwnedFd) -> bool {
     let mut value = [0_u8; 8];
     // SAFETY: 8 bytes are there. Where nothing was written it fails at once
     // (EAGAIN), which is as good.
-    unsafe { libc::read(event.as_raw_fd(), value.as_mut_ptr().cast(), value.len()) };
+    unsafe { libc::read(event.as_raw_fd(), value.as_mut_ptr().cast(), value.len()) > 0 }
 }
 
 /// What ended a [`poll`].
@@ -62,4 +62,39 @@ pub(super) fn poll(polled: &mut [libc::pollfd], timeout: Duration) -> io::Result
             }
         }
     }
+}
+
+/// The processors that this thread may run on.
+pub(super) fn allowed_processors() -> Vec<usize> {
+    let mut set = no_processors();
+    // SAFETY: 0 is this thread; writes at most the set's size.
+    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    if result != 0 {
+        return Vec::new();
+    }
+    (0..libc::CPU_SETSIZE as usize)
+        // SAFETY: below the set's size.
+        .filter(|&processor| unsafe { libc::CPU_ISSET(processor, &set) })
+        .collect()
+}
+
+/// Has this thread run on that processor only, as long as it lives.
+pub(crate) fn run_on(processor: usize) -> io::Result<()> {
+    if processor >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut set = no_processors();
+    // SAFETY: below the set's size.
+    unsafe { libc::CPU_SET(processor, &mut set) };
+    // SAFETY: 0 is this thread; reads the set, whose size is given.
+    let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn no_processors() -> libc::cpu_set_t {
+    // SAFETY: plain data, for which zero is a value: no processor.
+    unsafe { std::mem::zeroed() }
 }

@@ -25,12 +25,13 @@ impl XdpLink {
     /// as long as that gets frames out. In zero-copy mode the driver goes on by
     /// itself.
     pub(super) fn kick(&mut self) -> Result<(), LinkError> {
+        let always = !self.need_wakeup;
         let mut vain = 0;
         let mut left = u32::MAX;
         loop {
             let Some((queue, ring)) = self.queues.first_mut().and_then(|queue| {
                 let untaken = queue.transmit.as_mut()?.ring.untaken();
-                let wanted = queue.transmit.as_ref()?.ring.needs_wakeup();
+                let wanted = always || queue.transmit.as_ref()?.ring.needs_wakeup();
                 (wanted && untaken > 0).then_some((queue, untaken))
             }) else {
                 return Ok(());

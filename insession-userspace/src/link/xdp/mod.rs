@@ -2,9 +2,10 @@
 //!
 //! The program (`insession-ebpf`) sits on the interface by a bpf_link, stamps
 //! what is ours and redirects it to the socket of the queue it arrived on; all
-//! else goes on to the kernel. [`XdpLink`] has one socket on every receive queue,
-//! since a socket gets only what its own queue receives, and sends through that
-//! of the first.
+//! else goes on to the kernel. Every receive queue has a socket, since a socket gets
+//! only what its own queue receives. One [`XdpLink`] has them all, and sends through
+//! the first; or there is a link for every queue, each with a worker of its own,
+//! which share the program and nothing else.
 //!
 //! The rings are written against the kernel's ABI (linux/if_xdp.h), which has not
 //! changed since need_wakeup came (Linux 5.4), and not taken from a crate:
@@ -21,10 +22,14 @@
 //!
 //! | file | what it is for |
 //! |---|---|
-//! | `options` | how a link is opened |
+//! | `options` | what can be chosen |
+//! | `open` | from an interface to links |
+//! | `shared` | what the links of an interface share |
+//! | `processors` | which processor a queue's worker is to run on |
 //! | `kick` | sending what was written |
 //! | `ring` | index arithmetic, four rings as four types |
 //! | `umem` | frame memory, and whose each frame is |
+//! | `huge` | huge pages for it |
 //! | `socket` | one socket: its system calls |
 //! | `program` | the XDP program: attach, flows, counters |
 //! | `device` | what the kernel says about the interface |
@@ -32,48 +37,58 @@
 //! | `zero_copy` | where zero-copy is chosen unasked |
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
 use insession_common::stamp::{ReplyStamp, SteerKind};
 
 use crate::link::sys::{self, Polled};
-use crate::link::{Link, LinkError, Received, clock, kernel};
-use crate::net::{Interface, ports};
+use crate::link::{Link, LinkError, Received, clock};
+use crate::net::ports;
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
 use crate::trace::LinkInfo;
 
 mod device;
+mod huge;
 mod kick;
 pub mod object;
+mod open;
 mod options;
+mod processors;
 mod program;
 mod ring;
+mod shared;
 mod socket;
 mod umem;
 mod watch;
 mod zero_copy;
 
 use device::{Device, State};
-use options::{FEWEST_RX, rx_frames, size};
-pub use options::{XdpMode, XdpOptions, ZeroCopy};
-use program::{Attached, Program};
-use socket::{Copying, Queue, Size};
+pub use options::{HugePages, Steering, XdpMode, XdpOptions, ZeroCopy};
+use shared::Shared;
+use socket::Queue;
 
 /// How long a wait sleeps at a time when there is no room, or when a kick left
 /// frames in the TX ring. poll() cannot tell when room appears: POLLOUT speaks of
 /// the TX ring, which is empty long before the frames are given back.
 const PRESSED: Duration = Duration::from_micros(200);
 
-/// AF_XDP on all queues of one interface.
+/// AF_XDP on queues of one interface: on all of them ([`XdpLink::open`]), or on
+/// those of one worker ([`XdpLink::open_queues`]).
 pub struct XdpLink {
-    // First: the program is detached before the sockets are closed. The other way
-    // round, drivers have crashed under load.
-    program: Program,
-    /// The first of them sends.
+    shared: Arc<Shared>,
+    /// The first of them sends. They end with `shared`.
     queues: Vec<Queue>,
+    /// What of the program's counters this link reports.
+    counted: Vec<(&'static str, u64)>,
+    /// The processor that its worker is to run on.
+    processor: Option<usize>,
+    /// Frames a poll of the driver by ourselves.
+    busy_poll: Option<u32>,
+    /// The kernel says when it wants a call.
+    need_wakeup: bool,
     device: Device,
     loopback: bool,
     waker: Arc<OwnedFd>,
@@ -92,7 +107,7 @@ impl std::fmt::Debug for XdpLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("XdpLink")
             .field("device", &self.device)
-            .field("attached", &self.program.attached())
+            .field("attached", &self.shared.attached())
             .field("queues", &self.queues.len())
             .finish_non_exhaustive()
     }
@@ -105,94 +120,16 @@ const _: () = {
 };
 
 impl XdpLink {
-    /// Loads and attaches the XDP program, binds a socket on every queue, and
-    /// waits for the carrier.
-    ///
-    /// The interface is that of the calling thread's network namespace.
-    ///
-    /// # Errors
-    /// [`LinkError::NotPermitted`] with the gate that is closed,
-    /// [`LinkError::Occupied`] with who holds the interface or a queue,
-    /// [`LinkError::Unsupported`] with what is missing, and the others.
-    pub fn open(interface: &Interface, options: &XdpOptions) -> Result<XdpLink, LinkError> {
-        let device = Device::open(interface)?;
-        if device.state() == State::Down {
-            return Err(LinkError::Down(interface.name.clone()));
-        }
-        let waker = sys::event().map_err(|source| LinkError::System {
-            what: "eventfd".into(),
-            source,
-        })?;
-        let program = Program::open(&device, options)?;
-        let copying = copying(&device, program.attached(), options.zero_copy)?;
-        let mut link = XdpLink {
-            program,
-            queues: Vec::new(),
-            device,
-            loopback: interface.is_loopback(),
-            waker: Arc::new(waker),
-            polled: Vec::new(),
-            turn: 0,
-            presence: watch::Presence::default(),
-            progress: watch::Progress::default(),
-            returned: false,
-            bad_stamps: 0,
-            unknown_frames: 0,
-        };
-        link.queues = link.open_queues(options, copying)?;
-        for queue in &link.queues {
-            link.program.set_socket(queue.number, queue.as_fd())?;
-        }
-        link.polled = link
-            .queues
-            .iter()
-            .map(AsRawFd::as_raw_fd)
-            .chain([link.waker.as_raw_fd()])
-            .map(|fd| libc::pollfd {
-                fd,
-                events: libc::POLLIN,
-                revents: 0,
-            })
-            .collect();
-        link.wait_for_carrier()?;
-        tracing::debug!(?link, zero_copy = link.info().zero_copy, "opened");
-        Ok(link)
-    }
-
-    /// One socket for every receive queue. With fewer frames to receive into
-    /// where the limit of locked memory does not allow as many as asked for.
-    fn open_queues(&self, options: &XdpOptions, copying: Copying) -> Result<Vec<Queue>, LinkError> {
-        let mut rx = rx_frames(options.rx_frames, self.device.queues());
-        loop {
-            // The number of queues is asked after attaching, which may change it.
-            let opened: Result<Vec<_>, _> = (0..self.device.queues())
-                .map(|number| {
-                    let tx = match number {
-                        0 => size(options.tx_frames),
-                        _ => 0,
-                    };
-                    let (name, index) = (self.device.name(), self.device.index());
-                    Queue::open(name, index, number, Size { rx, tx }, copying)
-                })
-                .collect();
-            match opened {
-                Err(LinkError::LockedMemory { .. }) if rx > FEWEST_RX => {
-                    rx /= 2;
-                    tracing::info!(
-                        interface = self.device.name(),
-                        rx_frames = rx,
-                        "locked memory is short (RLIMIT_MEMLOCK): fewer frames to receive into"
-                    );
-                }
-                opened => return opened,
-            }
-        }
-    }
-
-    /// How many receive queues there are, each with a socket.
+    /// How many receive queues it has, each with a socket.
     #[must_use]
     pub fn queues(&self) -> usize {
         self.queues.len()
+    }
+
+    /// Whether its frames lie in huge pages.
+    #[must_use]
+    pub fn huge_pages(&self) -> bool {
+        self.queues.iter().all(|queue| queue.umem.is_huge())
     }
 
     /// Frames written or handed over for sending and not given back yet.
@@ -254,6 +191,14 @@ impl XdpLink {
             .any(|transmit| transmit.ring.untaken() > 0)
     }
 
+    /// Has the driver poll once; whether the waker fired.
+    fn poll_busily(&self) -> bool {
+        for queue in &self.queues {
+            queue.kick_fill();
+        }
+        sys::drain(&self.waker)
+    }
+
     /// One sleep; whether there is a reason to end [`Link::wait`].
     fn sleep(&mut self, span: Duration) -> Result<bool, LinkError> {
         let ended = sys::poll(&mut self.polled, span).map_err(|source| LinkError::System {
@@ -282,11 +227,17 @@ impl XdpLink {
     }
 }
 
+impl Drop for XdpLink {
+    fn drop(&mut self) {
+        self.shared.retire(std::mem::take(&mut self.queues));
+    }
+}
+
 impl Link for XdpLink {
     fn info(&self) -> LinkInfo {
         LinkInfo {
             kind: "xdp",
-            mode: Some(self.program.attached().name()),
+            mode: Some(self.shared.attached().name()),
             zero_copy: self.queues.iter().all(|queue| queue.zero_copy),
             interface: self.device.name().to_owned(),
         }
@@ -307,12 +258,12 @@ impl Link for XdpLink {
                 mend: "use `--link packet`, or `--link auto` without an XDP mode".into(),
             });
         }
-        self.program.add_flow(&key(flow)?, session)
+        self.shared.program().add_flow(&key(flow)?, session)
     }
 
     fn remove_flow(&mut self, flow: &Flow) {
         if let Ok(key) = key(flow) {
-            self.program.remove_flow(&key);
+            self.shared.program().remove_flow(&key);
         }
     }
 
@@ -393,7 +344,8 @@ impl Link for XdpLink {
                 queue.received.check();
                 queue.refill();
             }
-            if queue.fill.needs_wakeup() {
+            // Who polls busily drives the driver; it does not wake by itself.
+            if queue.fill.needs_wakeup() || self.busy_poll.is_some() && !any {
                 queue.kick_fill();
             }
         }
@@ -401,8 +353,28 @@ impl Link for XdpLink {
         Ok(given)
     }
 
+    fn upcoming(&mut self, sessions: &mut [SessionId]) -> usize {
+        let (mut known, count) = (0, self.queues.len());
+        for offset in 0..count {
+            let Some(queue) = self.queues.get_mut((self.turn + offset) % count) else {
+                continue;
+            };
+            let (umem, left) = (&queue.umem, sessions.len() - known);
+            // What has no stamp of ours is not given either.
+            let stamps = queue
+                .rx
+                .ahead(left)
+                .filter_map(|descriptor| received(umem, &descriptor));
+            for (slot, frame) in sessions.iter_mut().skip(known).zip(stamps) {
+                *slot = frame.session;
+                known += 1;
+            }
+        }
+        known
+    }
+
     fn wait(&mut self, until: Instant) -> Result<(), LinkError> {
-        self.program.drain_log();
+        self.shared.program().drain_log();
         let full = self.room() == 0;
         loop {
             let now = self.now();
@@ -414,6 +386,12 @@ impl Link for XdpLink {
             self.kick()?;
             if full && self.room() > 0 {
                 return Ok(());
+            }
+            if self.busy_poll.is_some() {
+                if self.poll_busily() {
+                    return Ok(());
+                }
+                continue;
             }
             let longest = if full || self.has_unsent() {
                 PRESSED
@@ -430,9 +408,14 @@ impl Link for XdpLink {
         Some(Arc::clone(&self.waker))
     }
 
+    fn processor(&self) -> Option<usize> {
+        self.processor
+    }
+
     fn counters(&mut self) -> Vec<(&'static str, u64)> {
-        self.program.drain_log();
-        let mut counters: Vec<_> = self.program.counters().collect();
+        self.shared.program().drain_log();
+        self.shared.count(&mut self.counted);
+        let mut counters = self.counted.clone();
         let mut kernel = [
             ("xsk-rx-dropped", 0),
             ("xsk-rx-invalid", 0),
@@ -496,25 +479,6 @@ fn key(flow: &Flow) -> Result<FlowKey, LinkError> {
         reason: "its ends are of two address families".into(),
         mend: "use a source address of the target's family".into(),
     })
-}
-
-/// Which kind of bind to ask for.
-fn copying(device: &Device, attached: Attached, zero_copy: ZeroCopy) -> Result<Copying, LinkError> {
-    match (zero_copy, attached) {
-        // The driver would put packets into our frames that generic XDP never sees.
-        (ZeroCopy::On, Attached::Generic) => Err(LinkError::Unsupported {
-            what: format!("interface {}: zero-copy", device.name()),
-            reason: "the XDP program is attached generically, behind the driver".into(),
-            mend: "use `--xdp-mode native`, or `--zero-copy auto`".into(),
-        }),
-        (ZeroCopy::On, Attached::Native) => Ok(Copying::ZeroCopy),
-        (ZeroCopy::Auto, Attached::Native)
-            if zero_copy::is_trusted(device.driver().as_deref(), kernel::running()) =>
-        {
-            Ok(Copying::ZeroCopyOrCopy)
-        }
-        _ => Ok(Copying::Copy),
-    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,33 @@ pub enum ZeroCopy {
     Off,
 }
 
-/// How to open an [`XdpLink`].
+/// Whether frames lie in huge pages (2 MiB): fewer misses of the TLB, and fewer
+/// pages for the kernel to pin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// Where free ones are reported (`HugePages_Free` of /proc/meminfo), and can
+    /// be had; ordinary pages otherwise.
+    #[default]
+    Auto,
+    /// Yes, or an error.
+    On,
+    /// No.
+    Off,
+}
+
+/// How the XDP program recognises what is ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steering {
+    /// By an entry for each flow.
+    #[default]
+    Flow,
+    /// By the range of local ports alone, without entries: replies come with
+    /// session [`insession_common::flow::UNRESOLVED`], and the engine finds whose
+    /// they are.
+    PortRange,
+}
+
+/// How to open an [`super::XdpLink`].
 #[derive(Clone, Debug)]
 pub struct XdpOptions {
     /// Where the program is attached.
@@ -43,6 +69,21 @@ pub struct XdpOptions {
     /// NICs of many queues fewer: 64 MiB are shared by all, as far as that
     /// leaves 1,024 a queue.
     pub rx_frames: u32,
+    /// How many queues to use, counted from 0; `None`: all. A socket gets only what
+    /// its own queue receives: with fewer than all, the interface has to be set up
+    /// to spread replies over these only (`ethtool -X DEVICE equal N`).
+    pub queues: Option<u32>,
+    /// Busy polling, with so many frames at a time (`SO_PREFER_BUSY_POLL`,
+    /// `SO_BUSY_POLL_BUDGET`): [`crate::link::Link::wait`] drives the driver's NAPI
+    /// instead of sleeping until an interrupt. `None`: interrupts.
+    pub busy_poll: Option<u32>,
+    /// Bind with `XDP_USE_NEED_WAKEUP`: the kernel says when it wants a call.
+    /// Without it every flush calls.
+    pub need_wakeup: bool,
+    /// Whether frames lie in huge pages.
+    pub huge_pages: HugePages,
+    /// How the program recognises what is ours.
+    pub steering: Steering,
     /// Has the program log rare events, to the `log` crate (`tracing` hears it).
     pub program_log: bool,
 }
@@ -59,6 +100,11 @@ impl Default for XdpOptions {
             // What arrives while the thread does not run (milliseconds, on a busy
             // host) must find room: 2048 lost replies of 1,900 sessions.
             rx_frames: 8192,
+            queues: None,
+            busy_poll: None,
+            need_wakeup: true,
+            huge_pages: HugePages::Auto,
+            steering: Steering::Flow,
             program_log: false,
         }
     }

@@ -191,6 +191,19 @@ impl<T: Copy> Consumer<T> {
         Some(entry)
     }
 
+    /// The entries that [`Consumer::pop`] gives next, at most `most`, without taking
+    /// them.
+    fn ahead(&mut self, most: usize) -> impl Iterator<Item = T> {
+        if (self.seen.wrapping_sub(self.next) as usize) < most {
+            self.seen = self.view.producer().load(Ordering::Acquire);
+        }
+        let there = self.seen.wrapping_sub(self.next).min(self.view.size);
+        (0..there).take(most).map(|nth| {
+            // SAFETY: published, and not given back yet.
+            unsafe { self.view.slot(self.next.wrapping_add(nth)).read() }
+        })
+    }
+
     /// Gives all read entries back to the other end.
     fn release(&mut self) {
         if self.released != self.next {
@@ -239,6 +252,11 @@ impl Rx {
 
     pub(super) fn pop(&mut self) -> Option<libc::xdp_desc> {
         self.0.pop()
+    }
+
+    /// What [`Rx::pop`] gives next, at most `most`.
+    pub(super) fn ahead(&mut self, most: usize) -> impl Iterator<Item = libc::xdp_desc> {
+        self.0.ahead(most)
     }
 
     pub(super) fn release(&mut self) {

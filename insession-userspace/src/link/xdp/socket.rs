@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::ring::{Completion, Fill, Rx, Tx, View};
 use super::umem::{CHUNK, Frames, Mapping, Umem};
+use super::{HugePages, huge};
 use crate::link::LinkError;
 use crate::link::permit;
 use crate::net::socket::{bind_raw, set_option};
@@ -32,14 +33,24 @@ pub(super) enum Copying {
     ZeroCopy,
 }
 
-/// How big a queue is.
+/// How a queue is opened.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Size {
+pub(super) struct Setup {
     /// Frames to receive into; a power of two.
     pub(super) rx: u32,
     /// Frames to send from; a power of two, or zero for a queue that only receives.
     pub(super) tx: u32,
+    pub(super) copying: Copying,
+    pub(super) huge_pages: HugePages,
+    /// Frames a busy poll; `None`: interrupts.
+    pub(super) busy_poll: Option<u32>,
+    /// `XDP_USE_NEED_WAKEUP`.
+    pub(super) need_wakeup: bool,
 }
+
+/// How long a blocking call may poll, µs. Ours do not block, but zero would turn
+/// busy polling off.
+const BUSY_POLL_SPAN: libc::c_int = 20;
 
 /// The sending half of a queue.
 #[derive(Debug)]
@@ -83,8 +94,7 @@ impl Queue {
         interface: &str,
         index: u32,
         number: u32,
-        size: Size,
-        copying: Copying,
+        setup: Setup,
     ) -> Result<Self, LinkError> {
         let what = |tried: &str| format!("interface {interface}, queue {number}: {tried}");
         let failed = |tried: &str| {
@@ -92,15 +102,14 @@ impl Queue {
             move |source| LinkError::System { what, source }
         };
         let descriptor = socket(&what)?;
-        let umem = Umem::new(size.rx + size.tx).map_err(failed("memory for frames"))?;
-        register(&descriptor, &umem, &what)?;
+        let umem = memory(&descriptor, setup, &what)?;
         // Every bind wants a completion ring, also that of a socket without TX.
         // It has room for every frame, so the kernel never waits for us.
         let rings = [
-            (libc::XDP_UMEM_FILL_RING, size.rx),
-            (libc::XDP_UMEM_COMPLETION_RING, size.tx.max(2)),
-            (libc::XDP_RX_RING, size.rx),
-            (libc::XDP_TX_RING, size.tx),
+            (libc::XDP_UMEM_FILL_RING, setup.rx),
+            (libc::XDP_UMEM_COMPLETION_RING, setup.tx.max(2)),
+            (libc::XDP_RX_RING, setup.rx),
+            (libc::XDP_TX_RING, setup.tx),
         ];
         for (option, entries) in rings {
             if entries > 0 {
@@ -125,22 +134,22 @@ impl Queue {
                 map(
                     &offsets.fr,
                     address,
-                    size.rx,
+                    setup.rx,
                     libc::XDP_UMEM_PGOFF_FILL_RING,
                 )?,
                 map(
                     &offsets.cr,
                     address,
-                    size.tx.max(2),
+                    setup.tx.max(2),
                     libc::XDP_UMEM_PGOFF_COMPLETION_RING,
                 )?,
                 map(
                     &offsets.rx,
                     descriptor_size,
-                    size.rx,
+                    setup.rx,
                     libc::XDP_PGOFF_RX_RING as u64,
                 )?,
-                match size.tx {
+                match setup.tx {
                     0 => None,
                     tx => Some(map(
                         &offsets.tx,
@@ -168,21 +177,26 @@ impl Queue {
             rx,
             fill,
             completion,
-            received: Frames::new(0..size.rx),
+            received: Frames::new(0..setup.rx),
             transmit: tx.map(|ring| Transmit {
                 ring,
-                frames: Frames::new(size.rx..size.rx + size.tx),
+                frames: Frames::new(setup.rx..setup.rx + setup.tx),
             }),
             umem,
             zero_copy: false,
             _rings: mappings,
         };
-        if size.tx > 0 {
-            queue.widen(size.tx);
+        if setup.tx > 0 {
+            queue.widen(setup.tx);
         }
         // Before the bind: zero-copy drivers fill their hardware rings in it.
         queue.refill();
-        queue.bind(interface, index, copying)?;
+        if let Some(budget) = setup.busy_poll {
+            queue
+                .poll_busily(budget)
+                .map_err(|source| refused(what("busy polling"), source))?;
+        }
+        queue.bind(interface, index, setup)?;
         let options: libc::xdp_options =
             get(&queue, libc::XDP_OPTIONS).map_err(failed("what was bound"))?;
         queue.zero_copy = options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
@@ -203,7 +217,30 @@ impl Queue {
         );
     }
 
-    fn bind(&mut self, interface: &str, index: u32, copying: Copying) -> Result<(), LinkError> {
+    /// No interrupts as long as somebody polls; so many frames a poll.
+    fn poll_busily(&self, budget: u32) -> io::Result<()> {
+        let budget = libc::c_int::try_from(budget.clamp(1, u16::MAX.into())).unwrap_or(1);
+        for (option, value) in [
+            (libc::SO_PREFER_BUSY_POLL, 1),
+            (libc::SO_BUSY_POLL, BUSY_POLL_SPAN),
+            (libc::SO_BUSY_POLL_BUDGET, budget),
+        ] {
+            set_option(self.as_fd(), libc::SOL_SOCKET, option, &value)?;
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, interface: &str, index: u32, setup: Setup) -> Result<(), LinkError> {
+        let copying = setup.copying;
+        let try_bind = |flags: u16| {
+            let flags = flags
+                | if setup.need_wakeup {
+                    libc::XDP_USE_NEED_WAKEUP
+                } else {
+                    0
+                };
+            self.try_bind(index, flags)
+        };
         let number = self.number;
         let what = || format!("interface {interface}, queue {number}: AF_XDP socket");
         let refused = |source: io::Error| match source.raw_os_error() {
@@ -222,7 +259,7 @@ impl Queue {
             },
         };
         if copying != Copying::Copy {
-            match self.try_bind(index, libc::XDP_ZEROCOPY) {
+            match try_bind(libc::XDP_ZEROCOPY) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                     return Err(refused(error));
@@ -239,14 +276,14 @@ impl Queue {
                 }
             }
         }
-        self.try_bind(index, libc::XDP_COPY).map_err(refused)
+        try_bind(libc::XDP_COPY).map_err(refused)
     }
 
     /// Binds, waiting for a dead owner's socket to be gone.
     fn try_bind(&self, index: u32, flags: u16) -> io::Result<()> {
         let address = libc::sockaddr_xdp {
             sxdp_family: libc::AF_XDP as u16,
-            sxdp_flags: flags | libc::XDP_USE_NEED_WAKEUP,
+            sxdp_flags: flags,
             sxdp_ifindex: index,
             sxdp_queue_id: self.number,
             sxdp_shared_umem_fd: 0,
@@ -355,6 +392,55 @@ fn socket(what: &dyn Fn(&str) -> String) -> Result<OwnedFd, LinkError> {
         },
         _ => LinkError::System { what, source },
     })
+}
+
+/// Why busy polling is not to be had.
+fn refused(what: String, source: io::Error) -> LinkError {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => permit::not_permitted(what, &[permit::NET_ADMIN]),
+        Some(libc::ENOPROTOOPT) => LinkError::Unsupported {
+            what,
+            reason:
+                "the kernel does not know SO_PREFER_BUSY_POLL (Linux 5.11, CONFIG_NET_RX_BUSY_POLL)"
+                    .into(),
+            mend: "do without busy polling".into(),
+        },
+        _ => LinkError::System { what, source },
+    }
+}
+
+/// Memory for the frames, registered; in huge pages where they are wanted and, if
+/// they need not be, are to be had.
+fn memory(
+    descriptor: &OwnedFd,
+    setup: Setup,
+    what: &dyn Fn(&str) -> String,
+) -> Result<Umem, LinkError> {
+    let chunks = setup.rx + setup.tx;
+    let try_huge = match setup.huge_pages {
+        HugePages::On => true,
+        HugePages::Auto => huge::free() > 0,
+        HugePages::Off => false,
+    };
+    if try_huge {
+        let huge = Umem::huge(chunks)
+            .map_err(|source| {
+                huge::refused(what("memory for frames in huge pages"), chunks, source)
+            })
+            .and_then(|umem| register(descriptor, &umem, what).map(|()| umem));
+        match huge {
+            Err(error) if setup.huge_pages == HugePages::Auto => {
+                tracing::debug!(%error, "no huge pages");
+            }
+            huge => return huge,
+        }
+    }
+    let umem = Umem::new(chunks).map_err(|source| LinkError::System {
+        what: what("memory for frames"),
+        source,
+    })?;
+    register(descriptor, &umem, what)?;
+    Ok(umem)
 }
 
 fn register(

@@ -9,6 +9,8 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use super::huge;
+
 /// Octets of a chunk. 2048 holds an Ethernet frame of 1500 octets behind the
 /// kernel's 256 octets of headroom, and is the kernel's minimum; larger replies
 /// than 1792 octets are not ours to expect (probes are small, routers quote at
@@ -34,6 +36,18 @@ impl Mapping {
     /// Fresh zeroed memory.
     pub(super) fn anonymous(length: usize) -> io::Result<Self> {
         Self::map(length, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    }
+
+    /// The same in huge pages of 2 MiB, of which `length` is a multiple. They are
+    /// set aside at once or not at all.
+    pub(super) fn huge(length: usize) -> io::Result<Self> {
+        let huge = libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+        Self::map(
+            length,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | huge,
+            -1,
+            0,
+        )
     }
 
     /// What `descriptor` shares at `offset`.
@@ -90,20 +104,44 @@ impl Drop for Mapping {
 
 /// The memory of one queue's frames.
 #[derive(Debug)]
-pub(super) struct Umem(Mapping);
+pub(super) struct Umem {
+    mapping: Mapping,
+    /// Octets that are cut into chunks: the whole, up to the end of a page.
+    length: usize,
+    huge: bool,
+}
 
 impl Umem {
     /// Memory for so many chunks.
     pub(super) fn new(chunks: u32) -> io::Result<Self> {
-        Mapping::anonymous(chunks as usize * CHUNK).map(Umem)
+        let length = chunks as usize * CHUNK;
+        Ok(Umem {
+            mapping: Mapping::anonymous(length)?,
+            length,
+            huge: false,
+        })
+    }
+
+    /// The same in huge pages.
+    pub(super) fn huge(chunks: u32) -> io::Result<Self> {
+        let length = chunks as usize * CHUNK;
+        Ok(Umem {
+            mapping: Mapping::huge(huge::pages(chunks) * huge::PAGE)?,
+            length,
+            huge: true,
+        })
+    }
+
+    pub(super) fn is_huge(&self) -> bool {
+        self.huge
     }
 
     pub(super) fn address(&self) -> u64 {
-        self.0.start().as_ptr() as u64
+        self.mapping.start().as_ptr() as u64
     }
 
     pub(super) fn length(&self) -> u64 {
-        self.0.length() as u64
+        self.length as u64
     }
 
     /// The octets in `range`, or `None` where it is not inside one chunk.
@@ -114,7 +152,7 @@ impl Umem {
         // SAFETY: inside the mapping; the kernel does not write to frames that
         // stand in no ring of its own.
         Some(unsafe {
-            std::slice::from_raw_parts(self.0.start().as_ptr().add(range.start), range.len())
+            std::slice::from_raw_parts(self.mapping.start().as_ptr().add(range.start), range.len())
         })
     }
 
@@ -125,12 +163,14 @@ impl Umem {
         let start = chunk as usize * CHUNK;
         self.inside(&(start..start + CHUNK))?;
         // SAFETY: as above; `&mut self` keeps every other slice away.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.0.start().as_ptr().add(start), CHUNK) })
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(self.mapping.start().as_ptr().add(start), CHUNK)
+        })
     }
 
     fn inside(&self, range: &Range<usize>) -> Option<()> {
         let last = range.end.checked_sub(1)?;
-        (range.start <= last && range.end <= self.0.length() && range.start / CHUNK == last / CHUNK)
+        (range.start <= last && range.end <= self.length && range.start / CHUNK == last / CHUNK)
             .then_some(())
     }
 }
