@@ -1,12 +1,14 @@
 //! Many sessions: worker loop, timer wheel, pacing, port and flow allocation,
 //! hand-off of records. A trace of one host is a campaign of one.
 //!
-//! [`campaign::run`] is the door: it routes each target, opens one link an
+//! [`campaign::run`] is the door: it routes each target, opens the links of an
 //! egress interface, and runs one worker thread a link. Only targets (in),
-//! outputs (out), the stop flag and counts cross threads.
+//! outputs (out), the stop flag and counts cross threads; and, where an interface
+//! has several workers, replies that arrived at another's queue ([`handoff`]).
 
 mod admit;
 pub mod campaign;
+pub mod handoff;
 pub mod isn;
 pub mod jobs;
 mod linger;

@@ -17,12 +17,40 @@ const BUDGET: usize = 256;
 const CHUNK: usize = 32;
 
 impl Worker<'_> {
-    /// Takes in what was steered to us, up to a budget; how many frames.
+    /// Takes in what was steered to us, up to a budget, and what other workers
+    /// received for this one; how many frames.
     pub(super) fn receive(
         &mut self,
         link: &mut dyn Link,
         now: Instant,
     ) -> Result<usize, LinkError> {
+        let received = self.receive_own(link, now)?;
+        Ok(received + self.handed(link, now))
+    }
+
+    /// Takes what other workers received for this one, and wakes those that were
+    /// given something of this batch; how many frames.
+    fn handed(&mut self, link: &dyn Link, now: Instant) -> usize {
+        let Some(mut handoff) = self.handoff.take() else {
+            return 0;
+        };
+        handoff.wake();
+        let timed = self.shared.options.latency;
+        let taken = handoff.take(&mut |frame| {
+            let ours = self.take_in(&frame, now).is_ok();
+            if timed && ours {
+                self.tally.note_latency(link.now().since(frame.at));
+            }
+            ours
+        });
+        // What was nobody's so far goes on from here.
+        handoff.wake();
+        self.tally.unclaimed += taken.unclaimed;
+        self.handoff = Some(handoff);
+        taken.frames
+    }
+
+    fn receive_own(&mut self, link: &mut dyn Link, now: Instant) -> Result<usize, LinkError> {
         if self.shared.options.latency {
             return self.receive_timed(link, now);
         }
@@ -65,35 +93,61 @@ impl Worker<'_> {
         Ok(received)
     }
 
-    /// One frame that was steered to us.
+    /// One frame that was steered to us: to this worker, or another one.
     pub(super) fn frame(&mut self, frame: &Received<'_>, now: Instant) {
+        if let Some(handoff) = &mut self.handoff
+            && frame.session != UNRESOLVED
+            && slab::worker_of(frame.session) != handoff.number()
+        {
+            handoff.give(slab::worker_of(frame.session), frame);
+            return;
+        }
+        let Err(port) = self.take_in(frame, now) else {
+            return;
+        };
+        let ports = &self.shared.options.ports;
+        let on = frame.session == UNRESOLVED
+            && self.handoff.as_mut().is_some_and(|handoff| {
+                let owner = port.and_then(|port| handoff.owner(ports, port));
+                handoff.pass(frame, owner)
+            });
+        self.tally.unclaimed += u64::from(!on);
+    }
+
+    /// One frame, if it is for a session of this worker.
+    ///
+    /// # Errors
+    /// The local port that it names, when it is for none.
+    fn take_in(&mut self, frame: &Received<'_>, now: Instant) -> Result<(), Option<u16>> {
         let Some(packet) = frame.bytes.get(frame.l3_offset..) else {
             self.tally.malformed += 1;
-            return;
+            return Ok(());
         };
         let (reply, ends) = match decode(packet, frame.outgoing) {
             Ok(decoded) => decoded,
-            Err(Undecodable::Other) => {
-                self.tally.unclaimed += 1;
-                return;
-            }
+            Err(Undecodable::Other) => return Err(None),
             Err(Undecodable::Malformed | Undecodable::Checksum) => {
                 self.tally.malformed += 1;
-                return;
+                return Ok(());
             }
         };
-        let id = match &reply {
-            Reply::Icmp(error) => self.quoted(frame.session, &error.quote),
-            Reply::Segment(_) | Reply::OwnSyn { .. } => self.addressed(frame.session, &ends),
+        let (id, port) = match &reply {
+            Reply::Icmp(error) => {
+                let id = self.quoted(frame.session, &error.quote);
+                (id, error.quote.source.port())
+            }
+            Reply::Segment(_) | Reply::OwnSyn { .. } => {
+                (self.addressed(frame.session, &ends), ends.local.port())
+            }
         };
-        let Some((id, session)) = id.and_then(|id| Some((id, self.open.get_mut(id)?))) else {
-            self.tally.unclaimed += 1;
-            return;
-        };
+        let (id, session) = id
+            .and_then(|id| Some((id, self.open.get_mut(id)?)))
+            .ok_or(Some(port))?;
         self.tally.replies += 1;
         session.handle_reply(&self.options, frame.at, &reply);
         // The stamp may be later than the clock was when the batch began.
         self.settle(id, now.max(frame.at));
+        Ok(())
     }
 
     /// Whose segment it is: the stamped session's, if it has this flow; without

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
+use super::handoff::Handoff;
 use super::isn::Secret;
 use super::jobs::{Job, Jobs};
 use super::linger::{self, Lingering};
@@ -53,6 +54,13 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Sleep while somebody else (who reads the outputs, who holds the last session
 /// permit) has to move first.
 pub(super) const POLL: Duration = Duration::from_millis(2);
+
+/// Of a worker that is one of more than there are ports.
+#[expect(
+    clippy::reversed_empty_ranges,
+    reason = "an empty range is what is meant"
+)]
+const NO_PORTS: std::ops::RangeInclusive<u16> = 1..=0;
 
 /// What the workers of a run share.
 #[derive(Debug)]
@@ -116,16 +124,49 @@ impl<'a> Shared<'a> {
 /// What the link failed of. Every job has its record then, too: open sessions
 /// and jobs still to come end with verdict `error`.
 pub fn run(link: &mut dyn Link, jobs: &mut dyn Jobs, shared: &Shared<'_>) -> Result<(), LinkError> {
-    let mut worker = Worker::new(link, shared);
+    work(link, jobs, shared, None)
+}
+
+/// The same as one of several workers of an interface, each with a link of its own.
+/// What a link receives may be another worker's: so it goes on to receive, for them,
+/// as long as one of them runs.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_one_of(
+    link: &mut dyn Link,
+    jobs: &mut dyn Jobs,
+    shared: &Shared<'_>,
+    handoff: Handoff,
+) -> Result<(), LinkError> {
+    work(link, jobs, shared, Some(handoff))
+}
+
+fn work(
+    link: &mut dyn Link,
+    jobs: &mut dyn Jobs,
+    shared: &Shared<'_>,
+    handoff: Option<Handoff>,
+) -> Result<(), LinkError> {
+    let mut worker = Worker::new(link, shared, handoff);
     worker.set_busy(true);
     tracing::debug!(link = ?worker.info, "worker begins");
-    let result = worker.run(link, jobs).and_then(|()| worker.leave(link));
+    let mut result = worker.run(link, jobs).and_then(|()| worker.leave(link));
     if let Err(error) = &result {
         tracing::debug!(%error, "worker's link failed");
         worker.fail(link, jobs, error);
     }
-    worker.tally.publish_link(shared.stats, link.counters());
+    worker.set_busy(false);
+    worker.publish_link(link);
     worker.tally.publish_latency(shared.stats);
+    if let (Ok(()), Some(mut handoff)) = (&result, worker.handoff.take()) {
+        worker.tally.publish(shared.stats);
+        result = handoff
+            .serve(link)
+            .map(|unclaimed| worker.tally.unclaimed += unclaimed);
+        worker.handoff = Some(handoff);
+        worker.publish_link(link);
+    }
     tracing::debug!(link = ?worker.info, "worker ends");
     result
 }
@@ -148,6 +189,8 @@ pub(super) struct Worker<'a> {
     pub(super) outbox: Outbox<'a>,
     pub(super) tally: Tally,
     pub(super) lingering: Lingering,
+    /// To and from the other workers of the interface, where there are any.
+    pub(super) handoff: Option<Handoff>,
     /// The batch being built: whose segment, and what for.
     batch: Vec<(SessionId, TransmitKind)>,
     /// [`EngineOptions::batch`].
@@ -181,9 +224,13 @@ pub(super) enum Awaited {
 }
 
 impl<'a> Worker<'a> {
-    fn new(link: &dyn Link, shared: &'a Shared<'a>) -> Self {
+    fn new(link: &dyn Link, shared: &'a Shared<'a>, handoff: Option<Handoff>) -> Self {
         let now = link.now();
         let options = shared.options;
+        let ports = match &handoff {
+            Some(handoff) => handoff.ports(&options.ports).unwrap_or(NO_PORTS),
+            None => options.ports.clone(),
+        };
         let secret = Secret::new(&options.secret);
         let kernel_owned = link.kernel_owns_connections();
         let mut session = options.session.clone();
@@ -197,12 +244,13 @@ impl<'a> Worker<'a> {
             info: link.info(),
             clock: Clock::new(now),
             secret,
-            open: Sessions::new(0),
+            open: Sessions::new(handoff.as_ref().map_or(0, Handoff::number)),
+            handoff,
             layouts: Layouts::default(),
             ready: Ready::default(),
             wheel: Wheel::new(now),
-            lookup: Lookup::new(options.ports.clone(), options.sessions, secret),
-            ports: Ports::new(options.ports.clone(), secret),
+            lookup: Lookup::new(ports.clone(), options.sessions, secret),
+            ports: Ports::new(ports, secret),
             pacer: Pacer::new(options.rate),
             outbox: Outbox::new(shared.outputs),
             tally: Tally::default(),
@@ -241,7 +289,7 @@ impl<'a> Worker<'a> {
             self.tally.publish(self.shared.stats);
             if now >= self.next_report {
                 self.next_report = now + HEARTBEAT;
-                self.tally.publish_link(self.shared.stats, link.counters());
+                self.publish_link(link);
                 self.tally.publish_latency(self.shared.stats);
             }
 
@@ -253,7 +301,8 @@ impl<'a> Worker<'a> {
                     Awaited::Nothing => return Ok(()),
                     // No packet is awaited, and none of ours waits for a kick:
                     // nothing is missed by not looking.
-                    Awaited::Later if link.in_flight() == 0 => {
+                    // But where others' frames come here, they wait for us.
+                    Awaited::Later if self.handoff.is_none() && link.in_flight() == 0 => {
                         jobs.wait(HEARTBEAT);
                         continue;
                     }
@@ -261,10 +310,22 @@ impl<'a> Worker<'a> {
                 }
             }
             let until = self.wake_at(now);
-            if until > now {
-                link.wait(until)?;
+            if until > now && self.handoff.as_mut().is_none_or(Handoff::may_sleep) {
+                let waited = link.wait(until);
+                if let Some(handoff) = &self.handoff {
+                    handoff.awake();
+                }
+                waited?;
             }
         }
+    }
+
+    fn publish_link(&mut self, link: &mut dyn Link) {
+        let mut counters = link.counters();
+        if let Some(handoff) = &self.handoff {
+            handoff.count(&mut counters);
+        }
+        self.tally.publish_link(self.shared.stats, counters);
     }
 
     /// When there is something to do again, unless a frame comes first.
