@@ -1,5 +1,5 @@
-//! Targets in, traces out: routes each target, opens one link an egress
-//! interface, runs one worker thread a link.
+//! Targets in, traces out: routes each target, opens the links of an egress
+//! interface, runs one worker thread a link (`crew`).
 //!
 //! Three kinds of threads, so that what may block blocks nobody else: one pulls
 //! the targets (standard input, a resolver), the caller's own routes them, and
@@ -7,21 +7,19 @@
 //! parked, and others are routed meanwhile.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::jobs::{Channel, Job, Jobs, Supply};
+use super::crew::Crew;
+use super::jobs::Job;
 use super::record::{self, today};
 use super::stats::Stats;
-use super::worker::{self, Shared};
+use super::worker::Shared;
 use super::{EngineOptions, Output, Target};
 use crate::link::{Link, LinkError};
 use crate::net::{Interface, NextHop, Route};
@@ -30,9 +28,9 @@ use crate::trace::Verdict;
 /// Targets that are pulled before there is a worker for them.
 const PULLED: usize = 64;
 /// Targets that are routed before their worker asks for them.
-const ROUTED: usize = 256;
+pub(super) const ROUTED: usize = 256;
 /// How late a stop is seen while no target comes.
-const HEARTBEAT: Duration = Duration::from_millis(100);
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// After a stop: how long targets that come at once are still taken, to get
 /// their record, and how long a pause ends that. A supply may be endless.
 const REST: Duration = Duration::from_secs(2);
@@ -79,8 +77,12 @@ pub struct RouteFailure {
     pub detail: String,
 }
 
-/// Opens links: called once an egress interface, on the thread that will use it.
-pub type OpenLink = dyn Fn(&Interface) -> Result<Box<dyn Link>, LinkError> + Send + Sync;
+/// The links of an interface: one worker each.
+pub type OpenLinks = Vec<Box<dyn Link + Send>>;
+
+/// Opens links, at least one: called once an egress interface, on the thread that
+/// will use the first.
+pub type OpenLink = dyn Fn(&Interface) -> Result<OpenLinks, LinkError> + Send + Sync;
 
 /// What [`run`] is given: pulled on a thread of its own, one at a time, as there
 /// is room for more; `next` may block.
@@ -114,7 +116,7 @@ pub fn run(
         source,
     })?;
     thread::scope(|scope| {
-        let mut workers = HashMap::new();
+        let mut crews = HashMap::new();
         let mut queue = Queue::new(&pulled);
         while !shared.is_stopped() && !links.are_forbidden() {
             let target = match queue.next(routing) {
@@ -133,16 +135,16 @@ pub fn run(
                     continue;
                 }
             };
-            let worker = workers
+            let crew = crews
                 .entry(route.interface.index)
-                .or_insert_with(|| Worker::spawn(scope, &route.interface, open, &shared, &links));
-            if let Err((target, detail)) = worker.give(Job { target, route }) {
+                .or_insert_with(|| Crew::spawn(scope, &route.interface, open, &shared, &links));
+            if let Err((target, detail)) = crew.give(Job { target, route }) {
                 shared.tell(target, Verdict::Error, Some(detail));
             }
         }
         // No more jobs; who sleeps learns of it, or of the stop.
-        for worker in workers.into_values() {
-            worker.dismiss();
+        for crew in crews.into_values() {
+            crew.dismiss();
         }
         if shared.is_stopped() {
             for target in queue.into_taken() {
@@ -240,7 +242,7 @@ impl<'a> Queue<'a> {
 
 /// How opening the links went.
 #[derive(Debug, Default)]
-struct Links(Mutex<Opened>);
+pub(super) struct Links(Mutex<Opened>);
 
 #[derive(Debug, Default)]
 struct Opened {
@@ -249,11 +251,11 @@ struct Opened {
 }
 
 impl Links {
-    fn opened(&self) {
+    pub(super) fn opened(&self) {
         self.with(|opened| opened.links += 1);
     }
 
-    fn failed(&self, error: LinkError) {
+    pub(super) fn failed(&self, error: LinkError) {
         self.with(|opened| {
             opened.first_error.get_or_insert(error);
         });
@@ -282,127 +284,9 @@ impl Links {
     }
 }
 
-/// A worker as its campaign sees it.
-struct Worker {
-    jobs: SyncSender<Job>,
-    bell: Arc<Bell>,
-}
-
-/// What wakes a worker.
-#[derive(Debug, Default)]
-struct Bell {
-    /// The worker found no job the last time it looked.
-    hungry: AtomicBool,
-    waker: OnceLock<File>,
-}
-
-impl Bell {
-    fn set_waker(&self, waker: Option<Arc<OwnedFd>>) {
-        // A link without one, or no descriptor left: the worker looks by itself.
-        if let Some(waker) = waker.and_then(|waker| waker.try_clone().ok()) {
-            let _ = self.waker.set(File::from(waker));
-        }
-    }
-
-    fn ring(&self) {
-        if let Some(mut waker) = self.waker.get() {
-            // Fails only when 2^64 - 2 wakes are pending: it is awake.
-            let _ = waker.write_all(&1u64.to_ne_bytes());
-        }
-    }
-}
-
-impl Worker {
-    fn spawn<'scope, 'env>(
-        scope: &'scope thread::Scope<'scope, 'env>,
-        interface: &Interface,
-        open: &'env OpenLink,
-        shared: &'env Shared<'env>,
-        links: &'env Links,
-    ) -> Self {
-        let (sender, receiver) = sync_channel(ROUTED);
-        let bell = Arc::new(Bell::default());
-        let (interface, rung) = (interface.clone(), Arc::clone(&bell));
-        let spawned = thread::Builder::new()
-            .name(format!("worker {}", interface.name))
-            .spawn_scoped(scope, move || {
-                work(&interface, open, shared, links, receiver, &rung);
-            });
-        if let Err(source) = spawned {
-            // The closure, and the receiver with it, are gone: `give` fails.
-            links.failed(LinkError::System {
-                what: "starting a worker's thread".into(),
-                source,
-            });
-        }
-        Worker { jobs: sender, bell }
-    }
-
-    /// Hands a job over; waits while the worker has enough of them. It takes
-    /// them even when it is stopped or its link is dead.
-    fn give(&self, job: Job) -> Result<(), (Target, String)> {
-        let name = job.route.interface.name.clone();
-        self.jobs.send(job).map_err(|back| {
-            let detail =
-                format!("interface {name}: its worker has ended; see the messages before this");
-            (back.0.target, detail)
-        })?;
-        if self.bell.hungry.swap(false, Ordering::SeqCst) {
-            self.bell.ring();
-        }
-        Ok(())
-    }
-
-    /// There will be no more jobs.
-    fn dismiss(self) {
-        drop(self.jobs);
-        self.bell.ring();
-    }
-}
-
-/// A worker's thread.
-fn work(
-    interface: &Interface,
-    open: &OpenLink,
-    shared: &Shared<'_>,
-    links: &Links,
-    jobs: Receiver<Job>,
-    bell: &Bell,
-) {
-    let mut jobs = Channel::new(jobs, &bell.hungry);
-    let mut link = match open(interface) {
-        Ok(link) => link,
-        Err(error) => {
-            tracing::warn!(interface = interface.name, %error, "no link");
-            let detail = error.to_string();
-            links.failed(error);
-            refuse_all(&mut jobs, shared, &detail);
-            return;
-        }
-    };
-    links.opened();
-    bell.set_waker(link.waker());
-    if let Err(error) = worker::run(&mut *link, &mut jobs, shared) {
-        tracing::warn!(interface = interface.name, %error, "link failed");
-    }
-}
-
-/// Without a link, every job to come ends with verdict `error`.
-fn refuse_all(jobs: &mut dyn Jobs, shared: &Shared<'_>, detail: &str) {
-    loop {
-        match jobs.poll() {
-            Supply::Job(Job { target, .. }) => {
-                shared.tell(target, Verdict::Error, Some(detail.to_owned()));
-            }
-            Supply::Later => jobs.wait(HEARTBEAT),
-            Supply::Done => return,
-        }
-    }
-}
-
 impl Shared<'_> {
     /// The record of a target that got to no worker.
-    fn tell(&self, target: Target, verdict: Verdict, detail: Option<String>) {
+    pub(super) fn tell(&self, target: Target, verdict: Verdict, detail: Option<String>) {
         let index = target.index;
         let trace = record::without_session(target, None, None, today(), verdict, detail);
         self.stats.finished.fetch_add(1, Ordering::Relaxed);
@@ -420,58 +304,5 @@ impl Shared<'_> {
         {
             self.tell(target, Verdict::Interrupted, None);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Read as _;
-
-    #[test]
-    fn a_job_wakes_a_worker_that_found_none() {
-        // A pipe stands for the eventfd: both are woken by eight bytes.
-        let (mut woken, waker) = std::io::pipe().unwrap();
-        let bell = Arc::new(Bell::default());
-        bell.set_waker(Some(Arc::new(waker.into())));
-        let (sender, receiver) = sync_channel(2);
-        let mut jobs = Channel::new(receiver, &bell.hungry);
-        assert!(matches!(jobs.poll(), Supply::Later));
-        let worker = Worker {
-            jobs: sender,
-            bell: Arc::clone(&bell),
-        };
-        let job = || Job {
-            target: Target {
-                index: 0,
-                name: "a".into(),
-                address: [192, 0, 2, 9].into(),
-                port: 80,
-            },
-            route: Route {
-                interface: Interface {
-                    index: 1,
-                    name: "sim1".into(),
-                },
-                vlan: None,
-                source: [192, 0, 2, 1].into(),
-                source_mac: [0; 6],
-                next_hop_mac: [0; 6],
-                mtu: 1500,
-            },
-        };
-        worker.give(job()).unwrap();
-        // It is awake: the second rings no bell.
-        worker.give(job()).unwrap();
-        worker.dismiss();
-        for _ in 0..2 {
-            assert!(matches!(jobs.poll(), Supply::Job(_)));
-        }
-        assert!(matches!(jobs.poll(), Supply::Done));
-        drop(bell);
-        let mut wakes = Vec::new();
-        // The bell's copy of the write end is gone with the last of its owners.
-        woken.read_to_end(&mut wakes).unwrap();
-        assert_eq!(wakes.len(), 2 * 8);
     }
 }

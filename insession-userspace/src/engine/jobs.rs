@@ -1,8 +1,9 @@
 //! Where a worker gets its targets from: a channel in a campaign, a list in tests.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Target;
@@ -36,6 +37,12 @@ pub trait Jobs {
     /// Waits until there is one or `limit` has passed: for a worker that has
     /// nothing else to do.
     fn wait(&mut self, limit: Duration);
+
+    /// The worker takes no more; whether others do. If not, the worker has to end
+    /// those that still come.
+    fn leave(&mut self) -> bool {
+        false
+    }
 }
 
 /// A list is a supply that never says "later".
@@ -47,26 +54,42 @@ impl Jobs for VecDeque<Job> {
     fn wait(&mut self, _limit: Duration) {}
 }
 
-/// The jobs that a campaign sends.
+/// The jobs that a campaign sends, to one worker or several: whoever has room for
+/// a session takes the next.
 #[derive(Debug)]
 pub(super) struct Channel<'a> {
-    jobs: Receiver<Job>,
+    jobs: &'a Mutex<Receiver<Job>>,
+    /// How many workers take from it, where it is more than this one.
+    takers: Option<&'a AtomicUsize>,
     /// Set when it was found empty: the sender then wakes the worker.
     hungry: &'a AtomicBool,
     next: Option<Supply>,
 }
 
+/// How long a worker that shares its supply sleeps at a time.
+const BRIEF: Duration = Duration::from_millis(2);
+
 impl<'a> Channel<'a> {
-    pub(super) fn new(jobs: Receiver<Job>, hungry: &'a AtomicBool) -> Self {
+    pub(super) fn new(
+        jobs: &'a Mutex<Receiver<Job>>,
+        takers: Option<&'a AtomicUsize>,
+        hungry: &'a AtomicBool,
+    ) -> Self {
         Channel {
             jobs,
+            takers,
             hungry,
             next: None,
         }
     }
 
+    /// Held for a moment, once a session.
+    fn jobs(&self) -> MutexGuard<'a, Receiver<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn receive(&mut self) -> Supply {
-        match self.jobs.try_recv() {
+        match self.jobs().try_recv() {
             Ok(job) => Supply::Job(job),
             Err(TryRecvError::Empty) => Supply::Later,
             Err(TryRecvError::Disconnected) => Supply::Done,
@@ -90,12 +113,21 @@ impl Jobs for Channel<'_> {
     }
 
     fn wait(&mut self, limit: Duration) {
-        if self.next.is_none() {
-            self.next = match self.jobs.recv_timeout(limit) {
+        if self.takers.is_some() {
+            // Not asleep with the lock in hand.
+            std::thread::sleep(limit.min(BRIEF));
+        } else if self.next.is_none() {
+            let received = self.jobs().recv_timeout(limit);
+            self.next = match received {
                 Ok(job) => Some(Supply::Job(job)),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(Supply::Done),
             };
         }
+    }
+
+    fn leave(&mut self) -> bool {
+        let takers = self.takers.take();
+        takers.is_some_and(|takers| takers.fetch_sub(1, Ordering::Relaxed) > 1)
     }
 }

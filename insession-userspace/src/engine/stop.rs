@@ -107,6 +107,9 @@ impl Worker<'_> {
             self.tally.publish(self.shared.stats);
             self.outbox.drain_blocking();
             let job = self.parked.take().map(Supply::Job);
+            if job.is_none() && jobs.leave() {
+                return;
+            }
             match job.unwrap_or_else(|| jobs.poll()) {
                 Supply::Job(Job { target, route }) => {
                     let detail = Some(detail.clone());

@@ -26,6 +26,7 @@ mod sys;
 pub mod xdp;
 
 pub use error::LinkError;
+pub(crate) use sys::run_on;
 
 /// One frame that was steered to us.
 #[derive(Clone, Copy, Debug)]

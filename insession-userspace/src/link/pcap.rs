@@ -309,6 +309,10 @@ impl<L: Link + ?Sized> Link for Capture<L> {
         })
     }
 
+    fn upcoming(&mut self, sessions: &mut [SessionId]) -> usize {
+        self.inner.upcoming(sessions)
+    }
+
     fn wait(&mut self, until: Instant) -> Result<(), LinkError> {
         let now = self.inner.now();
         if now.since(self.flushed) >= FLUSH_EVERY {
@@ -320,6 +324,10 @@ impl<L: Link + ?Sized> Link for Capture<L> {
 
     fn waker(&self) -> Option<Arc<OwnedFd>> {
         self.inner.waker()
+    }
+
+    fn processor(&self) -> Option<usize> {
+        self.inner.processor()
     }
 
     fn counters(&mut self) -> Vec<(&'static str, u64)> {

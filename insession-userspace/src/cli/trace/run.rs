@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::arguments::{Arguments, CloseName, LinkName, XdpModeName, ZeroCopyName};
 use super::plan::Plan;
 use crate::cli::exit::{self, Failure};
-use crate::engine::campaign::{self, RouteFailure, Routing, Way};
+use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{BATCH, LINGER_MAX};
 use crate::engine::{EngineOptions, Output, Target};
@@ -139,12 +140,13 @@ impl Engine {
                     openings: openings.clone(),
                 };
                 let open = move |interface: &Interface| {
-                    let link = links.open(interface)?;
-                    if let Some(openings) = &openings {
+                    let opened = links.open(interface)?;
+                    // They are of one kind.
+                    if let (Some(openings), Some(link)) = (&openings, opened.first()) {
                         // Fails when the report is over.
                         let _ = openings.send(Opening::Linked(link.info()));
                     }
-                    Ok(link)
+                    Ok(opened)
                 };
                 let ended = campaign::run(
                     targets,
@@ -249,15 +251,18 @@ impl Links {
         })
     }
 
-    fn open(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
-        let link = self.open_bare(interface)?;
-        Ok(match &self.capture {
-            Some(writer) => Box::new(Capture::new(link, Arc::clone(writer))),
-            None => link,
-        })
+    fn open(&self, interface: &Interface) -> Result<OpenLinks, LinkError> {
+        let links = self.open_bare(interface)?;
+        let Some(writer) = &self.capture else {
+            return Ok(links);
+        };
+        let captured = links.into_iter().map(|link| -> Box<dyn Link + Send> {
+            Box::new(Capture::new(link, Arc::clone(writer)))
+        });
+        Ok(captured.collect())
     }
 
-    fn open_bare(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
+    fn open_bare(&self, interface: &Interface) -> Result<OpenLinks, LinkError> {
         match self.kind {
             LinkName::Xdp => self.xdp(interface),
             LinkName::Packet => self.packet(interface),
@@ -278,12 +283,15 @@ impl Links {
         }
     }
 
-    fn xdp(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
-        Ok(Box::new(XdpLink::open(interface, &self.xdp)?))
+    fn xdp(&self, interface: &Interface) -> Result<OpenLinks, LinkError> {
+        // More workers than processors only take turns.
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let links = XdpLink::open_shared(interface, &self.xdp, workers)?;
+        Ok(links.into_iter().map(boxed).collect())
     }
 
     /// The packet link where it was not asked for by name.
-    fn packet_unasked(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
+    fn packet_unasked(&self, interface: &Interface) -> Result<OpenLinks, LinkError> {
         if self.close == CloseName::Fin {
             exit::tell(
                 "warning: --close fin: the packet link closes by RST all the same; --link xdp \
@@ -293,9 +301,14 @@ impl Links {
         self.packet(interface)
     }
 
-    fn packet(&self, interface: &Interface) -> Result<Box<dyn Link>, LinkError> {
-        Ok(Box::new(PacketLink::open(&interface.name, &self.packet)?))
+    fn packet(&self, interface: &Interface) -> Result<OpenLinks, LinkError> {
+        let link = PacketLink::open(&interface.name, &self.packet)?;
+        Ok(vec![boxed(link)])
     }
+}
+
+fn boxed(link: impl Link + Send + 'static) -> Box<dyn Link + Send> {
+    Box::new(link)
 }
 
 /// Only where BPF is not to be had: an interface that is down or somebody
@@ -396,7 +409,7 @@ mod tests {
                     packet: PacketOptions::new(61_000..=61_999),
                     capture: None,
                 };
-                links.open(&lo).unwrap().info().kind
+                links.open(&lo).unwrap()[0].info().kind
             })
         });
         assert_eq!(kinds, ["packet", "xdp", "packet"]);

@@ -8,7 +8,7 @@ use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
 use super::{PLENTY, interface, options, records, route, target};
-use crate::engine::campaign::{OpenLink, RouteFailure, Routing, Targets, Way, run};
+use crate::engine::campaign::{OpenLink, OpenLinks, RouteFailure, Routing, Targets, Way, run};
 use crate::engine::{Output, Target, stats::Stats};
 use crate::link::{Link, LinkError, Received};
 use crate::net::{NextHop, Route};
@@ -170,10 +170,10 @@ fn when_links_are_forbidden_the_run_ends_though_targets_never_do() {
 fn a_dead_link_ends_its_targets_and_one_link_is_opened_an_interface() {
     let opened = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&opened);
-    let open = move |asked: &crate::net::Interface| -> Result<Box<dyn Link>, LinkError> {
+    let open = move |asked: &crate::net::Interface| -> Result<OpenLinks, LinkError> {
         assert!(*asked == interface(1) || *asked == interface(2));
         count.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(Down))
+        Ok(vec![Box::new(Down)])
     };
     let ended = campaign(targets(2_000), |n| Ok(route(1 + n as u32 % 2)), &open);
     assert!(ended.result.is_ok());

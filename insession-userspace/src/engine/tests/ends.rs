@@ -1,12 +1,10 @@
 //! What is still to be done when the sessions are over: answers that come late,
 //! closing segments that are not out, flows and permits that others need.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -317,17 +315,17 @@ fn a_target_that_waits_has_its_record_whatever_happens() {
 fn a_dead_link_holds_nothing_while_more_targets_come() {
     struct Endless {
         jobs: VecDeque<Job>,
-        steered: Rc<Cell<usize>>,
+        steered: Arc<AtomicUsize>,
         polls: usize,
         most: usize,
     }
     impl Jobs for Endless {
         fn poll(&mut self) -> Supply {
             self.polls += 1;
-            self.most = self.most.max(self.steered.get());
+            self.most = self.most.max(self.steered.load(Ordering::Relaxed));
             match self.jobs.pop_front() {
                 Some(job) => Supply::Job(job),
-                None if self.steered.get() == 0 || self.polls > 100_000 => Supply::Done,
+                None if self.steered.load(Ordering::Relaxed) == 0 || self.polls > 100_000 => Supply::Done,
                 None => Supply::Later,
             }
         }
@@ -341,7 +339,7 @@ fn a_dead_link_holds_nothing_while_more_targets_come() {
     tap.down_at = Some(SimLink::BEGIN + Duration::from_millis(10));
     let mut jobs = Endless {
         jobs: jobs(30),
-        steered: Rc::clone(&tap.steered),
+        steered: Arc::clone(&tap.steered),
         polls: 0,
         most: 0,
     };

@@ -1,10 +1,8 @@
 //! A link around a link: sees what passes, and makes it go wrong.
 
-use std::cell::Cell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
@@ -19,7 +17,7 @@ use crate::wire::{ip, tcp};
 
 /// What happens to a frame before the worker sees it: its bytes from the IP
 /// header on, and the stamped session.
-pub(super) type Alter<'a> = Box<dyn FnMut(&mut Vec<u8>, &mut SessionId) + 'a>;
+pub(super) type Alter<'a> = Box<dyn FnMut(&mut Vec<u8>, &mut SessionId) + Send + 'a>;
 
 /// A connection as the wire shows it.
 #[derive(Debug, Default)]
@@ -32,7 +30,7 @@ pub(super) struct Connection {
 
 /// The tap.
 pub(super) struct Tap<'a> {
-    pub(super) link: Box<dyn Link + 'a>,
+    pub(super) link: Box<dyn Link + Send + 'a>,
     pub(super) alter: Option<Alter<'a>>,
     /// From then on the interface is down.
     pub(super) down_at: Option<Instant>,
@@ -57,7 +55,7 @@ pub(super) struct Tap<'a> {
     /// How many flows there were when one was added after one had been refused.
     pub(super) left: Vec<usize>,
     /// The same as the length of `flows`, for who has not the tap.
-    pub(super) steered: Rc<Cell<usize>>,
+    pub(super) steered: Arc<AtomicUsize>,
     /// Flows that were removed, and how long after their last segment.
     pub(super) removed: Vec<(Flow, Duration)>,
     last_sent: HashMap<Flow, Instant>,
@@ -70,7 +68,7 @@ pub(super) struct Tap<'a> {
 }
 
 impl<'a> Tap<'a> {
-    pub(super) fn new(link: impl Link + 'a) -> Self {
+    pub(super) fn new(link: impl Link + Send + 'a) -> Self {
         Tap {
             link: Box::new(link),
             alter: None,
@@ -87,7 +85,7 @@ impl<'a> Tap<'a> {
             capacity: usize::MAX,
             permitted: usize::MAX,
             left: Vec::new(),
-            steered: Rc::default(),
+            steered: Arc::default(),
             removed: Vec::new(),
             last_sent: HashMap::new(),
             sends_after: Duration::ZERO,
@@ -171,14 +169,14 @@ impl Link for Tap<'_> {
             self.left.resize(self.refused, self.flows.len());
         }
         assert!(self.flows.insert(*flow, session).is_none());
-        self.steered.set(self.flows.len());
+        self.steered.store(self.flows.len(), Ordering::Relaxed);
         self.added.push(self.link.now());
         Ok(())
     }
 
     fn remove_flow(&mut self, flow: &Flow) {
         assert!(self.flows.remove(flow).is_some(), "removed, never added");
-        self.steered.set(self.flows.len());
+        self.steered.store(self.flows.len(), Ordering::Relaxed);
         let sent = self.last_sent.get(flow).copied().unwrap_or(Instant::ZERO);
         self.removed.push((*flow, self.link.now().since(sent)));
         self.link.remove_flow(flow);

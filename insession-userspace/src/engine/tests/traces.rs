@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::tap::Tap;
 use super::{PLENTY, interface, options, records, route, target};
-use crate::engine::campaign::{self, RouteFailure, Routing, Way};
+use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
@@ -509,12 +509,12 @@ impl Routing for ByParity {
 fn several_interfaces_trace_in_one_run_and_one_may_fail() {
     let (outputs, mut read) = mpsc::channel(PLENTY);
     let (stop, stats) = (Arc::default(), Arc::<Stats>::default());
-    let open = |asked: &crate::net::Interface| -> Result<Box<dyn Link>, LinkError> {
+    let open = |asked: &crate::net::Interface| -> Result<OpenLinks, LinkError> {
         let mut tap = Tap::new(SimLink::new(tree(400, 3, Line::default()), 1));
         if *asked == interface(2) {
             tap.down_at = Some(SimLink::BEGIN + Duration::from_millis(3));
         }
-        Ok(Box::new(tap))
+        Ok(vec![Box::new(tap)])
     };
     let targets = Box::new((0..400).map(|n| target(u64::from(n), server_address(n))));
     campaign::run(
@@ -548,11 +548,11 @@ fn a_stopped_campaign_has_a_record_of_every_target() {
     let (outputs, mut read) = mpsc::channel(PLENTY);
     let (stop, stats) = (Arc::<AtomicBool>::default(), Arc::<Stats>::default());
     let stopper = Arc::clone(&stop);
-    let open = move |_: &crate::net::Interface| -> Result<Box<dyn Link>, LinkError> {
+    let open = move |_: &crate::net::Interface| -> Result<OpenLinks, LinkError> {
         let mut tap = Tap::new(SimLink::new(tree(5_000, 3, Line::default()), 1));
         let at = SimLink::BEGIN + Duration::from_millis(50);
         tap.stop_at = Some((at, Arc::clone(&stopper)));
-        Ok(Box::new(tap))
+        Ok(vec![Box::new(tap)])
     };
     let options = EngineOptions {
         sessions: 50,
