@@ -135,7 +135,45 @@ impl FlowKey {
     }
 }
 
+impl FlowKeyV4 {
+    /// As it stands in the map.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 16] {
+        let [a, b, c, d] = self.remote;
+        let [e, f, g, h] = self.local;
+        let ([i, j], [k, l]) = (self.remote_port, self.local_port);
+        let [m, n, o] = self.zero;
+        [a, b, c, d, e, f, g, h, i, j, k, l, self.protocol, m, n, o]
+    }
+}
+
+impl FlowKeyV6 {
+    /// As it stands in the map.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        let (addresses, rest) = bytes.split_at_mut(32);
+        addresses[..16].copy_from_slice(&self.remote);
+        addresses[16..].copy_from_slice(&self.local);
+        let ([a, b], [c, d]) = (self.remote_port, self.local_port);
+        let [e, f, g] = self.zero;
+        rest.copy_from_slice(&[a, b, c, d, self.protocol, e, f, g]);
+        bytes
+    }
+}
+
 impl PeerKey {
+    /// As it stands in the map.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        let (address, rest) = bytes.split_at_mut(16);
+        address.copy_from_slice(&self.remote);
+        let [a, b] = self.remote_port;
+        rest.copy_from_slice(&[a, b, self.protocol, self.zero]);
+        bytes
+    }
+
     /// A key from its parts.
     #[must_use]
     pub const fn new(remote: [u8; 16], remote_port: [u8; 2], protocol: u8) -> Self {

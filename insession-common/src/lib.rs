@@ -4,7 +4,8 @@
 //! * [`steer`]: the steering decision, bytes → ours / not ours / malformed;
 //! * [`stamp`]: what the XDP program writes in front of a packet of ours;
 //! * [`counters`]: one counter a branch, their names and reasons;
-//! * [`names`]: maps, program and load-time constants, by name.
+//! * [`names`]: maps, programs and load-time constants, by name;
+//! * [`yardstick`]: the flows that the program is measured with.
 //!
 //! `no_std`, no allocation, no system calls: the same code runs under the
 //! kernel's verifier and in the user-space links.
@@ -15,3 +16,4 @@ pub mod flow;
 pub mod names;
 pub mod stamp;
 pub mod steer;
+pub mod yardstick;

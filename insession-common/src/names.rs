@@ -2,16 +2,20 @@
 
 /// The program's function (and section) name.
 pub const PROGRAM: &str = "insession";
+/// An empty program, to measure beside it; never attached.
+pub const EMPTY: &str = "empty";
+/// The program that measures it (see [`crate::yardstick`]); never attached.
+pub const YARDSTICK: &str = "yardstick";
 /// `HashMap<FlowKeyV4, SessionId>`: exact IPv4 flows.
 pub const FLOWS_V4: &str = "FLOWS_V4";
 /// `HashMap<FlowKeyV6, SessionId>`: exact IPv6 flows.
 pub const FLOWS_V6: &str = "FLOWS_V6";
-/// `HashMap<PeerKey, u32>`: remote ends and how many live flows go there.
+/// `HashMap<PeerKey, u32>`: remote ends that some live flow goes to.
 pub const PEERS: &str = "PEERS";
-/// `HashMap<[u8; 16], u32>`: local addresses, IPv4 in the IPv4-mapped form, and
-/// how many live flows have them.
+/// `HashMap<[u8; 16], u32>`: local addresses that some live flow has, IPv4 in the
+/// IPv4-mapped form.
 pub const LOCALS: &str = "LOCALS";
-/// `Array<u32>` of 65,536: how many live flows use this local port.
+/// `Array<u32>` of 65,536: whether some live flow uses this local port.
 pub const PORTS: &str = "PORTS";
 /// `XskMap`: queue number → AF_XDP socket.
 pub const SOCKETS: &str = "SOCKETS";
@@ -24,3 +28,9 @@ pub const PORT_LAST: &str = "PORT_LAST";
 /// Load-time constant (`u8`): 1 for rare diagnostics in aya-log's format and
 /// map (`AYA_LOGS`); 0, the default, leaves them out of the program.
 pub const LOG: &str = "LOG";
+/// Load-time constant (`u8`): what makes a frame ours.
+pub const STEERING: &str = "STEERING";
+/// [`STEERING`]: its exact flow. The default.
+pub const STEERING_FLOW: u8 = 0;
+/// [`STEERING`]: its local port, whoever sent it.
+pub const STEERING_PORT_RANGE: u8 = 1;

@@ -44,6 +44,11 @@ pub trait Frame {
 pub trait Flows {
     /// The first and the last local port of ours, both inclusive.
     fn ports(&self) -> (u16, u16);
+    /// Whether a local port alone makes a frame ours, whoever sent it, and no
+    /// exact flow is known.
+    fn by_port(&self) -> bool {
+        false
+    }
     /// Exact IPv4 flow.
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId>;
     /// Exact IPv6 flow.

@@ -4,6 +4,7 @@
 #![no_main]
 
 mod log;
+mod yardstick;
 
 use core::mem::{MaybeUninit, transmute};
 
@@ -15,6 +16,7 @@ use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId, UNRESOLVED};
+use insession_common::names;
 use insession_common::stamp::{ReplyStamp, SteerKind};
 use insession_common::steer::{Decision, Flows, Frame, steer};
 
@@ -45,16 +47,23 @@ static COUNTERS: PerCpuArray<u64, { Counter::ALL.len() }> = PerCpuArray::new();
 static PORT_FIRST: u16 = 1;
 #[unsafe(no_mangle)]
 static PORT_LAST: u16 = 0;
+#[unsafe(no_mangle)]
+static STEERING: u8 = names::STEERING_FLOW;
 
 /// The entry.
 #[xdp]
 fn insession(ctx: XdpContext) -> u32 {
-    match steer(&Packet(&ctx), &Maps(&ctx)) {
+    run(&ctx)
+}
+
+#[inline(always)]
+fn run(ctx: &XdpContext) -> u32 {
+    match steer(&Packet(ctx), &Maps(ctx)) {
         Decision::Ours {
             session,
             kind,
             l3_offset,
-        } => hand_over(&ctx, session, kind, l3_offset),
+        } => hand_over(ctx, session, kind, l3_offset),
         Decision::Pass(reason) => pass(reason),
     }
 }
@@ -234,6 +243,11 @@ fn ports([a, b]: [u8; 2], [c, d]: [u8; 2]) -> u32 {
 }
 
 impl Flows for Maps<'_> {
+    #[inline(always)]
+    fn by_port(&self) -> bool {
+        constant(&STEERING) == names::STEERING_PORT_RANGE
+    }
+
     #[inline(always)]
     fn ports(&self) -> (u16, u16) {
         (constant(&PORT_FIRST), constant(&PORT_LAST))

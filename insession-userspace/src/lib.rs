@@ -18,6 +18,7 @@
 //! * [`net`]: interfaces, routes, neighbours;
 //! * [`engine`]: many sessions at once;
 //! * [`report`]: one file an output format;
+//! * [`bench`]: what all that costs, measured;
 //! * [`cli`]: one file a subcommand.
 #![cfg_attr(not(feature = "os"), no_std)]
 
@@ -28,6 +29,8 @@ pub mod time;
 pub mod trace;
 pub mod wire;
 
+#[cfg(feature = "os")]
+pub mod bench;
 #[cfg(feature = "os")]
 pub mod cli;
 #[cfg(feature = "os")]

@@ -8,6 +8,11 @@ pub(crate) fn monotonic() -> Instant {
     Instant::from_nanos(read(libc::CLOCK_MONOTONIC))
 }
 
+/// The processor time of this thread, nanoseconds.
+pub(crate) fn thread() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC at this moment, nanoseconds.
 ///
 /// The two cannot be read at once; of three tries the one is taken in which

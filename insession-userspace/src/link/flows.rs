@@ -2,78 +2,83 @@
 //! and how often a remote end, a local address and a local port are in use, for
 //! them as for the maps of the XDP program.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
 use insession_common::steer::Flows;
 
-/// The three counts that a flow changed, as they are now: what has to be written
-/// to the maps `PEERS`, `LOCALS` and `PORTS`.
+/// What of a flow's ends came into use with it, or went out of use: what has to
+/// be written to the maps `PEERS`, `LOCALS` and `PORTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Changed {
-    /// The flow's remote end.
-    pub peer: PeerKey,
-    /// How many live flows go there; at 0 the entry goes.
-    pub peer_flows: u32,
-    /// The flow's local address; IPv4 as `::ffff:a.b.c.d`.
-    pub local: [u8; 16],
-    /// How many live flows have it; at 0 the entry goes.
-    pub local_flows: u32,
-    /// The flow's local port.
-    pub port: u16,
-    /// How many live flows use it.
-    pub port_flows: u32,
+    /// The flow's remote end, if no other flow goes there.
+    pub peer: Option<PeerKey>,
+    /// The flow's local address, if no other flow has it; IPv4 as
+    /// `::ffff:a.b.c.d`.
+    pub local: Option<[u8; 16]>,
+    /// The flow's local port, if no other flow uses it.
+    pub port: Option<u16>,
 }
 
 /// How many live flows go to a remote end, have a local address, use a local
 /// port.
 #[derive(Debug, Default)]
 pub struct Counts {
-    peers: HashMap<PeerKey, u32>,
+    /// There are about as many as flows, most with one flow only: those are in
+    /// `peers`, and how many more there are of the others in `more`.
+    peers: Fingerprints,
+    more: HashMap<PeerKey, u32>,
     locals: HashMap<[u8; 16], u32>,
     ports: HashMap<u16, u32>,
 }
 
 impl Counts {
-    /// One more flow.
+    /// One more flow: what came into use.
     pub fn add(&mut self, flow: &FlowKey) -> Changed {
         let (peer, local, port) = (flow.peer(), flow.local(), flow.local_port());
+        let new_peer = self.peers.insert(&peer);
+        if !new_peer {
+            one_more(&mut self.more, peer);
+        }
         Changed {
-            peer,
-            peer_flows: one_more(&mut self.peers, peer),
-            local,
-            local_flows: one_more(&mut self.locals, local),
-            port,
-            port_flows: one_more(&mut self.ports, port),
+            peer: new_peer.then_some(peer),
+            local: one_more(&mut self.locals, local).then_some(local),
+            port: one_more(&mut self.ports, port).then_some(port),
         }
     }
 
-    /// One flow less. Only what was added may be removed.
+    /// One flow less: what went out of use. Only what was added may be removed.
     pub fn remove(&mut self, flow: &FlowKey) -> Changed {
         let (peer, local, port) = (flow.peer(), flow.local(), flow.local_port());
+        let shared = self.more.contains_key(&peer);
+        if shared {
+            one_less(&mut self.more, peer);
+        } else {
+            self.peers.remove(&peer);
+        }
         Changed {
-            peer,
-            peer_flows: one_less(&mut self.peers, peer),
-            local,
-            local_flows: one_less(&mut self.locals, local),
-            port,
-            port_flows: one_less(&mut self.ports, port),
+            peer: (!shared).then_some(peer),
+            local: one_less(&mut self.locals, local).then_some(local),
+            port: one_less(&mut self.ports, port).then_some(port),
         }
     }
 }
 
-fn one_more<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) -> u32 {
+/// Whether it is the first.
+fn one_more<K: Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) -> bool {
     let count = counts.entry(key).or_default();
     *count = count.saturating_add(1);
-    *count
+    *count == 1
 }
 
-fn one_less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) -> u32 {
+/// Whether it was the last.
+fn one_less<K: Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) -> bool {
     let Entry::Occupied(mut entry) = counts.entry(key) else {
         debug_assert!(false, "removed more often than added");
-        return 0;
+        return true;
     };
     let left = entry.get().saturating_sub(1);
     if left == 0 {
@@ -81,7 +86,57 @@ fn one_less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) -> u3
     } else {
         entry.insert(left);
     }
-    left
+    left == 0
+}
+
+/// A set that remembers 8 bytes of each member, whatever it is: keys of flows are
+/// several times as long, and there may be a million.
+///
+/// The 8 bytes are a hash under a secret of this process. Of a million members
+/// two are mistaken for one another once in 37 million runs; then a flow counts
+/// as taken, or quotes that a NAT rewrote are not recognised by a remote end.
+#[derive(Debug, Default)]
+pub struct Fingerprints {
+    secret: RandomState,
+    members: HashSet<u64, BuildHasherDefault<AsItIs>>,
+}
+
+impl Fingerprints {
+    /// Whether it was not there.
+    pub fn insert<T: Hash>(&mut self, member: &T) -> bool {
+        self.members.insert(self.secret.hash_one(member))
+    }
+
+    /// Whether it was there.
+    pub fn remove<T: Hash>(&mut self, member: &T) -> bool {
+        self.members.remove(&self.secret.hash_one(member))
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn contains<T: Hash>(&self, member: &T) -> bool {
+        self.members.contains(&self.secret.hash_one(member))
+    }
+}
+
+/// What is a hash already is its own.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// Why a flow is not added.
@@ -165,11 +220,7 @@ impl FlowTable {
     }
 }
 
-fn vacant<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, SessionId>,
-    key: K,
-    session: SessionId,
-) -> bool {
+fn vacant<K: Hash + Eq>(map: &mut HashMap<K, SessionId>, key: K, session: SessionId) -> bool {
     match map.entry(key) {
         Entry::Occupied(_) => false,
         Entry::Vacant(entry) => {
@@ -193,7 +244,7 @@ impl Flows for FlowTable {
     }
 
     fn has_peer(&self, key: &PeerKey) -> bool {
-        self.counts.peers.contains_key(key)
+        self.counts.peers.contains(key)
     }
 
     fn has_local(&self, address: &[u8; 16]) -> bool {
@@ -227,20 +278,19 @@ mod tests {
         let b = flow("10.0.0.1:61001", "10.0.9.1:443");
         let c = flow("10.0.0.1:61001", "10.0.9.2:443");
         let first = table.insert(&a, 1).unwrap();
-        assert_eq!((first.peer_flows, first.port_flows), (1, 1));
+        assert_eq!((first.peer, first.port), (Some(a.peer()), Some(61000)));
         let second = table.insert(&b, 2).unwrap();
-        assert_eq!((second.peer_flows, second.port_flows), (2, 1));
+        assert_eq!((second.peer, second.port), (None, Some(61001)));
         let third = table.insert(&c, 3).unwrap();
-        assert_eq!((third.peer_flows, third.port_flows), (1, 2));
-        assert_eq!((third.peer, third.port), (c.peer(), 61001));
+        assert_eq!((third.peer, third.port), (Some(c.peer()), None));
         assert_eq!(table.len(), 3);
 
         let (session, gone) = table.remove(&b).unwrap();
         assert_eq!(session, 2);
-        assert_eq!((gone.peer_flows, gone.port_flows), (1, 1));
+        assert_eq!((gone.peer, gone.port), (None, None));
         assert!(table.has_peer(&a.peer()) && table.has_port(61001));
         let (_, gone) = table.remove(&a).unwrap();
-        assert_eq!((gone.peer_flows, gone.port_flows), (0, 0));
+        assert_eq!((gone.peer, gone.port), (Some(a.peer()), Some(61000)));
         assert!(!table.has_peer(&a.peer()) && !table.has_port(61000));
         let _ = table.remove(&c).unwrap();
         assert!(table.is_empty() && !table.has_port(61001) && !table.has_peer(&c.peer()));
@@ -251,7 +301,7 @@ mod tests {
         let mut table = FlowTable::new(61000, 61999);
         let a = flow("[fd00::1]:61000", "[fd00::2]:80");
         let added = table.insert(&a, 7).unwrap();
-        assert_eq!((added.local, added.local_flows), (a.local(), 1));
+        assert_eq!(added.local, Some(a.local()));
         assert_eq!(table.insert(&a, 8), Err(NotAdded::Taken));
         assert_eq!(table.get(&a), Some(7));
         assert!(table.remove(&a).is_some());
@@ -268,16 +318,13 @@ mod tests {
         let b = flow("10.0.0.1:61001", "10.0.9.2:80");
         let elsewhere = flow("10.0.0.2:61000", "10.0.9.1:443");
         let mapped = *b"\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0\x01";
-        let counts = [&a, &elsewhere, &b].map(|flow| {
-            let added = table.insert(flow, 1).unwrap();
-            (added.local, added.local_flows)
-        });
-        assert_eq!(counts, [(mapped, 1), (elsewhere.local(), 1), (mapped, 2)]);
+        let came = [&a, &elsewhere, &b].map(|flow| table.insert(flow, 1).unwrap().local);
+        assert_eq!(came, [Some(mapped), Some(elsewhere.local()), None]);
         let (_, gone) = table.remove(&a).unwrap();
-        assert_eq!((gone.local, gone.local_flows), (mapped, 1));
+        assert_eq!(gone.local, None);
         assert!(table.has_local(&mapped) && table.has_local(&elsewhere.local()));
         let (_, gone) = table.remove(&b).unwrap();
-        assert_eq!((gone.local, gone.local_flows), (mapped, 0));
+        assert_eq!(gone.local, Some(mapped));
         assert!(!table.has_local(&mapped) && table.has_local(&elsewhere.local()));
     }
 

@@ -70,6 +70,23 @@ pub trait Link {
     /// the process or the host); others when the kernel refuses.
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError>;
 
+    /// The same for many flows, all or none: links that write to the kernel do
+    /// it with fewer system calls than one by one.
+    ///
+    /// # Errors
+    /// As [`Link::add_flow`]; none of `flows` is steered then.
+    fn add_flows(&mut self, flows: &[(Flow, SessionId)]) -> Result<(), LinkError> {
+        for (number, (flow, session)) in flows.iter().enumerate() {
+            if let Err(error) = self.add_flow(flow, *session) {
+                for (added, _) in flows.iter().take(number) {
+                    self.remove_flow(added);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// No longer. On a link whose connections the kernel owns this closes the
     /// connection with RST.
     fn remove_flow(&mut self, flow: &Flow);

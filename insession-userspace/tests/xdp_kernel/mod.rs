@@ -104,16 +104,20 @@ impl Kernel {
                 }
             }
             let changed = counts.add(flow);
-            let mut peers: HashMap<_, PeerKey, u32> = self.map(names::PEERS).try_into().unwrap();
-            peers.insert(changed.peer, changed.peer_flows, 0).unwrap();
-            let mut locals: HashMap<_, [u8; 16], u32> = self.map(names::LOCALS).try_into().unwrap();
-            locals
-                .insert(changed.local, changed.local_flows, 0)
-                .unwrap();
-            let mut ports: Array<_, u32> = self.map(names::PORTS).try_into().unwrap();
-            ports
-                .set(u32::from(changed.port), changed.port_flows, 0)
-                .unwrap();
+            if let Some(peer) = changed.peer {
+                let mut peers: HashMap<_, PeerKey, u32> =
+                    self.map(names::PEERS).try_into().unwrap();
+                peers.insert(peer, 1, 0).unwrap();
+            }
+            if let Some(local) = changed.local {
+                let mut locals: HashMap<_, [u8; 16], u32> =
+                    self.map(names::LOCALS).try_into().unwrap();
+                locals.insert(local, 1, 0).unwrap();
+            }
+            if let Some(port) = changed.port {
+                let mut ports: Array<_, u32> = self.map(names::PORTS).try_into().unwrap();
+                ports.set(u32::from(port), 1, 0).unwrap();
+            }
         }
     }
 

@@ -31,9 +31,11 @@
 //! | `umem` | frame memory, and whose each frame is |
 //! | `huge` | huge pages for it |
 //! | `socket` | one socket: its system calls |
-//! | `program` | the XDP program: attach, flows, counters |
+//! | `program` | the XDP program: attach, counters |
+//! | `flow_maps` | the maps that the program steers by |
 //! | `device` | what the kernel says about the interface |
 //! | `watch` | interface gone? driver stalled? |
+//! | `yardstick` | the program's cost, without an interface |
 //! | `zero_copy` | where zero-copy is chosen unasked |
 
 use std::net::SocketAddr;
@@ -51,6 +53,7 @@ use crate::time::{Duration, Instant};
 use crate::trace::LinkInfo;
 
 mod device;
+mod flow_maps;
 mod huge;
 mod kick;
 pub mod object;
@@ -63,6 +66,7 @@ mod shared;
 mod socket;
 mod umem;
 mod watch;
+pub(crate) mod yardstick;
 mod zero_copy;
 
 use device::{Device, State};
@@ -153,6 +157,19 @@ impl XdpLink {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn not_over_loopback(&self, flow: &Flow) -> Result<(), LinkError> {
+        // `ip_route_input_slow` (net/ipv4/route.c) takes a frame whose source is an
+        // address of ours and that no socket of this kernel sent for a forgery.
+        if self.loopback && flow.local.is_ipv4() {
+            return Err(LinkError::Unsupported {
+                what: format!("flow {} to {} over lo", flow.local, flow.remote),
+                reason: "the kernel drops IPv4 frames that AF_XDP puts on lo, since their source is an address of this host".into(),
+                mend: "use `--link packet`, or `--link auto` without an XDP mode".into(),
+            });
+        }
+        Ok(())
     }
 
     fn down(&self) -> LinkError {
@@ -249,16 +266,17 @@ impl Link for XdpLink {
     }
 
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
-        // `ip_route_input_slow` (net/ipv4/route.c) takes a frame whose source is an
-        // address of ours and that no socket of this kernel sent for a forgery.
-        if self.loopback && flow.local.is_ipv4() {
-            return Err(LinkError::Unsupported {
-                what: format!("flow {} to {} over lo", flow.local, flow.remote),
-                reason: "the kernel drops IPv4 frames that AF_XDP puts on lo, since their source is an address of this host".into(),
-                mend: "use `--link packet`, or `--link auto` without an XDP mode".into(),
-            });
-        }
+        self.not_over_loopback(flow)?;
         self.shared.program().add_flow(&key(flow)?, session)
+    }
+
+    fn add_flows(&mut self, flows: &[(Flow, SessionId)]) -> Result<(), LinkError> {
+        let keys = flows.iter().map(|(flow, session)| {
+            self.not_over_loopback(flow)?;
+            Ok((key(flow)?, *session))
+        });
+        let keys: Vec<_> = keys.collect::<Result<_, LinkError>>()?;
+        self.shared.program().add_flows(&keys)
     }
 
     fn remove_flow(&mut self, flow: &Flow) {

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use insession_common::names;
+
 /// Where the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
@@ -40,16 +42,26 @@ pub enum HugePages {
     Off,
 }
 
-/// How the XDP program recognises what is ours.
+/// By what the program tells which frames are ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Steering {
-    /// By an entry for each flow.
+    /// By exact flow: an entry a session in the program's maps.
     #[default]
     Flow,
-    /// By the range of local ports alone, without entries: replies come with
-    /// session [`insession_common::flow::UNRESOLVED`], and the engine finds whose
-    /// they are.
+    /// By local port: what comes for a port in use is ours, whoever sends it.
+    /// There are no entries a session: replies come with session
+    /// [`insession_common::flow::UNRESOLVED`], and the engine finds whose they are.
     PortRange,
+}
+
+impl Steering {
+    /// The load-time constant of the program.
+    pub(super) fn constant(self) -> u8 {
+        match self {
+            Steering::Flow => names::STEERING_FLOW,
+            Steering::PortRange => names::STEERING_PORT_RANGE,
+        }
+    }
 }
 
 /// How to open an [`super::XdpLink`].
@@ -82,7 +94,7 @@ pub struct XdpOptions {
     pub need_wakeup: bool,
     /// Whether frames lie in huge pages.
     pub huge_pages: HugePages,
-    /// How the program recognises what is ours.
+    /// By what the program tells which frames are ours.
     pub steering: Steering,
     /// Has the program log rare events, to the `log` crate (`tracing` hears it).
     pub program_log: bool,

@@ -3,25 +3,24 @@
 //! Attached by bpf_link: the kernel detaches when the last descriptor is closed,
 //! so also when this process dies in whatever way.
 
-use std::collections::HashSet;
 use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::{MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::{XdpLink as Attachment, XdpMode as AttachMode};
 use aya::programs::{ProgramError, Xdp};
-use aya::{Ebpf, EbpfLoader, Pod};
+use aya::{Ebpf, EbpfLoader};
 use insession_common::counters::Counter;
-use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
+use insession_common::flow::{FlowKey, SessionId};
 use insession_common::names;
 
 use super::device::Device;
+use super::flow_maps::FlowMaps;
 use super::object::OBJECT;
-use super::{XdpMode, XdpOptions};
+use super::{Steering, XdpMode, XdpOptions};
 use crate::link::LinkError;
-use crate::link::flows::{Changed, Counts};
 use crate::link::permit::{self, BPF, NET_ADMIN};
 
 /// How long a program of ours that is attached already may take to go: its
@@ -51,21 +50,11 @@ pub(super) struct Program {
     // First: detaches before anything else is closed.
     _link: FdLink,
     attached: Attached,
-    flows_v4: HashMap<MapData, FlowKeyV4, SessionId>,
-    flows_v6: HashMap<MapData, FlowKeyV6, SessionId>,
-    peers: HashMap<MapData, PeerKey, u32>,
-    locals: HashMap<MapData, [u8; 16], u32>,
-    ports: Array<MapData, u32>,
-    /// What stands in the maps of flows, and in `peers`, `locals` and `ports`:
-    /// this process is their only writer, and reading them back would double the
-    /// system calls.
-    flows: HashSet<FlowKey>,
-    counts: Counts,
+    flows: FlowMaps,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
     /// Hands what the program logged to the `log` crate's logger.
     log: Option<Box<dyn FnMut() + Send>>,
-    ports_ours: std::ops::RangeInclusive<u16>,
     interface: String,
     _ebpf: Ebpf,
 }
@@ -77,13 +66,19 @@ impl Program {
         let what = format!("interface {interface}: XDP program");
         let (first, last) = (*options.ports.start(), *options.ports.end());
         let log = u8::from(options.program_log);
-        let flows = options.flows.max(1);
+        let steering = options.steering.constant();
+        // Steered by port range, nothing is looked up but ports.
+        let flows = match options.steering {
+            Steering::Flow => options.flows.max(1),
+            Steering::PortRange => 1,
+        };
         // Each flow may have ends of its own, and both families share these.
         let ends = flows.saturating_mul(2);
         let mut loader = EbpfLoader::new();
         loader
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
+            .override_global(names::STEERING, &steering, true)
             .override_global(names::LOG, &log, true)
             .map_max_entries(names::FLOWS_V4, flows)
             .map_max_entries(names::FLOWS_V6, flows)
@@ -104,17 +99,15 @@ impl Program {
         Ok(Program {
             _link: link,
             attached,
-            flows_v4: map(&mut ebpf, names::FLOWS_V4)?,
-            flows_v6: map(&mut ebpf, names::FLOWS_V6)?,
-            peers: map(&mut ebpf, names::PEERS)?,
-            locals: map(&mut ebpf, names::LOCALS)?,
-            ports: map(&mut ebpf, names::PORTS)?,
-            flows: HashSet::new(),
-            counts: Counts::default(),
+            flows: FlowMaps::take(
+                &mut ebpf,
+                format!("interface {interface}"),
+                options.steering,
+                options.ports.clone(),
+            )?,
             sockets: map(&mut ebpf, names::SOCKETS)?,
             counters: map(&mut ebpf, names::COUNTERS)?,
             log,
-            ports_ours: options.ports.clone(),
             interface: interface.to_owned(),
             _ebpf: ebpf,
         })
@@ -135,72 +128,19 @@ impl Program {
             .map_err(|error| self.failed(names::SOCKETS, &error))
     }
 
-    /// Steers a flow. The exact entry comes first and goes last, so that a quote
-    /// which is ours by peer or by port always finds its session if it can.
+    /// Steers a flow.
     pub(super) fn add_flow(&mut self, key: &FlowKey, session: SessionId) -> Result<(), LinkError> {
-        let port = key.local_port();
-        if !self.ports_ours.contains(&port) {
-            return Err(LinkError::Unsupported {
-                what: format!("source port {port}"),
-                reason: format!(
-                    "the XDP program steers {} to {} only",
-                    self.ports_ours.start(),
-                    self.ports_ours.end()
-                ),
-                mend: "widen `--source-ports`".into(),
-            });
-        }
-        // Does not replace: BPF_NOEXIST.
-        const NOEXIST: u64 = 1;
-        let added = match key {
-            FlowKey::V4(key) => self.flows_v4.insert(*key, session, NOEXIST),
-            FlowKey::V6(key) => self.flows_v6.insert(*key, session, NOEXIST),
-        };
-        added.map_err(|error| match errno(&error) {
-            Some(libc::EEXIST) => LinkError::FlowTaken,
-            Some(libc::E2BIG) => LinkError::Unsupported {
-                what: format!("interface {}: one more flow", self.interface),
-                reason: "the XDP program's flow map is full".into(),
-                mend: "run with more flows, or with fewer sessions at a time".into(),
-            },
-            _ => self.failed("a flow map", &error),
-        })?;
-        self.flows.insert(*key);
-        let changed = self.counts.add(key);
-        let counted = self.write(&changed);
-        if counted.is_err() {
-            // Undo what was done, so that a half-steered flow is none.
-            self.remove_flow(key);
-        }
-        counted
+        self.flows.add(key, session)
     }
 
-    /// No longer. Failures are not the caller's to mend: at worst a flow that is
-    /// over stays steered until the program goes.
+    /// Steers many flows, all or none.
+    pub(super) fn add_flows(&mut self, flows: &[(FlowKey, SessionId)]) -> Result<(), LinkError> {
+        self.flows.add_all(flows)
+    }
+
+    /// No longer.
     pub(super) fn remove_flow(&mut self, key: &FlowKey) {
-        if !self.flows.remove(key) {
-            return;
-        }
-        let changed = self.counts.remove(key);
-        let counted = self.write(&changed);
-        let removed = match key {
-            FlowKey::V4(key) => self.flows_v4.remove(key),
-            FlowKey::V6(key) => self.flows_v6.remove(key),
-        };
-        let removed = removed.map_err(|error| self.failed("a flow map", &error));
-        if let Err(error) = counted.and(removed) {
-            tracing::debug!(%error, "a flow was not removed");
-        }
-    }
-
-    fn write(&mut self, changed: &Changed) -> Result<(), LinkError> {
-        set(&mut self.peers, changed.peer, changed.peer_flows)
-            .map_err(|error| self.failed(names::PEERS, &error))?;
-        set(&mut self.locals, changed.local, changed.local_flows)
-            .map_err(|error| self.failed(names::LOCALS, &error))?;
-        self.ports
-            .set(u32::from(changed.port), changed.port_flows, 0)
-            .map_err(|error| self.failed(names::PORTS, &error))
+        self.flows.remove(key);
     }
 
     /// The program's counters, summed over processors.
@@ -223,22 +163,6 @@ impl Program {
 
     fn failed(&self, what: &str, error: &(dyn Error + 'static)) -> LinkError {
         refusal(&format!("interface {}: {what}", self.interface), error)
-    }
-}
-
-/// Writes how many live flows there are; without any the entry goes.
-fn set<K: Pod>(map: &mut HashMap<MapData, K, u32>, key: K, flows: u32) -> Result<(), MapError> {
-    if flows > 0 {
-        return map.insert(key, flows, 0);
-    }
-    match map.remove(&key) {
-        // It was never written: its flow is being undone.
-        Err(MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-        {
-            Ok(())
-        }
-        other => other,
     }
 }
 
@@ -442,7 +366,7 @@ fn query(
         .map_err(|error| refusal(&what, &error))
 }
 
-fn map<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, LinkError>
+pub(super) fn map<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, LinkError>
 where
     T: TryFrom<aya::maps::Map, Error = MapError>,
 {
@@ -450,7 +374,7 @@ where
     T::try_from(map).map_err(|error| refusal(&format!("map {name}"), &error))
 }
 
-fn absent(name: &str) -> LinkError {
+pub(super) fn absent(name: &str) -> LinkError {
     LinkError::System {
         what: format!("XDP object: {name}"),
         source: std::io::ErrorKind::NotFound.into(),
@@ -458,7 +382,7 @@ fn absent(name: &str) -> LinkError {
 }
 
 /// The error for what the kernel answered to a bpf(2) call.
-fn refusal(what: &str, error: &(dyn Error + 'static)) -> LinkError {
+pub(super) fn refusal(what: &str, error: &(dyn Error + 'static)) -> LinkError {
     match errno(error) {
         Some(libc::EPERM | libc::EACCES) => {
             permit::not_permitted(what.to_owned(), &[BPF, NET_ADMIN])
@@ -480,7 +404,7 @@ fn refusal(what: &str, error: &(dyn Error + 'static)) -> LinkError {
 }
 
 /// The kernel's answer at the bottom of an error.
-fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+pub(super) fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(number) = error

@@ -1,0 +1,3 @@
+//! What the parts of insession cost, measured on the machine it runs on.
+
+pub mod steering;
