@@ -11,6 +11,10 @@
 //! 3. the same where a NAT left its rewriting in the quote, to a local address
 //!    of ours.
 //!
+//! Steered by port ([`Flows::by_port`]) ours are a TCP segment to, and an error
+//! that quotes a segment from, a local port in use, whatever the addresses:
+//! nothing for hosts that forward, and no rewritten ports are recognised.
+//!
 //! Fragments are not: a first fragment of ours would have to be as long as an
 //! MTU, and no reply of ours is. Checksums are not verified here; who decodes
 //! the packet does.
@@ -125,37 +129,91 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// Decides.
 #[inline(always)]
 pub fn steer<B: Frame, F: Flows>(frame: &B, flows: &F) -> Decision {
-    let soon = match frame.read_at::<12, 2>().map(u16::from_be_bytes) {
-        Some(ETHERTYPE_IPV4) => plain::<[u8; 4], B, F>(frame, flows),
-        Some(ETHERTYPE_IPV6) => plain::<[u8; 16], B, F>(frame, flows),
-        _ => None,
+    let (ethertype, l3) = match frame.read_at::<12, 2>().map(u16::from_be_bytes) {
+        Some(ethertype) if !is_tag(ethertype) => (ethertype, ETHERNET),
+        _ => match ethernet(frame) {
+            Ok(below) => below,
+            Err(reason) => return Decision::Pass(reason),
+        },
     };
-    if let Some(decision) = soon {
-        return decision.unwrap_or_else(Decision::Pass);
+    match ethertype {
+        ETHERTYPE_IPV4 => packet::<[u8; 4], B, F>(frame, flows, l3),
+        ETHERTYPE_IPV6 => packet::<[u8; 16], B, F>(frame, flows, l3),
+        _ => Decision::Pass(Counter::NotIp),
     }
-    match ethernet(frame) {
-        Ok((ETHERTYPE_IPV4, l3)) => packet::<[u8; 4], B, F>(frame, flows, l3),
-        Ok((ETHERTYPE_IPV6, l3)) => packet::<[u8; 16], B, F>(frame, flows, l3),
-        Ok(_) => Err(Counter::NotIp),
-        Err(reason) => Err(reason),
-    }
-    .unwrap_or_else(Decision::Pass)
 }
 
-/// Most of what a host receives has no tag, is TCP or UDP, has no IP options,
-/// and is not ours. That is decided from fixed places; what comes after would
-/// say the same, later. `None`: it is something else.
+#[inline(always)]
+fn packet<A: Address, B: Frame, F: Flows>(frame: &B, flows: &F, l3: usize) -> Decision {
+    let soon = match l3 {
+        ETHERNET => plain(frame, flows),
+        _ => None,
+    };
+    let claim = match soon {
+        Some(claim) => claim,
+        None => claim::<A, B, F>(frame, flows, l3),
+    };
+    match claim.and_then(|claim| settle(flows, &claim)) {
+        Ok((session, kind)) => Decision::Ours {
+            session,
+            kind,
+            l3_offset: l3 as u16,
+        },
+        Err(reason) => Decision::Pass(reason),
+    }
+}
+
+/// What a frame's headers say, of which the flows have to be asked.
+enum Claim<A> {
+    /// A TCP segment for one of our ports.
+    Segment(Ends<A>),
+    /// An ICMP or ICMPv6 error that quotes a TCP segment.
+    Error {
+        /// Where it comes from.
+        from: A,
+        /// Where it goes.
+        to: A,
+        /// A quote is what we sent: its source is our end.
+        quoted: Ends<A>,
+    },
+}
+
+/// Most of what a host receives has no tag, no IP options, and is not ours; most
+/// of what is ours has none either. That is read from fixed places, and what
+/// [`claim`] would say is said sooner. `None`: it is something else.
 #[inline(always)]
 fn plain<A: Address, B: Frame, F: Flows>(
     frame: &B,
     flows: &F,
-) -> Option<Result<Decision, Counter>> {
-    let (ip, tcp) = A::plain(frame)?;
+) -> Option<Result<Claim<A>, Counter>> {
+    let ip = A::plain(frame)?;
     if ip.protocol == PROTOCOL_TCP {
-        let session = segment(frame, flows, &ip, tcp?);
-        return Some(session.map(|session| ours(session, SteerKind::Segment, ETHERNET)));
+        if ip.payload + 20 > ip.end {
+            return None;
+        }
+        return Some(segment(frame, flows, &ip, A::plain_tcp(frame)?));
     }
-    (ip.protocol != A::ICMP).then_some(Err(Counter::OtherProtocol))
+    if ip.protocol != A::ICMP {
+        return Some(Err(Counter::OtherProtocol));
+    }
+    if ip.payload + 8 > ip.end || ip.is_whole(frame).is_err() {
+        return None;
+    }
+    if !A::is_error(A::plain_icmp_type(frame)?) {
+        return Some(Err(Counter::OtherIcmp));
+    }
+    let quoted = A::plain_quote(frame, ip.end)?;
+    Some(Ok(Claim::Error {
+        from: ip.source,
+        to: ip.destination,
+        quoted,
+    }))
+}
+
+#[inline(always)]
+fn is_tag(ethertype: u16) -> bool {
+    // 802.1Q, 802.1ad, and what switches used before 802.1ad.
+    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
 }
 
 /// The EtherType below the VLAN tags, and where its payload begins.
@@ -168,8 +226,7 @@ fn ethernet<B: Frame>(frame: &B) -> Result<(u16, usize), Counter> {
             return Err(Counter::Truncated);
         };
         let ethertype = u16::from_be_bytes(ethertype);
-        // 802.1Q, 802.1ad, and what switches used before 802.1ad.
-        if !matches!(ethertype, 0x8100 | 0x88a8 | 0x9100) {
+        if !is_tag(ethertype) {
             return Ok((ethertype, offset + 2));
         }
         if tags == MAX_TAGS {
@@ -211,9 +268,18 @@ trait Address: Copy + Eq {
     fn is_error(icmp_type: u8) -> bool;
 
     /// The header right behind Ethernet's if it has no options or extension
-    /// headers and is no fragment, and the 20 bytes behind it, as far as they
-    /// are there. `None`: look again, in [`Address::header`].
-    fn plain<B: Frame>(frame: &B) -> Option<(Header<Self>, Option<[u8; 20]>)>;
+    /// headers and is no fragment. `None`: look again, in [`Address::header`].
+    fn plain<B: Frame>(frame: &B) -> Option<Header<Self>>;
+
+    /// The 20 bytes behind such a header.
+    fn plain_tcp<B: Frame>(frame: &B) -> Option<[u8; 20]>;
+
+    /// The byte behind such a header.
+    fn plain_icmp_type<B: Frame>(frame: &B) -> Option<u8>;
+
+    /// The ends of the segment quoted by an ICMP error behind such a header, if
+    /// the quote has such a header, too, and reaches far enough before `end`.
+    fn plain_quote<B: Frame>(frame: &B, end: usize) -> Option<Ends<Self>>;
 
     /// Reads the header at `offset`. `end` is where a quote's enclosing packet
     /// ends; `None`: it is no quote, and ends where it says.
@@ -242,32 +308,23 @@ struct Ends<A> {
     remote_port: [u8; 2],
 }
 
+/// Reads a packet whose headers may be anywhere.
 #[inline(always)]
-fn packet<A: Address, B: Frame, F: Flows>(
+fn claim<A: Address, B: Frame, F: Flows>(
     frame: &B,
     flows: &F,
     l3: usize,
-) -> Result<Decision, Counter> {
+) -> Result<Claim<A>, Counter> {
     let ip = A::header(frame, l3, None)?;
-    let (session, kind) = if ip.protocol == PROTOCOL_TCP {
+    if ip.protocol == PROTOCOL_TCP {
         let tcp = read::<20, B>(frame, ip.payload, ip.end)?;
-        (segment(frame, flows, &ip, tcp)?, SteerKind::Segment)
-    } else if ip.protocol == A::ICMP {
-        ip.is_whole(frame)?;
-        error(frame, flows, &ip)?
-    } else {
-        return Err(Counter::OtherProtocol);
-    };
-    Ok(ours(session, kind, l3))
-}
-
-#[inline(always)]
-fn ours(session: SessionId, kind: SteerKind, l3: usize) -> Decision {
-    Decision::Ours {
-        session,
-        kind,
-        l3_offset: l3 as u16,
+        return segment(frame, flows, &ip, tcp);
     }
+    if ip.protocol == A::ICMP {
+        ip.is_whole(frame)?;
+        return error(frame, &ip);
+    }
+    Err(Counter::OtherProtocol)
 }
 
 /// A TCP segment.
@@ -277,7 +334,7 @@ fn segment<A: Address, B: Frame, F: Flows>(
     flows: &F,
     ip: &Header<A>,
     tcp: [u8; 20],
-) -> Result<SessionId, Counter> {
+) -> Result<Claim<A>, Counter> {
     let ends = Ends {
         local: ip.destination,
         remote: ip.source,
@@ -296,16 +353,12 @@ fn segment<A: Address, B: Frame, F: Flows>(
         return Err(Counter::Truncated);
     }
     ip.is_whole(frame)?;
-    A::session(flows, &ends).ok_or(Counter::NoFlow)
+    Ok(Claim::Segment(ends))
 }
 
 /// An ICMP or ICMPv6 message.
 #[inline(always)]
-fn error<A: Address, B: Frame, F: Flows>(
-    frame: &B,
-    flows: &F,
-    ip: &Header<A>,
-) -> Result<(SessionId, SteerKind), Counter> {
+fn error<A: Address, B: Frame>(frame: &B, ip: &Header<A>) -> Result<Claim<A>, Counter> {
     let icmp = read::<8, B>(frame, ip.payload, ip.end)?;
     if !A::is_error(icmp[0]) {
         return Err(Counter::OtherIcmp);
@@ -317,22 +370,68 @@ fn error<A: Address, B: Frame, F: Flows>(
     // RFC 792: 64 bits of the datagram's data, ports and sequence number. What
     // follows in longer quotes may have been cut anywhere.
     let tcp = read::<8, B>(frame, quote.payload, quote.end)?;
-    // A quote is what we sent: its source is our end.
-    let ends = Ends {
-        local: quote.source,
-        remote: quote.destination,
+    Ok(Claim::Error {
+        from: ip.source,
+        to: ip.destination,
+        quoted: quoted(quote.source, quote.destination, tcp),
+    })
+}
+
+/// The ends of a quoted segment.
+#[inline(always)]
+fn quoted<A>(source: A, destination: A, tcp: [u8; 8]) -> Ends<A> {
+    Ends {
+        local: source,
+        remote: destination,
         local_port: [tcp[0], tcp[1]],
         remote_port: [tcp[2], tcp[3]],
-    };
-    if in_range(flows, ends.local_port)
-        && let Some(session) = A::session(flows, &ends)
-    {
-        return Ok((session, SteerKind::Quote));
     }
-    match rewritten(flows, ip, &ends) {
-        Some(session) => Ok((session, SteerKind::RewrittenQuote)),
-        None => Err(Counter::QuoteNoFlow),
+}
+
+/// Asks the flows.
+#[inline(always)]
+fn settle<A: Address, F: Flows>(
+    flows: &F,
+    claim: &Claim<A>,
+) -> Result<(SessionId, SteerKind), Counter> {
+    match claim {
+        Claim::Segment(ends) => {
+            let session = match flows.by_port() {
+                true => live_port(flows, ends.local_port),
+                false => A::session(flows, ends),
+            };
+            let session = session.ok_or(Counter::NoFlow)?;
+            Ok((session, SteerKind::Segment))
+        }
+        Claim::Error { from, to, quoted } => {
+            let in_range = in_range(flows, quoted.local_port);
+            let session = match in_range {
+                true if flows.by_port() => live_port(flows, quoted.local_port),
+                true => A::session(flows, quoted),
+                false => None,
+            };
+            if let Some(session) = session {
+                return Ok((session, SteerKind::Quote));
+            }
+            if flows.by_port() {
+                return Err(Counter::QuoteNoFlow);
+            }
+            match rewritten(flows, *from, *to, quoted, in_range) {
+                Some(session) => Ok((session, SteerKind::RewrittenQuote)),
+                None => Err(Counter::QuoteNoFlow),
+            }
+        }
     }
+}
+
+/// Steering by port: what is for a port in use is ours, and user space tells
+/// whose. A port in use was free of the kernel's sockets when it was taken; for
+/// others of the range the kernel may have some.
+#[inline(always)]
+fn live_port<F: Flows>(flows: &F, port: [u8; 2]) -> Option<SessionId> {
+    flows
+        .has_port(u16::from_be_bytes(port))
+        .then_some(UNRESOLVED)
 }
 
 /// Finds the flow of a quote that names none of ours exactly.
@@ -360,25 +459,27 @@ fn error<A: Address, B: Frame, F: Flows>(
 #[inline(always)]
 fn rewritten<A: Address, F: Flows>(
     flows: &F,
-    ip: &Header<A>,
+    from: A,
+    to: A,
     quoted: &Ends<A>,
+    in_range: bool,
 ) -> Option<SessionId> {
-    if !flows.has_local(&ip.destination.sixteen()) {
+    if !flows.has_local(&to.sixteen()) {
         return None;
     }
-    if in_range(flows, quoted.local_port) {
-        if quoted.local != ip.destination {
+    if in_range {
+        if quoted.local != to {
             let ends = Ends {
-                local: ip.destination,
+                local: to,
                 ..*quoted
             };
             if let Some(session) = A::session(flows, &ends) {
                 return Some(session);
             }
         }
-        if quoted.remote != ip.source {
+        if quoted.remote != from {
             let ends = Ends {
-                remote: ip.source,
+                remote: from,
                 ..*quoted
             };
             if let Some(session) = A::session(flows, &ends) {
@@ -454,14 +555,36 @@ impl Address for [u8; 4] {
     }
 
     #[inline(always)]
-    fn plain<B: Frame>(frame: &B) -> Option<(Header<Self>, Option<[u8; 20]>)> {
+    fn plain<B: Frame>(frame: &B) -> Option<Header<Self>> {
         let ip = frame.read_at::<ETHERNET, 20>()?;
         let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-        if ip[0] != 0x45 || total < 40 || is_fragment(ip) {
+        if ip[0] != 0x45 || total < 20 || is_fragment(ip) {
             return None;
         }
-        let ip = header_v4(ip, ETHERNET + 20, ETHERNET + total);
-        Some((ip, frame.read_at::<{ ETHERNET + 20 }, 20>()))
+        Some(header_v4(ip, ETHERNET + 20, ETHERNET + total))
+    }
+
+    #[inline(always)]
+    fn plain_tcp<B: Frame>(frame: &B) -> Option<[u8; 20]> {
+        frame.read_at::<{ ETHERNET + 20 }, 20>()
+    }
+
+    #[inline(always)]
+    fn plain_icmp_type<B: Frame>(frame: &B) -> Option<u8> {
+        let [icmp_type] = frame.read_at::<{ ETHERNET + 20 }, 1>()?;
+        Some(icmp_type)
+    }
+
+    #[inline(always)]
+    fn plain_quote<B: Frame>(frame: &B, end: usize) -> Option<Ends<Self>> {
+        const QUOTE: usize = ETHERNET + 20 + 8;
+        let ip = frame.read_at::<QUOTE, 20>()?;
+        if QUOTE + 28 > end || ip[0] != 0x45 || is_fragment(ip) || ip[9] != PROTOCOL_TCP {
+            return None;
+        }
+        let ip = header_v4(ip, QUOTE + 20, end);
+        let tcp = frame.read_at::<{ QUOTE + 20 }, 8>()?;
+        Some(quoted(ip.source, ip.destination, tcp))
     }
 
     #[inline(always)]
@@ -531,12 +654,11 @@ impl Address for [u8; 16] {
     }
 
     #[inline(always)]
-    fn plain<B: Frame>(frame: &B) -> Option<(Header<Self>, Option<[u8; 20]>)> {
+    fn plain<B: Frame>(frame: &B) -> Option<Header<Self>> {
         let fixed = frame.read_at::<ETHERNET, 8>()?;
         let length = usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         let protocol = fixed[6];
         if fixed[0] >> 4 != 6
-            || length < 20
             || matches!(
                 protocol,
                 HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | FRAGMENT
@@ -544,14 +666,40 @@ impl Address for [u8; 16] {
         {
             return None;
         }
-        let ip = Header {
+        Some(Header {
             source: frame.read_at::<{ ETHERNET + 8 }, 16>()?,
             destination: frame.read_at::<{ ETHERNET + 24 }, 16>()?,
             protocol,
             payload: ETHERNET + 40,
             end: ETHERNET + 40 + length,
-        };
-        Some((ip, frame.read_at::<{ ETHERNET + 40 }, 20>()))
+        })
+    }
+
+    #[inline(always)]
+    fn plain_tcp<B: Frame>(frame: &B) -> Option<[u8; 20]> {
+        frame.read_at::<{ ETHERNET + 40 }, 20>()
+    }
+
+    #[inline(always)]
+    fn plain_icmp_type<B: Frame>(frame: &B) -> Option<u8> {
+        let [icmp_type] = frame.read_at::<{ ETHERNET + 40 }, 1>()?;
+        Some(icmp_type)
+    }
+
+    #[inline(always)]
+    fn plain_quote<B: Frame>(frame: &B, end: usize) -> Option<Ends<Self>> {
+        const QUOTE: usize = ETHERNET + 40 + 8;
+        let fixed = frame.read_at::<QUOTE, 8>()?;
+        if QUOTE + 48 > end || fixed[0] >> 4 != 6 || fixed[6] != PROTOCOL_TCP {
+            return None;
+        }
+        let source = frame.read_at::<{ QUOTE + 8 }, 16>()?;
+        let destination = frame.read_at::<{ QUOTE + 24 }, 16>()?;
+        Some(quoted(
+            source,
+            destination,
+            frame.read_at::<{ QUOTE + 40 }, 8>()?,
+        ))
     }
 
     #[inline(always)]

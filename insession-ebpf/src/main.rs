@@ -78,18 +78,19 @@ fn pass(reason: Counter) -> u32 {
 #[inline(always)]
 fn hand_over(ctx: &XdpContext, session: SessionId, kind: SteerKind, l3_offset: u16) -> u32 {
     let queue = ctx.rx_queue_index();
-    // Looked up before the packet is touched: what goes to the kernel goes
-    // there as it came, without metadata.
-    if SOCKETS.get(queue).is_none() {
-        log(log::NO_SOCKET, queue);
-        return pass(Counter::RedirectFailed);
-    }
     // Metadata of another program would stand between the stamp and the packet,
     // where user space does not look for it.
     if ctx.metadata() < ctx.data() {
         log(log::NO_ROOM, queue);
         return pass(Counter::RedirectFailed);
     }
+    // Before the packet is touched: what goes to the kernel goes there as it
+    // came, without metadata. Where to is forgotten unless this function says
+    // XDP_REDIRECT in the end.
+    let Ok(redirect) = SOCKETS.redirect(queue, u64::from(XDP_PASS)) else {
+        log(log::NO_SOCKET, queue);
+        return pass(Counter::RedirectFailed);
+    };
     let room = ReplyStamp::SIZE as i32;
     // SAFETY: a helper on this program's own context.
     if unsafe { helpers::bpf_xdp_adjust_meta(ctx.ctx, -room) } != 0 {
@@ -113,21 +114,15 @@ fn hand_over(ctx: &XdpContext, session: SessionId, kind: SteerKind, l3_offset: u
             l3_offset,
         });
     }
-    match SOCKETS.redirect(queue, u64::from(XDP_PASS)) {
-        Ok(redirect) => {
-            if session == UNRESOLVED {
-                log(log::UNRESOLVED, queue);
-            }
-            count(match kind {
-                SteerKind::Segment => Counter::Segment,
-                SteerKind::Quote => Counter::Quote,
-                SteerKind::RewrittenQuote => Counter::RewrittenQuote,
-            });
-            redirect
-        }
-        // The socket went between the two look-ups.
-        Err(_) => pass(Counter::RedirectFailed),
+    if session == UNRESOLVED && matches!(kind, SteerKind::RewrittenQuote) {
+        log(log::UNRESOLVED, queue);
     }
+    count(match kind {
+        SteerKind::Segment => Counter::Segment,
+        SteerKind::Quote => Counter::Quote,
+        SteerKind::RewrittenQuote => Counter::RewrittenQuote,
+    });
+    redirect
 }
 
 #[inline(always)]
@@ -186,12 +181,30 @@ impl Frame for Packet<'_> {
 
     #[inline(always)]
     fn read_at<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
+        /// For whole-word stores to it.
+        #[repr(align(4))]
+        struct Aligned<const N: usize>([u8; N]);
         let start = self.0.data();
         if start + AT + N > self.0.data_end() {
             return None;
         }
-        // SAFETY: `N` bytes from `AT` on lie inside the packet, checked above.
-        Some(unsafe { *((start + AT) as *const [u8; N]) })
+        let from = start + AT;
+        if AT % 4 != 2 || N % 4 != 0 {
+            // SAFETY: `N` bytes from `AT` on lie inside the packet, checked above.
+            return Some(unsafe { *(from as *const [u8; N]) });
+        }
+        let mut bytes = MaybeUninit::<Aligned<N>>::uninit();
+        let to = bytes.as_mut_ptr().cast::<u32>();
+        let mut word = 0;
+        while word < N / 4 {
+            // SAFETY: the same bytes, word by word, all of them. They stand as
+            // the kernel aligns IP headers (NET_IP_ALIGN) where its processor
+            // wants that; elsewhere a word may stand anywhere.
+            unsafe { to.add(word).write(*(from as *const u32).add(word)) };
+            word += 1;
+        }
+        // SAFETY: all of its words were written.
+        Some(unsafe { bytes.assume_init() }.0)
     }
 }
 
