@@ -12,7 +12,7 @@ use super::{Need, State};
 use crate::command;
 
 /// A package: what it brings (a program on the path, or a file), and why.
-struct Package {
+pub struct Package {
     name: &'static str,
     brings: Brings,
     why: &'static str,
@@ -25,7 +25,8 @@ enum Brings {
 
 use Brings::{File, Program};
 
-const PACKAGES: &[Package] = &[
+/// What building and testing need.
+pub const PACKAGES: &[Package] = &[
     Package {
         name: "gcc",
         brings: Program("cc"),
@@ -83,6 +84,35 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
+/// What `cargo xtask vm` needs besides, and nothing else does.
+pub const VM: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        brings: Program("qemu-system-x86_64"),
+        why: "emulates NICs whose drivers have zero-copy",
+    },
+    Package {
+        name: "busybox-static",
+        brings: Program("busybox"),
+        why: "shell and tools inside the virtual machine",
+    },
+    Package {
+        name: "cpio",
+        brings: Program("cpio"),
+        why: "packs the virtual machine's files",
+    },
+    Package {
+        name: "binutils",
+        brings: Program("strip"),
+        why: "makes the files small",
+    },
+    Package {
+        name: "xz-utils",
+        brings: Program("xz"),
+        why: "kernel modules are compressed",
+    },
+];
+
 impl Package {
     fn found(&self) -> Option<String> {
         match self.brings {
@@ -115,8 +145,8 @@ pub fn needs() -> Vec<Need> {
 }
 
 /// Installs the missing ones.
-pub fn install() -> Result<()> {
-    let missing: Vec<_> = PACKAGES
+pub fn install(packages: &[Package]) -> Result<()> {
+    let missing: Vec<_> = packages
         .iter()
         .filter(|package| package.found().is_none())
         .collect();
@@ -145,7 +175,7 @@ pub fn install() -> Result<()> {
             .args(["install", "-y", "--no-install-recommends"])
             .args(missing.iter().map(|package| package.name)),
     )?;
-    if let Some(package) = PACKAGES.iter().find(|package| package.found().is_none()) {
+    if let Some(package) = packages.iter().find(|package| package.found().is_none()) {
         bail!(
             "{}: apt-get installed it, but what it should bring is not there",
             package.name

@@ -3,6 +3,7 @@
 //! Three kinds of things: Debian packages ([`debian`]), the eBPF toolchain
 //! ([`toolchain`]), and what cannot be installed: kernel and rights ([`kernel`]).
 
+pub mod apt;
 mod debian;
 mod kernel;
 mod toolchain;
@@ -50,9 +51,14 @@ pub fn ensure() -> Result<()> {
             bail!("{}: {reason}", need.name);
         }
     }
-    debian::install()?;
+    debian::install(debian::PACKAGES)?;
     toolchain::install_bpf_linker()?;
     toolchain::install_rust_src()
+}
+
+/// Installs what virtual machines need besides.
+pub fn ensure_vm() -> Result<()> {
+    debian::install(debian::VM)
 }
 
 /// Lists everything; an error when something is missing.

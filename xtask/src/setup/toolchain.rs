@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::apt::{self, Apt};
 use super::{Need, State};
 use crate::{command, paths};
 
@@ -107,8 +108,7 @@ fn rust_src() -> Option<String> {
 const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
 
 /// Debian ships the library's source as a package. It is only unpacked, into
-/// the compiler's own folder: nothing of the system's changes, and apt's own
-/// lists are left alone. apt checks the archive's signature as always.
+/// the compiler's own folder.
 fn from_debian() -> Result<()> {
     let version = command::output("rustc", &["--version"]).context("rustc: does not run")?;
     let version = version
@@ -119,54 +119,24 @@ fn from_debian() -> Result<()> {
     let library = library().context("rustc: prints no sysroot")?;
     let work = Scratch::new()?;
     for suite in SUITES {
-        let sources = work.0.join("rust-src.sources");
-        fs::write(&sources, sources_for(suite)?).context("cannot write an apt source")?;
-        let apt = |program: &str| {
-            let mut apt = Command::new(program);
-            for option in [
-                format!("Dir::Etc::sourcelist={}", sources.display()),
-                "Dir::Etc::sourceparts=-".to_owned(),
-                format!("Dir::State::lists={}", work.0.join("lists").display()),
-                format!("Dir::Cache::archives={}", work.0.join("archives").display()),
-                // Its own package cache too, or the system's would be rewritten.
-                format!(
-                    "Dir::Cache::pkgcache={}",
-                    work.0.join("pkgcache.bin").display()
-                ),
-                format!(
-                    "Dir::Cache::srcpkgcache={}",
-                    work.0.join("srcpkgcache.bin").display()
-                ),
-                // The scratch folder is root's alone: the _apt user cannot write there.
-                "APT::Sandbox::User=root".to_owned(),
-            ] {
-                apt.arg("-o").arg(option);
-            }
-            apt.current_dir(&work.0);
-            apt
-        };
-        if command::run(apt("apt-get").args(["-qq", "update"])).is_err() {
+        let apt = Apt::new(&work.0, suite)?;
+        if apt.update().is_err() {
             continue;
         }
-        let listed = apt("apt-cache").args(["madison", "rust-src"]).output()?;
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        // "rust-src | 1.95.0+dfsg1-2~bpo13+1 | …": the very same version or none,
-        // `core` must match the compiler exactly.
-        let Some(package) = listed
-            .lines()
-            .filter_map(|line| line.split('|').nth(1).map(str::trim))
+        // The very same version or none, `core` must match the compiler exactly.
+        let versions = apt.versions("rust-src")?;
+        let Some(package) = versions
+            .iter()
             .find(|candidate| candidate.split(['+', '-']).next() == Some(version.as_str()))
         else {
             eprintln!("  {suite}: no rust-src {version}");
             continue;
         };
-        command::run(apt("apt-get").args(["-qq", "download", &format!("rust-src={package}")]))?;
-        let archive = fs::read_dir(&work.0)?
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .context("apt-get download brought no package")?;
+        let archives = apt.download(&[format!("rust-src={package}")], &work.0.join("package"))?;
         let tree = work.0.join("tree");
-        command::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&tree))?;
+        for archive in &archives {
+            apt::unpack(archive, &tree)?;
+        }
         let source = tree.join(format!("usr/src/rustc-{version}/library"));
         let parent = library.parent().context("sysroot has no parent")?;
         fs::create_dir_all(parent)
@@ -180,70 +150,14 @@ fn from_debian() -> Result<()> {
     bail!("no suite of {} has rust-src {version}", SUITES.join(", "))
 }
 
-/// This machine's own Debian source with another suite: whatever mirror the
-/// administrator chose serves that too.
-fn sources_for(suite: &str) -> Result<String> {
-    let deb822 = Path::new("/etc/apt/sources.list.d/debian.sources");
-    if let Ok(text) = fs::read_to_string(deb822) {
-        return Ok(first_stanza_with(&text, suite));
-    }
-    let list = fs::read_to_string("/etc/apt/sources.list").context(
-        "neither /etc/apt/sources.list.d/debian.sources nor /etc/apt/sources.list can be read",
-    )?;
-    one_line_with(&list, suite).context("/etc/apt/sources.list: names no `deb` source")
-}
-
-fn first_stanza_with(text: &str, suite: &str) -> String {
-    let mut stanza = String::new();
-    for line in text
-        .lines()
-        .skip_while(|line| line.trim().is_empty() || line.starts_with('#'))
-    {
-        if line.trim().is_empty() {
-            break;
-        }
-        if line.to_ascii_lowercase().starts_with("suites:") {
-            stanza.push_str(&format!("Suites: {suite}\n"));
-        } else if !line.starts_with('#') {
-            stanza.push_str(line);
-            stanza.push('\n');
-        }
-    }
-    stanza
-}
-
-/// As deb822, since the file we write is named `.sources`.
-fn one_line_with(list: &str, suite: &str) -> Option<String> {
-    let line = list
-        .lines()
-        .find(|line| line.starts_with("deb ") && line.contains("/debian"))?;
-    let mut words = line.split_whitespace().skip(1).peekable();
-    let mut signed_by = String::new();
-    while words
-        .peek()
-        .is_some_and(|word| word.starts_with('[') || !word.contains("://"))
-    {
-        let word = words.next()?.trim_matches(['[', ']']);
-        if let Some(key) = word.strip_prefix("signed-by=") {
-            signed_by = format!("Signed-By: {key}\n");
-        }
-    }
-    let uri = words.next()?;
-    Some(format!(
-        "Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n{signed_by}"
-    ))
-}
-
 /// A folder of our own that goes away again.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self> {
         let folder = paths::target().join(format!("rust-src-{}", std::process::id()));
-        for part in ["lists/partial", "archives/partial"] {
-            fs::create_dir_all(folder.join(part))
-                .with_context(|| format!("{}: cannot be made", folder.display()))?;
-        }
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("{}: cannot be made", folder.display()))?;
         Ok(Scratch(folder))
     }
 }
@@ -253,33 +167,5 @@ impl Drop for Scratch {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             eprintln!("warning: {}: {error}", self.0.display());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stanza_keeps_all_but_its_suites() {
-        let text = "# a comment\nTypes: deb\n# snapshot\nURIs: http://mirror.example/debian\n\
-                    Suites: bookworm bookworm-updates\nComponents: main\nSigned-By: /k.gpg\n\nTypes: deb\nSuites: other\n";
-        assert_eq!(
-            first_stanza_with(text, "trixie-backports"),
-            "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie-backports\nComponents: main\nSigned-By: /k.gpg\n"
-        );
-    }
-
-    #[test]
-    fn a_one_line_source_becomes_a_stanza() {
-        let list =
-            "# x\ndeb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian bookworm main\n";
-        assert_eq!(
-            one_line_with(list, "sid").as_deref(),
-            Some(
-                "Types: deb\nURIs: http://mirror.example/debian\nSuites: sid\nComponents: main\nSigned-By: /k.gpg\n"
-            )
-        );
-        assert_eq!(one_line_with("# nothing\n", "sid"), None);
     }
 }
