@@ -9,6 +9,7 @@ mod paths;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Args),
     /// Network namespaces with real routers and servers.
     Lab(lab::Args),
+    /// AF_XDP with zero-copy drivers on several kernels, in virtual machines.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => setup::ensure().and_then(|()| demo::run(args)),
         Task::Test(args) => setup::ensure().and_then(|()| test::run(&args)),
         Task::Lab(args) => lab::run(args),
+        Task::Vm(args) => setup::ensure().and_then(|()| vm::run(&args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::counts::Counts;
-use crate::{build, command, paths, tidy};
+use crate::{build, command, paths, tidy, vm};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -19,6 +19,9 @@ pub struct Args {
     /// Go on after a step failed.
     #[arg(long)]
     keep_going: bool,
+    /// Also in virtual machines: drivers with zero-copy, several kernels.
+    #[arg(long)]
+    vm: bool,
 }
 
 struct Step {
@@ -70,11 +73,19 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// Only with `--vm`: downloads kernels, and takes a minute a machine.
+const VM: Step = Step {
+    name: "vm",
+    what: "zero-copy and three kernels, in virtual machines",
+    run: vm::step,
+};
+
 /// Runs them.
 pub fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     let mut total = Counts::default();
-    for step in STEPS.iter().filter(|step| {
+    let steps = STEPS.iter().chain(args.vm.then_some(&VM));
+    for step in steps.filter(|step| {
         args.only
             .as_deref()
             .is_none_or(|part| step.name.contains(part))
