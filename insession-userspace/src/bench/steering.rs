@@ -389,7 +389,7 @@ mod tests {
             ..Orders::STILL
         };
         for repeat in 1..50 {
-            let mut answer = |frame: &[u8]| {
+            let answer = |frame: &[u8]| {
                 let ran = yardstick.run(Which::Yardstick, frame, repeat).unwrap();
                 ran.0
             };

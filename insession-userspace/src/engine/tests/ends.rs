@@ -325,7 +325,9 @@ fn a_dead_link_holds_nothing_while_more_targets_come() {
             self.most = self.most.max(self.steered.load(Ordering::Relaxed));
             match self.jobs.pop_front() {
                 Some(job) => Supply::Job(job),
-                None if self.steered.load(Ordering::Relaxed) == 0 || self.polls > 100_000 => Supply::Done,
+                None if self.steered.load(Ordering::Relaxed) == 0 || self.polls > 100_000 => {
+                    Supply::Done
+                }
                 None => Supply::Later,
             }
         }
