@@ -1,6 +1,6 @@
-//! Builds the XDP program, so that plain `cargo build` does.
+//! Builds the XDP programs, so that plain `cargo build` does.
 //!
-//! The program is for another target, for which `core` has to be built from
+//! They are for another target, for which `core` has to be built from
 //! source: the pinned stable compiler does that when told that it may
 //! (`RUSTC_BOOTSTRAP`, for this one child). aya-build would do the same with
 //! a nightly compiler, and for a package of this workspace only.
@@ -79,14 +79,18 @@ fn build() -> Result<(), String> {
         println!("cargo::warning=XDP program: {line}");
     }
 
-    let built = folder.join(target).join("release").join("insession-ebpf");
-    let object = out.join("insession.bpf.o");
-    std::fs::copy(&built, &object).map_err(|error| {
-        format!(
-            "XDP program: {} cannot be copied: {error}; remove the target folder and build again",
-            built.display()
-        )
-    })?;
+    for (binary, object) in [
+        ("insession-ebpf", "insession.bpf.o"),
+        ("reflector", "reflector.bpf.o"),
+    ] {
+        let built = folder.join(target).join("release").join(binary);
+        std::fs::copy(&built, out.join(object)).map_err(|error| {
+            format!(
+                "XDP program: {} cannot be copied: {error}; remove the target folder and build again",
+                built.display()
+            )
+        })?;
+    }
     Ok(())
 }
 

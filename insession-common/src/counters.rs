@@ -27,6 +27,7 @@ macro_rules! counters {
         }
     };
 }
+pub(crate) use counters;
 
 counters! {
     /// A TCP segment from a peer of ours, redirected.

@@ -5,6 +5,7 @@
 //! * [`stamp`]: what the XDP program writes in front of a packet of ours;
 //! * [`counters`]: one counter a branch, their names and reasons;
 //! * [`names`]: maps, programs and load-time constants, by name;
+//! * [`reflect`]: for test beds, a whole network's answers and the truth about it;
 //! * [`yardstick`]: the flows that the program is measured with.
 //!
 //! `no_std`, no allocation, no system calls: the same code runs under the
@@ -14,6 +15,7 @@
 pub mod counters;
 pub mod flow;
 pub mod names;
+pub mod reflect;
 pub mod stamp;
 pub mod steer;
 pub mod yardstick;

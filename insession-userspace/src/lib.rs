@@ -19,7 +19,8 @@
 //! * [`engine`]: many sessions at once;
 //! * [`report`]: one file an output format;
 //! * [`bench`]: what all that costs, measured;
-//! * [`cli`]: one file a subcommand.
+//! * [`cli`]: one file a subcommand;
+//! * [`testbed`]: a network to measure and test in, and the truth about it.
 #![cfg_attr(not(feature = "os"), no_std)]
 
 extern crate alloc;
@@ -41,3 +42,5 @@ pub mod link;
 pub mod net;
 #[cfg(feature = "os")]
 pub mod report;
+#[cfg(feature = "os")]
+pub mod testbed;

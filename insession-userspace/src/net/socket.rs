@@ -29,6 +29,12 @@ fn open(family: libc::c_int, kind: libc::c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Puts the calling thread into a new network namespace.
+pub(crate) fn unshare_network() -> io::Result<()> {
+    // SAFETY: no pointers; concerns this thread alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+}
+
 /// bind(2).
 pub(crate) fn bind(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
     let (storage, length) = storage(address);
