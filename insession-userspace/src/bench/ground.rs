@@ -1,0 +1,124 @@
+//! Where the traffic of a measurement goes: an interface, the ways, the targets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::BenchError;
+use crate::engine::Target;
+use crate::engine::campaign::{Routing as _, Way};
+use crate::engine::jobs::Job;
+use crate::net::{Interface, Route, Router, RouterOptions};
+
+/// How long neighbours are waited for.
+const NEIGHBOURS: Duration = Duration::from_secs(5);
+
+/// Where traffic goes.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    interface: Interface,
+    ways: Vec<(SocketAddr, Route)>,
+    /// Targets are counted on from those of `ways`, over all of an address space
+    /// that answers.
+    endless: bool,
+    /// The other end of the veth pair.
+    far: Option<Interface>,
+}
+
+impl Ground {
+    /// The targets that a user names, through this interface, and nothing else.
+    ///
+    /// # Errors
+    /// [`BenchError::Cannot`] when there is no way to one of them through it.
+    pub fn targets(interface: &str, targets: &[SocketAddr]) -> Result<Self, BenchError> {
+        let cannot = |text: String| BenchError::Cannot(text);
+        let mut router = Router::new(RouterOptions {
+            sources: Vec::new(),
+            interface: Some(interface.to_owned()),
+        })
+        .map_err(|error| cannot(error.to_string()))?;
+        let mut ways = Vec::new();
+        let deadline = Instant::now() + NEIGHBOURS;
+        for (index, address) in targets.iter().enumerate() {
+            let target = target(index as u64, *address);
+            let route = loop {
+                match router.route(&target) {
+                    Ok(Way::Known(route)) => break route,
+                    Ok(Way::Pending(_)) if Instant::now() < deadline => {
+                        router.settled(Duration::from_millis(100));
+                    }
+                    Ok(Way::Pending(_)) => {
+                        return Err(cannot(format!(
+                            "target {address}: its next hop does not answer; look at `ip neighbour`"
+                        )));
+                    }
+                    Err(failure) => return Err(cannot(failure.detail)),
+                }
+            };
+            ways.push((*address, route));
+        }
+        let first = ways.first().ok_or_else(|| {
+            cannot("targets: none is named; name those that may be probed".to_owned())
+        })?;
+        Ok(Ground {
+            interface: first.1.interface.clone(),
+            ways,
+            endless: false,
+            far: None,
+        })
+    }
+
+    /// The interface that frames go through.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// The other end of a veth pair, where it is ours.
+    #[must_use]
+    pub fn far(&self) -> Option<&Interface> {
+        self.far.as_ref()
+    }
+
+    /// Whether the reflector answers here.
+    #[must_use]
+    pub fn has_reflector(&self) -> bool {
+        self.endless
+    }
+
+    /// How many different targets there are; `None`: as many as are asked for.
+    #[must_use]
+    pub fn distinct(&self) -> Option<usize> {
+        (!self.endless).then_some(self.ways.len())
+    }
+
+    /// The `number`th job. Targets come round again where there are few.
+    #[must_use]
+    pub fn job(&self, number: u64) -> Option<Job> {
+        let count = self.ways.len() as u64;
+        let turn = usize::try_from(number.checked_rem(count)?).ok()?;
+        let (address, route) = self.ways.get(turn)?;
+        let address = match (self.endless, address.ip()) {
+            (true, IpAddr::V4(first)) => {
+                let bits = u32::from(first).wrapping_add((number / count) as u32 % ENDLESS);
+                SocketAddr::new(IpAddr::V4(bits.into()), address.port())
+            }
+            _ => *address,
+        };
+        Some(Job {
+            target: target(number, address),
+            route: route.clone(),
+        })
+    }
+}
+
+/// Addresses of 10.0.0.0/8, without the first and the last.
+const ENDLESS: u32 = (1 << 24) - 2;
+
+fn target(index: u64, address: SocketAddr) -> Target {
+    Target {
+        index,
+        name: String::new(),
+        address: address.ip(),
+        port: address.port(),
+    }
+}
