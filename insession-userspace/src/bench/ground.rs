@@ -67,6 +67,29 @@ impl Ground {
         })
     }
 
+    /// Targets of a link in memory: 10.0.0.0/8, as many as are asked for.
+    #[must_use]
+    pub fn simulated() -> Self {
+        let interface = Interface {
+            index: 2,
+            name: "memory".to_owned(),
+        };
+        let route = Route {
+            interface: interface.clone(),
+            vlan: None,
+            source: IpAddr::from([192, 0, 2, 1]),
+            source_mac: [2, 0, 0, 0, 0, 1],
+            next_hop_mac: [2, 0, 0, 0, 0, 2],
+            mtu: 1500,
+        };
+        Ground {
+            interface,
+            ways: vec![(SocketAddr::from(([10, 0, 0, 1], 80)), route)],
+            endless: true,
+            far: None,
+        }
+    }
+
     /// The interface that frames go through.
     #[must_use]
     pub fn interface(&self) -> &Interface {

@@ -21,12 +21,21 @@ use std::time::Duration;
 
 use crate::link::LinkError;
 
+pub mod ablation;
+pub mod ceiling;
 pub mod cpu;
 pub mod figure;
 pub mod ground;
+pub mod held;
+pub mod latency;
 pub mod machine;
+mod meter;
+pub mod opening;
+pub mod probes;
+pub mod scale;
 pub mod search;
 pub mod steering;
+pub mod suite;
 pub mod trial;
 
 pub use figure::Figure;

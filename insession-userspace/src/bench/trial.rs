@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::cpu::{self, Reading, Spent, Thread};
+use super::held::map_octets;
+use super::latency::Quantiles;
 use super::{BenchError, Ground, Settings};
 use crate::engine::jobs::{Jobs, Supply};
 use crate::engine::stats::Stats;
@@ -67,6 +69,14 @@ pub struct Options<'a> {
     pub first: u64,
     /// Looks at every record.
     pub check: Option<&'a Check<'a>>,
+    /// Frames a kick.
+    pub batch: usize,
+    /// Workers, a queue each.
+    pub workers: u32,
+    /// Measure from the kernel's stamp to the session.
+    pub latency: bool,
+    /// It is over when [`Options::targets`] sessions are established at once.
+    pub until_held: bool,
 }
 
 impl Default for Options<'_> {
@@ -84,6 +94,10 @@ impl Default for Options<'_> {
             grace: Duration::from_secs(15),
             first: 0,
             check: None,
+            batch: super::probes::BATCH,
+            workers: 1,
+            latency: false,
+            until_held: false,
         }
     }
 }
@@ -116,6 +130,25 @@ pub struct Trial {
     pub counters: BTreeMap<String, u64>,
     /// The link, as the kernel reported it: `xdp native copy`.
     pub link: String,
+    /// From the kernel's stamp to the session, where it was asked for.
+    pub latency: Option<Quantiles>,
+    /// What was open at the end of the time that was counted.
+    pub held: HeldSessions,
+}
+
+/// What was open, and in what memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeldSessions {
+    /// Sessions open.
+    pub open: u64,
+    /// Of those, established.
+    pub established: u64,
+    /// The most that were established at one moment of the whole trial.
+    pub peak: u64,
+    /// Resident memory that the process had more than before the link was opened.
+    pub octets: u64,
+    /// The kernel's maps.
+    pub map_octets: u64,
 }
 
 /// What all sessions of a trial came to.
@@ -271,6 +304,7 @@ pub fn run(
         xdp.flows = u32::try_from(flows).unwrap_or(u32::MAX);
     }
     let before = interface_counters();
+    let resident = cpu::resident().unwrap_or(0);
     let (told, mut heard) = tokio::sync::mpsc::channel(AHEAD);
     let (stop, over, stats) = (
         AtomicBool::new(false),
@@ -321,6 +355,7 @@ pub fn run(
                     settings,
                     stats,
                     over,
+                    resident,
                 };
                 window.count(&mut trial, thread.as_ref(), || worker.is_finished())
             });
@@ -346,6 +381,7 @@ pub fn run(
         }
         Ok(trial)
     })?;
+    trial.held.peak = stats.established_peak.load(Ordering::Relaxed);
     let after = interface_counters();
     let link = stats
         .link
@@ -379,6 +415,7 @@ struct Window<'a> {
     settings: &'a Settings<'a>,
     stats: &'a Stats,
     over: &'a AtomicBool,
+    resident: u64,
 }
 
 /// All clocks and counters at one moment.
@@ -411,10 +448,19 @@ impl Window<'_> {
         is_finished: impl Fn() -> bool,
     ) -> Result<(), ()> {
         let duration = self.options.duration;
-        self.sleep(duration / 10, &is_finished)?;
+        if !self.options.until_held {
+            self.sleep(duration / 10, &is_finished)?;
+        }
         let before = self.moment(thread);
         self.sleep(duration, &is_finished)?;
         let after = self.moment(thread);
+        trial.held = HeldSessions {
+            open: self.stats.open.load(Ordering::Relaxed),
+            established: self.stats.established.load(Ordering::Relaxed),
+            peak: 0,
+            octets: cpu::resident().unwrap_or(0).saturating_sub(self.resident),
+            map_octets: map_octets(),
+        };
         // No time of those that only finish.
         self.over.store(true, Ordering::Relaxed);
         trial.seconds = after.at.duration_since(before.at).as_secs_f64();
@@ -441,6 +487,11 @@ impl Window<'_> {
                 return Err(());
             }
             let left = until.saturating_duration_since(Instant::now());
+            if self.options.until_held
+                && Some(self.stats.established.load(Ordering::Relaxed)) >= self.options.targets
+            {
+                return Ok(());
+            }
             // A trial of so many targets is over when they are.
             if left.is_zero() || (self.options.targets.is_some() && is_finished()) {
                 return Ok(());
@@ -454,11 +505,11 @@ impl Window<'_> {
 }
 
 /// Targets until it is over.
-struct Endless<'a> {
-    ground: &'a Ground,
-    next: &'a AtomicU64,
-    end: Option<u64>,
-    over: &'a AtomicBool,
+pub(super) struct Endless<'a> {
+    pub(super) ground: &'a Ground,
+    pub(super) next: &'a AtomicU64,
+    pub(super) end: Option<u64>,
+    pub(super) over: &'a AtomicBool,
 }
 
 impl Jobs for Endless<'_> {
