@@ -4,6 +4,7 @@
 //!
 //! Row `wire-to-credit-p99` is the 99th percentile with busy polling.
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::trial::{self, LinkChoice, Options, Trial};
@@ -25,6 +26,21 @@ pub struct Quantiles {
     pub p999: f64,
     /// The longest.
     pub max: f64,
+}
+
+impl Quantiles {
+    /// Of nanoseconds.
+    #[must_use]
+    pub fn of(nanos: &Histogram<u64>) -> Self {
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        Quantiles {
+            frames: nanos.len(),
+            p50: micros(nanos.value_at_quantile(0.5)),
+            p99: micros(nanos.value_at_quantile(0.99)),
+            p999: micros(nanos.value_at_quantile(0.999)),
+            max: micros(nanos.max()),
+        }
+    }
 }
 
 /// Latency in one mode.
@@ -122,5 +138,23 @@ impl Mode {
             busy: Figure::new(trials.iter().map(|it| it.workers.total() / it.seconds)),
             loss: Figure::new(trials.iter().map(|it| it.outcome.loss())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_in_microseconds() {
+        let mut nanos = Histogram::new(3).unwrap();
+        for micros in 1..=1000u64 {
+            nanos.record(micros * 1000).unwrap();
+        }
+        let quantiles = Quantiles::of(&nanos);
+        let near = |value: f64, truth: f64| (value - truth).abs() < truth * 0.002;
+        assert!(near(quantiles.p50, 500.0) && near(quantiles.p99, 990.0));
+        assert!(near(quantiles.p999, 999.0) && near(quantiles.max, 1000.0));
+        assert_eq!(quantiles.frames, 1000);
     }
 }

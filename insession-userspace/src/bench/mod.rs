@@ -31,11 +31,13 @@ pub mod latency;
 pub mod machine;
 mod meter;
 pub mod opening;
+pub mod plot;
 pub mod probes;
 pub mod scale;
 pub mod search;
 pub mod steering;
 pub mod suite;
+pub mod text;
 pub mod trial;
 
 pub use figure::Figure;

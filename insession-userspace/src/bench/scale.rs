@@ -266,6 +266,8 @@ fn in_memory(
         ports: 61_000..=65_535,
         secret: *b"no secret at all",
         live: false,
+        batch: super::probes::BATCH,
+        latency: false,
     };
     let (told, mut heard) = tokio::sync::mpsc::channel(4096);
     let (stop, over, stats) = (

@@ -296,6 +296,8 @@ pub fn run(
         ports: XdpOptions::default().ports,
         secret: secret()?,
         live: false,
+        batch: options.batch,
+        latency: options.latency,
     };
     let mut link = options.link.clone();
     if let LinkChoice::Xdp(xdp) = &mut link {
@@ -382,6 +384,11 @@ pub fn run(
         Ok(trial)
     })?;
     trial.held.peak = stats.established_peak.load(Ordering::Relaxed);
+    if options.latency
+        && let Ok(histogram) = stats.latency.lock()
+    {
+        trial.latency = Some(Quantiles::of(&histogram));
+    }
     let after = interface_counters();
     let link = stats
         .link
