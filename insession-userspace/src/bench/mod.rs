@@ -15,7 +15,7 @@
 //! | `meter` | a link that times what it costs itself |
 //! | `search`, `ceiling`, `probes`, `latency`, `opening`, `held`, `ablation`, `scale`, `steering` | a measurement each |
 //! | `suite` | several of them, one result |
-//! | `text`, `html`, `plot` | how results are shown |
+//! | `text`, `json`, `html`, `plot` | how results are shown |
 
 use std::time::Duration;
 
@@ -27,12 +27,16 @@ pub mod cpu;
 pub mod figure;
 pub mod ground;
 pub mod held;
+pub mod html;
+pub mod json;
 pub mod latency;
 pub mod machine;
 mod meter;
 pub mod opening;
 pub mod plot;
 pub mod probes;
+#[cfg(test)]
+mod samples;
 pub mod scale;
 pub mod search;
 pub mod steering;

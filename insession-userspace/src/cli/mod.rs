@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod bench;
 pub mod completions;
 pub mod doctor;
 pub mod exit;
@@ -36,6 +37,8 @@ enum Command {
     Trace(Box<trace::Arguments>),
     /// Tell whether this machine can trace, and how to mend what keeps it from it
     Doctor(doctor::Arguments),
+    /// Measure what the engine, its links and this machine can do
+    Bench(Box<bench::Arguments>),
     /// Print a completion script
     Completions(completions::Arguments),
     /// Print a manual page
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Trace(arguments) => trace::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => {
             let mut script = Vec::new();
             print_whole(completions::run(arguments, &mut script).map(|()| script))
