@@ -113,6 +113,35 @@ pub const VM: &[Package] = &[
     },
 ];
 
+/// What only `cargo xtask bench` needs: the peers, and what counts instructions.
+pub const BENCH: &[Package] = &[
+    Package {
+        name: "scamper",
+        brings: Program("scamper"),
+        why: "peer: traces by TCP ACK",
+    },
+    Package {
+        name: "traceroute",
+        brings: Program("traceroute"),
+        why: "peer: one trace a process",
+    },
+    Package {
+        name: "masscan",
+        brings: Program("masscan"),
+        why: "peer: stateless scanner",
+    },
+    Package {
+        name: "zmap",
+        brings: Program("zmap"),
+        why: "peer: stateless scanner",
+    },
+    Package {
+        name: "valgrind",
+        brings: Program("valgrind"),
+        why: "counts instructions",
+    },
+];
+
 impl Package {
     fn found(&self) -> Option<String> {
         match self.brings {

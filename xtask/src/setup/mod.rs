@@ -61,6 +61,11 @@ pub fn ensure_vm() -> Result<()> {
     debian::install(debian::VM)
 }
 
+/// Installs what `cargo xtask bench` needs beside that.
+pub fn ensure_for_bench() -> Result<()> {
+    debian::install(debian::BENCH)
+}
+
 /// Lists everything; an error when something is missing.
 fn check() -> Result<()> {
     let mut needs = kernel::needs();
