@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, build, tests, lab and demo, from any folder of the repository.
 
+mod bench;
 mod build;
 mod command;
 mod counts;
@@ -30,6 +31,8 @@ enum Task {
     Build(build::Args),
     /// Show it: more than a thousand sessions traced through a real network, every hop checked.
     Demo(demo::Args),
+    /// Measure it, and its peers beside it, and write docs/performance.md.
+    Bench(bench::Args),
     /// Run all checks and tests.
     Test(test::Args),
     /// Network namespaces with real routers and servers.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Build(args) => setup::ensure().and_then(|()| build::run(&args)),
         Task::Demo(args) => setup::ensure().and_then(|()| demo::run(args)),
+        Task::Bench(args) => setup::ensure().and_then(|()| bench::run(&args)),
         Task::Test(args) => setup::ensure().and_then(|()| test::run(&args)),
         Task::Lab(args) => lab::run(args),
         Task::Vm(args) => setup::ensure().and_then(|()| vm::run(&args)),
