@@ -8,7 +8,7 @@
 //! ([`Wide`]).
 
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::trace::{MplsLabel, ReplyKind, RttBound};
 
@@ -330,38 +330,95 @@ const fn number(kind: ReplyKind) -> u8 {
     }
 }
 
-/// What answers have in common, cell by cell.
-#[derive(Debug)]
-pub(super) struct Entry<'a> {
-    head: Cell,
-    common: &'a Common<'a>,
-}
-
-impl<'a> Entry<'a> {
+impl Head {
+    /// Of an answer that is neither an IPv6 one nor rich.
     #[inline]
-    pub(super) fn new(common: &'a Common<'a>) -> Self {
-        let (address, v6) = match common.from {
-            IpAddr::V4(address) => (u32::from_le_bytes(address.octets()), 0),
-            IpAddr::V6(_) => (0, V6),
-        };
-        let upper = match common.bound {
+    pub(super) fn short(
+        from: Ipv4Addr,
+        kind: ReplyKind,
+        bound: RttBound,
+        code: u8,
+        ttls: (u8, Option<u8>),
+        rewrites: u16,
+    ) -> Cell {
+        let upper = match bound {
             RttBound::Exact => 0,
             RttBound::Upper => UPPER,
         };
-        let (quoted_ttl, quoted) = match common.quoted_ttl {
+        let (reply_ttl, quoted_ttl) = ttls;
+        let (quoted_ttl, quoted) = match quoted_ttl {
             Some(ttl) => (ttl, QUOTED),
             None => (0, 0),
         };
-        let rich = match common.mtu.is_some() || !common.mpls.is_empty() {
-            true => RICH,
-            false => 0,
+        let bits = number(kind) | upper | quoted;
+        let triple = u32::from(rewrites) | u32::from(code) << 16;
+        let address = u32::from_le_bytes(from.octets());
+        Bits::new(address, triple, reply_ttl, [quoted_ttl, bits]).into()
+    }
+}
+
+/// What answers have in common, cell by cell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    head: Cell,
+    v6: Option<Ipv6Addr>,
+    mtu: Option<u32>,
+    mpls: &'a [MplsLabel],
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(common: &Common<'a>) -> Self {
+        let Common { mtu, mpls, .. } = *common;
+        let (v4, v6) = match common.from {
+            IpAddr::V4(address) => (address, None),
+            IpAddr::V6(address) => (Ipv4Addr::UNSPECIFIED, Some(address)),
         };
-        let bits = number(common.kind) | upper | quoted | v6 | rich;
-        let triple = u32::from(common.rewrites) | u32::from(common.code) << 16;
-        let head = Bits::new(address, triple, common.reply_ttl, [quoted_ttl, bits]);
+        let mut head = Bits::from(Head::short(
+            v4,
+            common.kind,
+            common.bound,
+            common.code,
+            (common.reply_ttl, common.quoted_ttl),
+            common.rewrites,
+        ));
+        if v6.is_some() {
+            head.high |= u16::from(V6) << 8;
+        }
+        if mtu.is_some() || !mpls.is_empty() {
+            head.high |= u16::from(RICH) << 8;
+        }
         Entry {
             head: head.into(),
-            common,
+            v6,
+            mtu,
+            mpls,
+        }
+    }
+
+    /// Of one cell.
+    pub(super) fn from_head(head: Cell) -> Self {
+        Entry {
+            head,
+            v6: None,
+            mtu: None,
+            mpls: &[],
+        }
+    }
+
+    /// Its only cell, if it has but one.
+    pub(super) fn short(&self) -> Option<Cell> {
+        self.is_short().then_some(self.head)
+    }
+
+    /// The same answer, less its MTU and its labels.
+    pub(super) fn without_labels(&self) -> Self {
+        let mut head = Bits::from(self.head);
+        head.high &= !(u16::from(RICH) << 8);
+        Entry {
+            head: head.into(),
+            mtu: None,
+            mpls: &[],
+            ..*self
         }
     }
 
@@ -381,16 +438,16 @@ impl<'a> Entry<'a> {
         let address = if bits & V6 == 0 { 0 } else { 2 };
         let rich = match bits & RICH {
             0 => 0,
-            _ => 1 + self.common.mpls.len().div_ceil(2),
+            _ => 1 + self.mpls.len().div_ceil(2),
         };
         1 + address + rich
     }
 
     /// One of its cells.
     fn cell(&self, nth: usize) -> Cell {
-        let behind = match (nth, self.common.from) {
+        let behind = match (nth, self.v6) {
             (0, _) => return self.head,
-            (1 | 2, IpAddr::V6(address)) => {
+            (1 | 2, Some(address)) => {
                 let octets = address.octets();
                 let (first, rest) = octets.split_at(FIRST);
                 let mut cell = Cell::default();
@@ -400,10 +457,10 @@ impl<'a> Entry<'a> {
                 }
                 return cell;
             }
-            (_, IpAddr::V6(_)) => nth - 3,
-            (_, IpAddr::V4(_)) => nth - 1,
+            (_, Some(_)) => nth - 3,
+            (_, None) => nth - 1,
         };
-        let Common { mtu, mpls, .. } = self.common;
+        let Entry { mtu, mpls, .. } = self;
         let Some(pair) = behind.checked_sub(1) else {
             let has_mtu = if mtu.is_some() { HAS_MTU } else { 0 };
             let count = mpls.len() as u32 & u32::from(u16::MAX);

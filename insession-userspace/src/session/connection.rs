@@ -257,11 +257,10 @@ pub(super) fn later(at: Instant, nanos: u64) -> Instant {
     Instant::from_nanos(at.as_nanos().saturating_add(nanos))
 }
 
-/// Nanoseconds; saturates.
+/// Nanoseconds; saturates, at 272 years.
 #[inline]
 pub(super) fn nanos(span: Duration) -> u64 {
-    let whole = span.as_secs().saturating_mul(1_000_000_000);
-    whole.saturating_add(u64::from(span.subsec_nanos()))
+    span.as_secs().min(1 << 33) * 1_000_000_000 + u64::from(span.subsec_nanos())
 }
 
 impl Connection {

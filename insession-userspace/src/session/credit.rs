@@ -2,10 +2,11 @@
 
 use core::net::IpAddr;
 
-use super::cells::Common;
+use super::cells::{Common, Head};
+use super::connection::Phase;
 use super::probes::id;
 use super::state::Flag;
-use super::{Event, Session};
+use super::{Event, IcmpError, IcmpKind, Session, SessionOptions};
 use crate::time::Instant;
 use crate::trace::{ReplyKind, RttBound};
 
@@ -19,13 +20,18 @@ impl Session {
         let Some(slot) = self.probes.slot(index) else {
             return;
         };
-        let (kind, ttl) = (answer.kind, slot.ttl());
         // Where a router discards at this TTL, or at a larger one, no probe of
         // this TTL reaches the peer: its duplicate ACK was for something else.
-        if kind == ReplyKind::DupAck && self.discarded_from(ttl) {
+        if answer.kind == ReplyKind::DupAck && self.discarded_from(slot.ttl()) {
             return;
         }
         let rtt = self.probes.answer(index, at, answer);
+        self.credited(index, slot.ttl(), answer, rtt);
+    }
+
+    /// It was written down: what follows from it.
+    fn credited(&mut self, index: usize, ttl: u8, answer: &Common<'_>, rtt: u32) {
+        let kind = answer.kind;
         // Most answers are time exceeded. They can only take a destination away,
         // and that not always; a SACK can only bring it nearer.
         let mut moved = kind != ReplyKind::TimeExceeded;
@@ -49,8 +55,59 @@ impl Session {
         }
     }
 
+    /// What most answers are: time exceeded, from an IPv4 router on the way to a
+    /// destination that is not found yet. Whether it was one, all that follows
+    /// from it is done, and no verdict can.
+    #[inline]
+    pub(super) fn is_usual(
+        &mut self,
+        options: &SessionOptions,
+        at: Instant,
+        error: &IcmpError,
+    ) -> bool {
+        let IpAddr::V4(from) = error.from else {
+            return false;
+        };
+        let unusual = self.connection.phase != Phase::Open
+            || error.kind != IcmpKind::TimeExceeded
+            || !error.mpls.is_empty()
+            || !self.schedule.is_usual()
+            || self.flags.has_either(Flag::Left, Flag::DupAcks)
+            || self.is_target(from);
+        // It is not the last in flight: some answer is awaited yet.
+        if unusual || self.probes.in_flight() < 2 {
+            return false;
+        }
+        let Some(index) = self.probes.find_current(error.quote.sequence) else {
+            return false;
+        };
+        let Some(slot) = self.probes.slot(index).filter(|slot| slot.is_flying()) else {
+            return false;
+        };
+        let head = Head::short(
+            from,
+            ReplyKind::TimeExceeded,
+            RttBound::Exact,
+            error.icmp_code,
+            (error.ttl, Some(error.quote.ttl)),
+            self.rewrites(options, error),
+        );
+        let Some(rtt) = self.probes.answer_short(index, slot, at, head) else {
+            return false;
+        };
+        let ttl = slot.ttl();
+        self.discarded_to = self.discarded_to.max(ttl);
+        self.schedule.saw_rtt(rtt);
+        if self.schedule.answered(ttl, ReplyKind::TimeExceeded) {
+            self.schedule.renew(options);
+        }
+        self.push(Event::Answered(id(index)));
+        true
+    }
+
     /// A router discarded a probe with this TTL; whether that can take the
     /// destination away.
+    #[inline]
     fn discarded(&mut self, ttl: u8, from: IpAddr) -> bool {
         self.discarded_to = self.discarded_to.max(ttl);
         // Only a peer that names nothing has any.

@@ -78,7 +78,7 @@ impl Session {
             return;
         };
         // Alone in flight, or sent when all before it were accounted for.
-        let meant = before == 0 || self.schedule.sent_alone;
+        let meant = before == 0 || self.schedule.sent_alone();
         if !meant || flying > before.saturating_add(1) {
             return;
         }
@@ -163,7 +163,8 @@ impl Session {
     }
 
     /// What the quote shows changed between us and the router, as bits.
-    fn rewrites(&self, options: &SessionOptions, error: &IcmpError) -> u16 {
+    #[inline]
+    pub(super) fn rewrites(&self, options: &SessionOptions, error: &IcmpError) -> u16 {
         let Quote {
             source,
             destination,
@@ -172,10 +173,24 @@ impl Session {
             checksum_bad,
             ..
         } = error.quote;
-        let ends = match self.is_between(&source, &destination) {
-            true => 0,
-            false => self.other_ends(source, destination),
-        };
+        let same = traffic_class == options.dscp << 2 && ttl <= 1 && checksum_bad != Some(true);
+        if same && self.is_between(&source, &destination) {
+            return 0;
+        }
+        self.rewritten(options, error)
+    }
+
+    #[inline(never)]
+    fn rewritten(&self, options: &SessionOptions, error: &IcmpError) -> u16 {
+        let Quote {
+            source,
+            destination,
+            ttl,
+            traffic_class,
+            checksum_bad,
+            ..
+        } = error.quote;
+        let ends = self.other_ends(source, destination);
         // A router that discards at TTL 1 quotes 1, one that decrements first 0.
         // Other errors come at any TTL.
         let odd_ttl = error.kind == IcmpKind::TimeExceeded && ttl > 1;

@@ -45,7 +45,7 @@ use crate::wire::tcp::flags;
 use close::Close;
 use connection::{Connection, Opening, Phase, later, nanos};
 use probes::{Probes, Span};
-use schedule::{Plan, Schedule};
+use schedule::{Hold, Schedule};
 use state::{Cold, Ends, Flag, Flags};
 
 /// The two ends of a flow.
@@ -127,6 +127,7 @@ impl Session {
         }
         match reply {
             Reply::Segment(segment) => self.segment(options, at, segment),
+            Reply::Icmp(error) if self.is_usual(options, at, error) => return,
             Reply::Icmp(error) => self.icmp(options, at, error),
             Reply::OwnSyn {
                 sequence,
@@ -143,6 +144,7 @@ impl Session {
             }
         }
         self.settle(options, at);
+        self.schedule.renew(options);
     }
 
     /// The moment that [`Session::poll_timeout`] named has come.
@@ -172,6 +174,7 @@ impl Session {
             self.cold.opening.probe_window();
         }
         self.settle(options, now);
+        self.schedule.renew(options);
     }
 
     /// What `poll_transmit` gave out has been handed to the wire, at `at`: RTTs
@@ -225,7 +228,7 @@ impl Session {
         let mut segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         segment.payload_len = 1;
         let id = self.probes.push(ttl, now);
-        self.schedule.sent();
+        self.schedule.sent(options);
         Some(Transmit {
             kind: TransmitKind::Probe(id),
             segment,
@@ -308,65 +311,61 @@ impl Session {
             && self.connection.phase == Phase::WindowWait
     }
 
-    /// What probes are to be sent; nothing unless the connection is open.
-    #[inline]
-    fn plan(&self, options: &SessionOptions, now: Instant) -> Plan {
-        let window = self.connection.snd_wnd;
-        match self.connection.phase {
-            Phase::Open => self.schedule.plan(options, &self.probes, window, now),
-            _ => Plan::NOTHING,
-        }
-    }
-
     /// When to call `handle_timeout`, and why; `None` when nothing is awaited.
     #[must_use]
     pub fn poll_timeout(&self, options: &SessionOptions, now: Instant) -> Option<(Instant, Timer)> {
-        if self.has(Flag::Ended) {
-            return Some((self.fin_deadline()?, Timer::CloseTimeout));
-        }
-        self.timeout(options, now, &self.plan(options, now))
+        self.after(options, now).timeout
     }
 
-    /// [`Session::wants_transmit`] and [`Session::poll_timeout`] at once, at the
-    /// cost of the dearer one.
+    /// [`Session::wants_transmit`] and [`Session::poll_timeout`] at once, for less
+    /// than both.
     #[must_use]
     pub fn after(&self, options: &SessionOptions, now: Instant) -> Next {
-        let probing = self.connection.phase == Phase::Open
-            && !self.connection.ack_due
-            && !self.flags.has_either(Flag::Ended, Flag::Stray);
-        if !probing {
-            return Next {
-                wants_transmit: self.wants_transmit(options, now),
-                timeout: self.poll_timeout(options, now),
-            };
+        if self.connection.phase != Phase::Open
+            || self.connection.ack_due
+            || self.flags.has_either(Flag::Ended, Flag::Stray)
+        {
+            return self.after_others(options, now);
         }
-        let plan = self.plan(options, now);
+        let oldest = self.probes.oldest();
+        let hold = match self.schedule.is_open(&self.probes, self.connection.snd_wnd) {
+            true => self.schedule.hold(options, &self.probes, oldest, now),
+            false => Some(Hold::Answered),
+        };
         Next {
-            wants_transmit: plan.next.is_some(),
-            timeout: self.timeout(options, now, &plan),
+            wants_transmit: hold.is_none(),
+            timeout: timeout(options, oldest, hold),
         }
     }
 
-    #[inline]
-    fn timeout(
-        &self,
-        options: &SessionOptions,
-        now: Instant,
-        plan: &Plan,
-    ) -> Option<(Instant, Timer)> {
-        let lost = self.probes.oldest().map(|sent| {
-            (
-                later(sent, nanos(options.probe_timeout)),
-                Timer::ProbeTimeout,
-            )
-        });
-        let release = plan.release.map(|at| (at, Timer::Release));
-        let probing = sooner(release, lost);
-        match self.connection.phase {
+    /// The same while it is not just probing.
+    #[inline(never)]
+    fn after_others(&self, options: &SessionOptions, now: Instant) -> Next {
+        let wants_transmit = self.wants_transmit(options, now);
+        if self.has(Flag::Ended) {
+            let deadline = self.fin_deadline();
+            return Next {
+                wants_transmit,
+                timeout: deadline.map(|at| (at, Timer::CloseTimeout)),
+            };
+        }
+        let oldest = self.probes.oldest();
+        let open = self.connection.phase == Phase::Open
+            && self.schedule.is_open(&self.probes, self.connection.snd_wnd);
+        let hold = match open {
+            true => self.schedule.hold(options, &self.probes, oldest, now),
+            false => None,
+        };
+        let probing = timeout(options, oldest, hold);
+        let timeout = match self.connection.phase {
             Phase::Opening | Phase::WindowWait => {
                 sooner(self.opening_timeout(options, now), probing)
             }
             Phase::Open | Phase::HalfClosed | Phase::Gone => probing,
+        };
+        Next {
+            wants_transmit,
+            timeout,
         }
     }
 
@@ -474,6 +473,20 @@ impl Session {
 /// Whether it is the session itself, not the kernel.
 fn session_makes_handshake(options: &SessionOptions) -> bool {
     options.handshaker == Handshaker::Session
+}
+
+/// When a probe in flight is waited for no longer.
+#[inline]
+fn timeout(
+    options: &SessionOptions,
+    oldest: Option<Instant>,
+    hold: Option<Hold>,
+) -> Option<(Instant, Timer)> {
+    let lost = later(oldest?, nanos(options.probe_timeout));
+    Some(match hold {
+        Some(Hold::Until(release)) if release <= lost => (release, Timer::Release),
+        _ => (lost, Timer::ProbeTimeout),
+    })
 }
 
 /// The earlier one; the first of two at once.

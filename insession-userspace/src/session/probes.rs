@@ -124,6 +124,7 @@ impl Probes {
     }
 
     /// Cells that are free.
+    #[inline]
     fn room(&self) -> usize {
         self.cells
             .len()
@@ -148,6 +149,7 @@ impl Probes {
     }
 
     /// Makes room for `cells` more, and some.
+    #[inline(never)]
     fn make_room(&mut self, cells: usize) {
         if self.room() < cells {
             self.grow(cells + (self.cells.len() / 4).max(12));
@@ -179,22 +181,26 @@ impl Probes {
     }
 
     /// Probes of the current connection.
+    #[inline]
     fn mine(&self) -> u32 {
         u32::from(self.len - self.first)
     }
 
     /// Whether another fits into a receive window of `window` bytes: probe *n*
     /// (from 1) of a connection ends at `base + 2n`.
+    #[inline]
     pub(super) fn fits(&self, window: u32) -> bool {
         self.len < MOST && (self.mine() + 1) * 2 <= window
     }
 
     /// The sequence number of the probe that is sent next.
+    #[inline]
     pub(super) fn next_sequence(&self) -> u32 {
         self.base.wrapping_add(1).wrapping_add(2 * self.mine())
     }
 
     /// One more was sent.
+    #[inline]
     pub(super) fn push(&mut self, ttl: u8, now: Instant) -> ProbeId {
         let sent = self.ticks(now);
         if self.room() == 0 {
@@ -278,6 +284,7 @@ impl Probes {
     }
 
     /// How many are in flight.
+    #[inline]
     pub(super) fn in_flight(&self) -> usize {
         usize::from(self.flying)
     }
@@ -404,16 +411,46 @@ impl Probes {
     /// Writes an answer that came at `at` down; returns its round-trip time, in
     /// [`TICK`]s.
     pub(super) fn answer(&mut self, index: usize, at: Instant, common: &Common<'_>) -> u32 {
-        let Some(mut slot) = self.slot(index) else {
+        let Some(slot) = self.slot(index) else {
             return 0;
         };
-        let from = self.place(index, slot.ttl(), common);
-        let at = self.ticks(at);
-        // A stamp may be older than the moment after the kick that sent the probe.
-        let rtt = at.saturating_sub(u64::from(slot.sent()));
-        if slot.is_wide() || rtt > u64::from(TRIPLE_MAX) || from > NEAR_MAX {
-            return self.answer_wide(index, at, from);
+        let entry = Entry::new(common);
+        if let Some(head) = entry.short()
+            && let Some(rtt) = self.answer_short(index, slot, at, head)
+        {
+            return rtt;
         }
+        let from = self.place(index, slot.ttl(), &entry);
+        self.answer_wide(index, self.ticks(at), from)
+    }
+
+    /// The same for what one cell holds, as it does of nearly all answers; `None`
+    /// where something does not fit, and nothing was written.
+    #[inline]
+    pub(super) fn answer_short(
+        &mut self,
+        index: usize,
+        mut slot: Slot,
+        at: Instant,
+        head: Cell,
+    ) -> Option<u32> {
+        // A stamp may be older than the moment after the kick that sent the probe.
+        let rtt = self.ticks(at).saturating_sub(u64::from(slot.sent()));
+        if slot.is_wide() || rtt > u64::from(TRIPLE_MAX) {
+            return None;
+        }
+        // Probes of a hop are mostly answered in the order of sending.
+        let before = self.slot(index.wrapping_sub(1));
+        let same = before.filter(|before| {
+            before.ttl() == slot.ttl()
+                && before.is_answered()
+                && !before.is_wide()
+                && self.at(before.place()).and_then(<[Cell]>::first) == Some(&head)
+        });
+        let from = match same {
+            Some(before) => before.place(),
+            None => self.place_short(index, slot.ttl(), head)?,
+        };
         let flying = slot.is_flying();
         slot.set_rtt(rtt as u32, from as u8);
         slot.answer();
@@ -421,11 +458,24 @@ impl Probes {
         if flying {
             self.landed(index);
         }
-        rtt as u32
+        Some(rtt as u32)
+    }
+
+    /// Where an entry of one cell stands, or is written down; `None` where the
+    /// place does not fit into a slot.
+    #[inline(never)]
+    fn place_short(&mut self, index: usize, ttl: u8, head: Cell) -> Option<u32> {
+        let entry = Entry::from_head(head);
+        if let Some(place) = self.like(index, ttl, &entry) {
+            return (place <= NEAR_MAX).then_some(place);
+        }
+        if self.back >= NEAR_MAX {
+            return None;
+        }
+        Some(self.write(&entry))
     }
 
     /// The same, where it does not fit into the slot.
-    #[cold]
     fn answer_wide(&mut self, index: usize, at: u64, from: u32) -> u32 {
         let Some(slot) = self.slot(index) else {
             return 0;
@@ -468,25 +518,23 @@ impl Probes {
 
     /// Where the entry stands that says this of an answer to this probe; it is
     /// written down if need be.
-    fn place(&mut self, index: usize, ttl: u8, common: &Common<'_>) -> u32 {
-        let entry = Entry::new(common);
-        if let Some(place) = self.beside(index.wrapping_sub(1), ttl, &entry) {
-            return place;
-        }
-        let like = self.beside(index + 1, ttl, &entry);
-        if let Some(place) = like.or_else(|| self.recent(&entry)) {
+    fn place(&mut self, index: usize, ttl: u8, entry: &Entry<'_>) -> u32 {
+        if let Some(place) = self.like(index, ttl, entry) {
             return place;
         }
         if self.back as usize + entry.len() > TRIPLE_MAX as usize {
             // Millions of labels: the answer stands without them.
-            let bare = Common {
-                mtu: None,
-                mpls: &[],
-                ..*common
-            };
-            return self.write(&Entry::new(&bare));
+            return self.write(&entry.without_labels());
         }
-        self.write(&entry)
+        self.write(entry)
+    }
+
+    /// The place of the same entry, if it is where it most likely stands: beside
+    /// another probe of the hop, or among the newest.
+    fn like(&self, index: usize, ttl: u8, entry: &Entry<'_>) -> Option<u32> {
+        self.beside(index.wrapping_sub(1), ttl, entry)
+            .or_else(|| self.beside(index + 1, ttl, entry))
+            .or_else(|| self.recent(entry))
     }
 
     /// The place of the same entry, if that probe is of the same hop and has it.
@@ -513,6 +561,7 @@ impl Probes {
         None
     }
 
+    #[inline(never)]
     fn write(&mut self, entry: &Entry<'_>) -> u32 {
         if self.room() < entry.len() {
             self.make_room(entry.len());

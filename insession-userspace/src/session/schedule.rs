@@ -40,21 +40,13 @@ enum Pace {
     Hop,
 }
 
-/// What [`Schedule::plan`] says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    /// The TTL to probe now, if a probe may go out.
-    pub(super) next: Option<u8>,
-    /// When a probe in flight next stops to hold another back; `None` when none
-    /// does, or none is to be sent.
-    pub(super) release: Option<Instant>,
-}
-
-impl Plan {
-    pub(super) const NOTHING: Plan = Plan {
-        next: None,
-        release: None,
-    };
+/// What holds a probe back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// As many in flight as may be, until the first of them no longer counts.
+    Until(Instant),
+    /// Others must be answered or lost first.
+    Answered,
 }
 
 /// A TTL, or none: TTL 0 is never probed.
@@ -89,20 +81,27 @@ pub(super) struct Schedule {
     hint: u8,
     /// Once nothing is in flight, probe again from here.
     rewind: Ttl,
-    /// Rewinds left: no peer can keep us probing.
-    rewinds: u8,
     /// The hop before the destination is asked again, and nothing behind it.
     doubted: Ttl,
-    /// A router answered at or behind the hint.
-    disproved: bool,
+    /// What [`Schedule::renew`] makes of the rest: the last TTL that may be probed now.
+    last: u8,
+    /// And how many may be in flight; 0 where that is not all that counts.
+    most: u8,
+    /// [`REWINDS`], [`DISPROVED`] and [`SENT_ALONE`].
+    marks: u8,
     /// The peer's answers name no probe: [`Pace::Alone`] near the destination.
     pub(super) unnamed: bool,
     /// [`Pace::Alone`] everywhere: an offset is to be learnt, or an answer could
     /// have been for several probes.
     pub(super) alone: bool,
-    /// The latest probe was sent alone.
-    pub(super) sent_alone: bool,
 }
+
+/// Rewinds left: no peer can keep us probing.
+const REWINDS: u8 = 0b11;
+/// A router answered at or behind the hint.
+const DISPROVED: u8 = 1 << 2;
+/// The latest probe was sent alone.
+const SENT_ALONE: u8 = 1 << 3;
 
 const _: () = assert!(size_of::<Schedule>() <= 24);
 
@@ -116,13 +115,13 @@ impl Schedule {
             unreachable: None,
             farthest: 0,
             hint: u8::MAX,
-            disproved: false,
+            last: 0,
+            most: 0,
+            marks: 2,
             unnamed: false,
             alone: false,
             accounted: 0,
-            sent_alone: false,
             rewind: None,
-            rewinds: 2,
             doubted: None,
             rtt: 0,
             shortest: u32::MAX,
@@ -145,6 +144,11 @@ impl Schedule {
 
     pub(super) fn set_unreachable(&mut self, ttl: Option<u8>) {
         self.unreachable = ttl.and_then(NonZeroU8::new);
+    }
+
+    /// The latest probe was sent alone.
+    pub(super) fn sent_alone(&self) -> bool {
+        self.marks & SENT_ALONE != 0
     }
 
     /// Whether it goes back once nothing is in flight.
@@ -187,6 +191,7 @@ impl Schedule {
         usize::from(self.probes)
     }
 
+    #[inline]
     pub(super) fn saw_rtt(&mut self, ticks: u32) {
         self.rtt = self.rtt.max(ticks);
         self.shortest = self.shortest.min(ticks);
@@ -197,19 +202,33 @@ impl Schedule {
         Duration::from_nanos(u64::from(self.shortest) * TICK)
     }
 
-    /// A probe with this TTL was answered.
-    pub(super) fn answered(&mut self, ttl: u8, kind: ReplyKind) {
-        self.farthest = self.farthest.max(ttl);
-        if kind == ReplyKind::TimeExceeded && ttl >= self.hint {
-            self.disproved = true;
+    /// A probe with this TTL was answered; whether that can change which probes
+    /// may go out.
+    #[inline]
+    pub(super) fn answered(&mut self, ttl: u8, kind: ReplyKind) -> bool {
+        let farther = ttl > self.farthest;
+        let disproves = kind == ReplyKind::TimeExceeded && ttl >= self.hint;
+        if farther {
+            self.farthest = ttl;
         }
+        if disproves {
+            self.marks |= DISPROVED;
+        }
+        farther || disproves
+    }
+
+    /// Nothing but the farthest hop says what may go out.
+    #[inline]
+    pub(super) fn is_usual(&self) -> bool {
+        let known = self.destination.or(self.unreachable);
+        known.is_none() && !self.unnamed && !self.alone
     }
 
     /// An answer may have been for any of several probes, `lowest` the smallest
     /// TTL of them: be quiet, then probe again from there, one at a time.
     pub(super) fn ambiguous(&mut self, lowest: u8) {
         self.alone = true;
-        if self.rewinds > 0 {
+        if self.marks & REWINDS > 0 {
             let lowest = NonZeroU8::new(lowest);
             self.rewind = [self.rewind, lowest].into_iter().flatten().min();
         }
@@ -220,7 +239,7 @@ impl Schedule {
         if let Some(ttl) = self.rewind.take()
             && self.destination.is_none_or(|known| ttl < known)
         {
-            self.rewinds -= 1;
+            self.marks -= 1;
             (self.ttl, self.nth) = (ttl.get(), 0);
         }
     }
@@ -298,6 +317,12 @@ impl Schedule {
         self.ttl > self.farthest.saturating_add(options.gap_limit)
     }
 
+    /// Whether a probe would go out if fewer were in flight.
+    #[inline]
+    pub(super) fn is_open(&self, probes: &Probes, window: u32) -> bool {
+        self.ttl <= self.last && probes.fits(window)
+    }
+
     /// The TTL to probe now, if a probe may go out.
     #[inline]
     pub(super) fn next(
@@ -307,60 +332,65 @@ impl Schedule {
         window: u32,
         now: Instant,
     ) -> Option<u8> {
-        if self.is_exhausted(options, probes, window) || self.rewind.is_some() {
+        if !self.is_open(probes, window) {
             return None;
         }
+        // Most often: some are in flight, and fewer than may be.
+        let clear = probes.in_flight() < usize::from(self.most)
+            || self.hold_of(options, probes, now).is_none();
+        clear.then_some(self.ttl)
+    }
+
+    #[inline(never)]
+    fn hold_of(&self, options: &SessionOptions, probes: &Probes, now: Instant) -> Option<Hold> {
+        self.hold(options, probes, probes.oldest(), now)
+    }
+
+    /// Where it is open: what holds the next probe back, `oldest` being the
+    /// moment when the oldest in flight was sent.
+    #[inline]
+    pub(super) fn hold(
+        &self,
+        options: &SessionOptions,
+        probes: &Probes,
+        oldest: Option<Instant>,
+        now: Instant,
+    ) -> Option<Hold> {
+        let most = usize::from(self.most);
+        if most == 0 {
+            return self.hold_slow(probes);
+        }
+        if probes.in_flight() < most {
+            return None;
+        }
+        let delay = self.release_delay(options);
+        let release = later(oldest?, delay);
+        // They were sent in this order: where the first counts, all do.
+        if release > now {
+            return Some(Hold::Until(release));
+        }
+        Self::hold_among(probes, most, delay, now)
+    }
+
+    #[inline(never)]
+    fn hold_slow(&self, probes: &Probes) -> Option<Hold> {
         let clear = match self.pace() {
-            // Most often: some are in flight, and fewer than may be.
-            Pace::Window(most) if probes.in_flight() < most => true,
-            Pace::Window(most) => self.holds_back(options, probes, most, now).is_none(),
-            Pace::Alone => probes.in_flight() <= usize::from(self.accounted),
             Pace::Hop => {
                 let mut flying = probes.flying();
                 flying.all(|(_, slot)| slot.ttl() == self.ttl)
             }
+            _ => probes.in_flight() <= usize::from(self.accounted),
         };
-        clear.then_some(self.ttl)
+        (!clear).then_some(Hold::Answered)
     }
 
-    /// The same, or when a probe in flight stops to hold it back.
-    #[inline]
-    pub(super) fn plan(
-        &self,
-        options: &SessionOptions,
-        probes: &Probes,
-        window: u32,
-        now: Instant,
-    ) -> Plan {
-        let next = self.next(options, probes, window, now);
-        let held =
-            next.is_none() && !self.is_exhausted(options, probes, window) && self.rewind.is_none();
-        let release = match self.pace() {
-            Pace::Window(most) if held => self.holds_back(options, probes, most, now),
-            _ => None,
-        };
-        Plan { next, release }
-    }
-
-    /// When `most` or more are in flight that count: when the first of them
-    /// next stops to.
-    fn holds_back(
-        &self,
-        options: &SessionOptions,
-        probes: &Probes,
-        most: usize,
-        now: Instant,
-    ) -> Option<Instant> {
-        let delay = self.release_delay(options);
-        let oldest = later(probes.oldest()?, delay);
-        // They were sent in this order: where the first counts, all do.
-        if oldest > now {
-            return (probes.in_flight() >= most).then_some(oldest);
-        }
+    /// Where some no longer count.
+    #[inline(never)]
+    fn hold_among(probes: &Probes, most: usize, delay: u64, now: Instant) -> Option<Hold> {
         let sent = probes.flying().map(|(_, slot)| probes.sent_at(slot));
         let mut counted = sent.map(|sent| later(sent, delay)).filter(|at| *at > now);
         let first = counted.next()?;
-        (1 + counted.take(most).count() >= most).then_some(first)
+        (1 + counted.take(most).count() >= most).then_some(Hold::Until(first))
     }
 
     fn pace(&self) -> Pace {
@@ -372,7 +402,7 @@ impl Schedule {
             (true, _, _) | (_, true, true) => Pace::Alone,
             // One hop at a time where the hint has proved wrong: SACKs of
             // several hops' probes could come compressed into one.
-            (_, _, true) if self.disproved && self.destination.is_none() => {
+            (_, _, true) if self.marks & DISPROVED != 0 && self.destination.is_none() => {
                 Pace::Window(usize::from(self.probes))
             }
             // Linux holds SACKs back to send one for many (tcp_input.c,
@@ -383,14 +413,35 @@ impl Schedule {
     }
 
     /// It was sent.
-    pub(super) fn sent(&mut self) {
-        self.sent_alone = self.pace() == Pace::Alone;
-        self.nth += 1;
-        if self.nth >= self.probes
-            && let Some(next) = self.ttl.checked_add(1)
-        {
-            (self.ttl, self.nth) = (next, 0);
+    #[inline]
+    pub(super) fn sent(&mut self, options: &SessionOptions) {
+        self.marks &= !SENT_ALONE;
+        if self.most == 0 && self.pace() == Pace::Alone {
+            self.marks |= SENT_ALONE;
         }
+        self.nth += 1;
+        if self.nth >= self.probes {
+            if let Some(next) = self.ttl.checked_add(1) {
+                (self.ttl, self.nth) = (next, 0);
+            }
+            self.renew(options);
+        }
+    }
+
+    /// Sums up what says which probes may go out: whenever that has changed.
+    #[inline]
+    pub(super) fn renew(&mut self, options: &SessionOptions) {
+        let gap = self.farthest.saturating_add(options.gap_limit);
+        self.last = match self.rewind {
+            Some(_) => 0,
+            // TTL 255 has no successor.
+            None if self.nth >= self.probes => 0,
+            None => self.limit(options).min(gap),
+        };
+        self.most = match self.pace() {
+            Pace::Window(most) => most as u8,
+            Pace::Alone | Pace::Hop => 0,
+        };
     }
 
     /// Twice the largest RTT seen: an answer that takes longer is an exception.

@@ -234,8 +234,15 @@ impl Session {
         }
     }
 
+    /// Whether it is the target's address.
+    #[inline]
+    pub(super) fn is_target(&self, address: Ipv4Addr) -> bool {
+        self.ends.remote == address && !self.has(Flag::WideFlow)
+    }
+
     /// Whether a segment with these ends is of the flow, or of its other direction.
     #[must_use]
+    #[inline]
     pub fn is_between(&self, local: &SocketAddr, remote: &SocketAddr) -> bool {
         match (local, remote) {
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
