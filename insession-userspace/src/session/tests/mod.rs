@@ -15,6 +15,7 @@ mod quotes;
 mod rewriting;
 mod sacks;
 mod segments;
+mod store;
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
