@@ -37,6 +37,8 @@ type Key = (IpAddr, SocketAddr, u16);
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
     due: BTreeSet<(Instant, Key)>,
+    /// The moment of the first of them: asked for each time round the loop.
+    first: Option<Instant>,
     ends: BTreeMap<Key, Instant>,
 }
 
@@ -48,6 +50,7 @@ impl Lingering {
             self.due.remove(&(before, key));
         }
         self.due.insert((until, key));
+        self.look();
     }
 
     /// Whether this one does.
@@ -61,13 +64,19 @@ impl Lingering {
     }
 
     /// When the first may go.
+    #[inline]
     pub(super) fn next(&self) -> Option<Instant> {
-        self.due.first().map(|(until, _)| *until)
+        self.first
+    }
+
+    fn look(&mut self) {
+        self.first = self.due.first().map(|(until, _)| *until);
     }
 
     /// Takes out the one that may go first.
     pub(super) fn pop(&mut self) -> Option<Flow> {
         let (_, key) = self.due.pop_first()?;
+        self.look();
         self.ends.remove(&key);
         Some(flow(key))
     }
@@ -87,6 +96,7 @@ impl Lingering {
             self.ends.remove(key);
             self.due.remove(&(*at, *key));
         }
+        self.look();
         found.into_iter().map(|(_, key)| flow(key)).collect()
     }
 }

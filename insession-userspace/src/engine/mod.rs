@@ -21,9 +21,11 @@ pub mod ports;
 pub mod ready;
 mod receive;
 pub mod record;
+mod settle;
 pub mod slab;
 pub mod stats;
 mod stop;
+mod transmit;
 pub mod wheel;
 pub mod worker;
 

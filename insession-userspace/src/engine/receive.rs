@@ -4,6 +4,7 @@
 
 use insession_common::flow::{SessionId, UNRESOLVED};
 
+use super::settle::settle;
 use super::slab;
 use super::worker::Worker;
 use crate::link::{Link, LinkError, Received};
@@ -146,7 +147,11 @@ impl Worker<'_> {
         self.tally.replies += 1;
         session.handle_reply(&self.options, frame.at, &reply);
         // The stamp may be later than the clock was when the batch began.
-        self.settle(id, now.max(frame.at));
+        let now = now.max(frame.at);
+        let (ready, wheel) = (&mut self.ready, &mut self.wheel);
+        let (options, run) = (&self.options, self.shared.options);
+        let rest = settle(session, options, run, ready, wheel, slab::index(id), now);
+        self.settle_rest(id, rest, now);
         Ok(())
     }
 

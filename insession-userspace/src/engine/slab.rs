@@ -152,6 +152,17 @@ impl<H, C> Slab<H, C> {
         self.chunk(index)?.hot[nth(index)].0.as_ref()
     }
 
+    /// The entry that has this index now: its id, and both its parts.
+    #[must_use]
+    #[inline]
+    pub fn at_mut(&mut self, index: u32) -> Option<(SessionId, &mut H, &mut C)> {
+        let worker = self.worker;
+        let chunk = self.chunk_mut(index)?;
+        let id = id(chunk.generations[nth(index)], worker, index);
+        let (hot, cold) = (&mut chunk.hot[nth(index)], &mut chunk.cold[nth(index)]);
+        Some((id, hot.0.as_mut()?, cold.as_mut()?))
+    }
+
     /// The id of the entry that has this index now.
     #[must_use]
     #[inline]
@@ -184,23 +195,21 @@ impl<H, C> Slab<H, C> {
 
     #[inline]
     fn id(&self, chunk: &Chunk<H, C>, index: u32) -> SessionId {
-        let generation = u32::from(chunk.generations[nth(index)]);
-        (generation << WORKER_BITS | u32::from(self.worker)) << INDEX_BITS | index
+        id(chunk.generations[nth(index)], self.worker, index)
     }
 
     /// The chunk of an entry, if the id is this worker's and of today.
     #[inline]
     fn owned(&self, id: SessionId) -> Option<&Chunk<H, C>> {
         let chunk = self.chunk(index(id))?;
-        (chunk.generations[nth(id)] == generation(id) && worker_of(id) == self.worker)
-            .then_some(chunk)
+        (self.id(chunk, index(id)) == id).then_some(chunk)
     }
 
     #[inline]
-    fn owned_mut(&mut self, id: SessionId) -> Option<&mut Chunk<H, C>> {
+    fn owned_mut(&mut self, whose: SessionId) -> Option<&mut Chunk<H, C>> {
         let worker = self.worker;
-        let chunk = self.chunk_mut(index(id))?;
-        (chunk.generations[nth(id)] == generation(id) && worker_of(id) == worker).then_some(chunk)
+        let chunk = self.chunk_mut(index(whose))?;
+        (id(chunk.generations[nth(whose)], worker, index(whose)) == whose).then_some(chunk)
     }
 
     #[inline]
@@ -232,6 +241,11 @@ impl<H, C> Slab<H, C> {
     }
 }
 
+#[inline]
+const fn id(generation: u8, worker: u8, index: u32) -> SessionId {
+    ((generation as u32) << WORKER_BITS | worker as u32) << INDEX_BITS | index
+}
+
 /// An array made where it stays: one of sessions does not belong on the stack.
 fn boxed<T>(make: impl Fn() -> T) -> Option<Box<[T; CHUNK]>> {
     let slice: Box<[T]> = (0..CHUNK).map(|_| make()).collect();
@@ -252,6 +266,7 @@ pub const fn worker_of(id: SessionId) -> u8 {
     (id >> INDEX_BITS & WORKER_MASK) as u8
 }
 
+#[cfg(test)]
 const fn generation(id: SessionId) -> u8 {
     (id >> (INDEX_BITS + WORKER_BITS)) as u8
 }
@@ -283,6 +298,8 @@ mod tests {
         assert_eq!(slab.get(second), Some(&"b"));
         assert_eq!(slab.at(index(first)), Some(&"b"));
         assert_eq!(slab.id_at(index(first)), Some(second));
+        let entry = slab.at_mut(index(first));
+        assert_eq!(entry, Some((second, &mut "b", &mut 'y')));
     }
 
     #[test]

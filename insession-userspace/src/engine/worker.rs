@@ -33,7 +33,7 @@ use super::stats::{Stats, Tally};
 use super::wheel::Wheel;
 use super::{EngineOptions, Output, Target};
 use crate::link::{Link, LinkError};
-use crate::session::{Event, Handshaker, SessionOptions, Transmit, TransmitKind};
+use crate::session::{Handshaker, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::{LinkInfo, Verdict};
 
@@ -41,11 +41,6 @@ use crate::trace::{LinkInfo, Verdict};
 /// batch count their round-trip times from its kick, so a longer batch makes the
 /// last ones look slower (1 µs a frame on veth); a shorter one pays more kicks.
 pub const BATCH: usize = 64;
-/// How many turns ahead a session that is to send is fetched into the cache: as
-/// many as take a miss or two in memory, at some 100 ns a segment.
-const AHEAD: usize = 4;
-/// Timers that fire before replies are looked at again.
-const TIMER_BUDGET: usize = 1024;
 /// No more than this many flows linger; the oldest go first. A flow map needs
 /// room for them beside those of the open sessions.
 pub const LINGER_MAX: usize = 1 << 16;
@@ -192,7 +187,7 @@ pub(super) struct Worker<'a> {
     /// To and from the other workers of the interface, where there are any.
     pub(super) handoff: Option<Handoff>,
     /// The batch being built: whose segment, and what for.
-    batch: Vec<(SessionId, TransmitKind)>,
+    pub(super) batch: Vec<(SessionId, TransmitKind)>,
     /// [`EngineOptions::batch`].
     pub(super) batch_size: usize,
     /// A job that waits until a session ends.
@@ -201,7 +196,7 @@ pub(super) struct Worker<'a> {
     permits: usize,
     /// A segment that the link had no room for after all.
     pub(super) held: Option<(SessionId, Transmit)>,
-    identification: u16,
+    pub(super) identification: u16,
     /// Whether a new job ends the link's sleep.
     wakeable: bool,
     busy: bool,
@@ -377,82 +372,6 @@ impl<'a> Worker<'a> {
         self.pacer.share(self.shared.busy.load(Ordering::Relaxed));
     }
 
-    fn timers(&mut self, now: Instant) -> bool {
-        for fired in 0..TIMER_BUDGET {
-            let Some(slot) = self.wheel.expire(now) else {
-                return fired > 0;
-            };
-            let Some(id) = self.open.id_at(slot) else {
-                continue;
-            };
-            if let Some(session) = self.open.get_mut(id) {
-                session.handle_timeout(&self.options, now);
-                self.settle(id, now);
-            }
-        }
-        true
-    }
-
-    /// The drain rule of [`crate::session`], after every `handle_*`.
-    pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.open.get_mut(id) else {
-            return;
-        };
-        if let Some(event) = session.poll_event() {
-            self.tell(id, event);
-        }
-        let Some(session) = self.open.get_mut(id) else {
-            return;
-        };
-        if session.is_finished() {
-            self.finish(id, now);
-            return;
-        }
-        let slot = slab::index(id);
-        if session.wants_transmit(&self.options, now) {
-            self.ready.push(slot);
-        }
-        match session.poll_timeout(&self.options, now) {
-            // Not again at this very moment: time has to go on in between.
-            Some((at, _)) => self
-                .wheel
-                .arm_by(slot, at.max(now + Duration::from_nanos(1))),
-            None => self.wheel.cancel(slot),
-        }
-    }
-
-    /// Tells an event of a session, and those behind it.
-    fn tell(&mut self, id: SessionId, first: Event) {
-        let Some((session, open)) = self.open.both_mut(id) else {
-            return;
-        };
-        let index = open.index;
-        let live = self.shared.options.live;
-        let mut next = Some(first);
-        while let Some(event) = next {
-            match event {
-                Event::Established if !open.is_established() => {
-                    open.establish();
-                    self.tally.established += 1;
-                    if live {
-                        let handshake = session.handshake();
-                        self.outbox.push(Output::Established { index, handshake });
-                    }
-                }
-                Event::Answered(probe) | Event::Lost(probe) if live => {
-                    if let Some(answer) = open.answer(session, probe) {
-                        self.outbox.push(answer);
-                    }
-                }
-                Event::Destination(ttl) if live => {
-                    self.outbox.push(Output::Destination { index, ttl });
-                }
-                _ => {}
-            }
-            next = session.poll_event();
-        }
-    }
-
     /// Turns a session into its record. Its flow goes on to be steered to us
     /// for a while.
     pub(super) fn finish(&mut self, id: SessionId, now: Instant) {
@@ -540,107 +459,6 @@ impl<'a> Worker<'a> {
             self.ports.give_back(flow);
         }
         !flows.is_empty()
-    }
-
-    /// One batch: a segment a session in turn, as many as the pacer and the link
-    /// let pass, and one kick. Whether there was something to do.
-    fn transmit(&mut self, link: &mut dyn Link, now: Instant) -> Result<bool, LinkError> {
-        let room = self.pacer.allowance(now).min(self.batch_size);
-        if room == 0 || (self.ready.is_empty() && self.held.is_none()) {
-            return Ok(false);
-        }
-        let room = room.min(link.room());
-        let waiting = self.ready.len();
-        for turn in 0..AHEAD.min(room) {
-            self.fetch_ahead(turn);
-        }
-        while self.batch.len() < room {
-            self.fetch_ahead(AHEAD);
-            let Some((id, transmit)) = self.held.take().or_else(|| self.next_segment(now)) else {
-                break;
-            };
-            let Some((session, open)) = self.open.both_mut(id) else {
-                continue;
-            };
-            let (layout, own) = open.layout(&session.flow());
-            let Some(layout) = self.layouts.get(layout) else {
-                continue;
-            };
-            let identification = self.identification;
-            let written = link.transmit(&mut |frame| {
-                layout.write(&own, &transmit.segment, identification, frame)
-            });
-            match written {
-                Ok(()) => {}
-                // The session has given it out: it would not be given again.
-                Err(LinkError::Full) => {
-                    self.held = Some((id, transmit));
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-            self.identification = identification.wrapping_add(1);
-            self.batch.push((id, transmit.kind));
-            // Where others fill the batch, it is asked when this one is out.
-            if self.batch.len() + self.ready.len() < room
-                && session.wants_transmit(&self.options, now)
-            {
-                self.ready.push(slab::index(id));
-            }
-        }
-        if self.batch.is_empty() {
-            // Some did not want to any more: that makes room for new sessions.
-            return Ok(self.ready.len() < waiting);
-        }
-        // Before the kick: on a link that transmits within it, replies are
-        // stamped before it returns.
-        let at = link.now();
-        link.flush()?;
-        self.pacer.spend(now, self.batch.len());
-        self.tally.sent += self.batch.len() as u64;
-        let mut batch = core::mem::take(&mut self.batch);
-        for (id, kind) in batch.drain(..) {
-            self.tally.probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
-            if let Some(session) = self.open.get_mut(id) {
-                session.handle_transmitted(kind, at);
-                self.settle(id, at);
-            }
-        }
-        self.batch = batch;
-        Ok(true)
-    }
-
-    /// The next segment of the session whose turn it is.
-    fn next_segment(&mut self, now: Instant) -> Option<(SessionId, Transmit)> {
-        loop {
-            let slot = self.ready.pop()?;
-            let Some(id) = self.open.id_at(slot) else {
-                continue;
-            };
-            let Some(session) = self.open.get_mut(id) else {
-                continue;
-            };
-            if let Some(transmit) = session.poll_transmit(&self.options, now) {
-                if let (TransmitKind::Probe(probe), true) =
-                    (transmit.kind, self.shared.options.live)
-                    && let Some((_, open)) = self.open.both_mut(id)
-                {
-                    open.note_ttl(probe, transmit.segment.ttl);
-                }
-                return Some((id, transmit));
-            }
-        }
-    }
-
-    /// Has what the session whose turn it is after `turns` others will be read
-    /// and written of fetched into the cache.
-    #[inline]
-    fn fetch_ahead(&self, turns: usize) {
-        if let Some(slot) = self.ready.ahead(turns) {
-            self.open.prefetch(slot);
-            self.open.prefetch_cold(slot);
-            self.wheel.prefetch(slot);
-        }
     }
 }
 

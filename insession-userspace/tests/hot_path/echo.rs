@@ -56,8 +56,8 @@ impl<F: FnMut(u64)> Echo<F> {
             flows: HashMap::with_capacity(2 * sessions),
             batch: vec![[0; MAX_FRAME]; ROOM],
             lengths: Vec::with_capacity(ROOM),
-            // More than one is seldom under way for a session.
-            replies: VecDeque::with_capacity(4 * sessions + ROOM),
+            // As many as a session has under way.
+            replies: VecDeque::with_capacity(32 * sessions + ROOM),
             probes: 0,
             probed,
         }
@@ -165,7 +165,8 @@ fn header(frame: &[u8], source: [u8; 4], protocol: u8, len: usize, out: &mut [u8
     out[12] = 8;
     out[IP] = 0x45;
     out[IP + 2..IP + 4].copy_from_slice(&(20 + len as u16).to_be_bytes());
-    out[IP + 8] = 60;
+    // As it arrives from a server of Linux behind fifteen routers.
+    out[IP + 8] = 64 - (SERVER - 1);
     out[IP + 9] = protocol;
     out[IP + 12..IP + 16].copy_from_slice(&source);
     out[IP + 16..IP + 20].copy_from_slice(&frame[IP + 12..IP + 16]);

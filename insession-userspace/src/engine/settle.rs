@@ -1,0 +1,134 @@
+//! What follows from what happened to a session: the drain rule of
+//! [`crate::session`], after every `handle_*`.
+
+use insession_common::flow::SessionId;
+
+use super::ready::Ready;
+use super::slab;
+use super::wheel::Wheel;
+use super::worker::Worker;
+use super::{EngineOptions, Output};
+use crate::session::{Event, Session, SessionOptions};
+use crate::time::{Duration, Instant};
+
+/// Timers that fire before replies are looked at again.
+const TIMER_BUDGET: usize = 1024;
+
+/// What is left to do for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Nothing,
+    Tell(Event),
+    Finish,
+}
+
+impl Worker<'_> {
+    /// Fires what is due; whether anything was.
+    pub(super) fn timers(&mut self, now: Instant) -> bool {
+        for fired in 0..TIMER_BUDGET {
+            let Some(slot) = self.wheel.expire(now) else {
+                return fired > 0;
+            };
+            if let Some((id, session, _)) = self.open.at_mut(slot) {
+                session.handle_timeout(&self.options, now);
+                self.settle(id, now);
+            }
+        }
+        true
+    }
+
+    /// The drain rule.
+    pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
+        if let Some(session) = self.open.get_mut(id) {
+            let (ready, wheel) = (&mut self.ready, &mut self.wheel);
+            let slot = slab::index(id);
+            let rest = settle(
+                session,
+                &self.options,
+                self.shared.options,
+                ready,
+                wheel,
+                slot,
+                now,
+            );
+            self.settle_rest(id, rest, now);
+        }
+    }
+
+    /// What the drain rule left, and all that is left behind that.
+    #[inline]
+    pub(super) fn settle_rest(&mut self, id: SessionId, rest: Rest, now: Instant) {
+        match rest {
+            Rest::Nothing => {}
+            Rest::Tell(event) => {
+                self.tell(id, event);
+                self.settle(id, now);
+            }
+            Rest::Finish => self.finish(id, now),
+        }
+    }
+
+    /// Tells an event of a session, and those behind it.
+    fn tell(&mut self, id: SessionId, first: Event) {
+        let Some((session, open)) = self.open.both_mut(id) else {
+            return;
+        };
+        let index = open.index;
+        let live = self.shared.options.live;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Event::Established if !open.is_established() => {
+                    open.establish();
+                    self.tally.established += 1;
+                    if live {
+                        let handshake = session.handshake();
+                        self.outbox.push(Output::Established { index, handshake });
+                    }
+                }
+                Event::Answered(probe) | Event::Lost(probe) if live => {
+                    if let Some(answer) = open.answer(session, probe) {
+                        self.outbox.push(answer);
+                    }
+                }
+                Event::Destination(ttl) if live => {
+                    self.outbox.push(Output::Destination { index, ttl });
+                }
+                _ => {}
+            }
+            next = session.poll_event();
+        }
+    }
+}
+
+/// The drain rule, as far as it touches nothing but the session, the queue of
+/// those that want to send, and the timers: nearly always all of it.
+#[inline]
+pub(super) fn settle(
+    session: &mut Session,
+    options: &SessionOptions,
+    run: &EngineOptions,
+    ready: &mut Ready,
+    wheel: &mut Wheel,
+    slot: u32,
+    now: Instant,
+) -> Rest {
+    while let Some(event) = session.poll_event() {
+        if run.live || event == Event::Established {
+            return Rest::Tell(event);
+        }
+    }
+    if session.is_finished() {
+        return Rest::Finish;
+    }
+    let next = session.after(options, now);
+    if next.wants_transmit {
+        ready.push(slot);
+    }
+    match next.timeout {
+        // Not again at this very moment: time has to go on in between.
+        Some((at, _)) => wheel.arm_by(slot, at.max(now + Duration::from_nanos(1))),
+        None => wheel.cancel(slot),
+    }
+    Rest::Nothing
+}

@@ -1,0 +1,160 @@
+//! Segments out: one batch, one kick.
+
+use insession_common::flow::SessionId;
+
+use super::open::{Layouts, Open};
+use super::settle::settle;
+use super::slab;
+use super::worker::Worker;
+use crate::link::{Link, LinkError};
+use crate::session::{Session, Transmit, TransmitKind};
+use crate::time::Instant;
+
+/// How many turns ahead a session that is to send is fetched into the cache: as
+/// many as take a miss or two in memory, at some 100 ns a segment.
+const AHEAD: usize = 4;
+
+impl Worker<'_> {
+    /// One batch: a segment a session in turn, as many as the pacer and the link
+    /// let pass, and one kick. Whether there was something to do.
+    pub(super) fn transmit(
+        &mut self,
+        link: &mut dyn Link,
+        now: Instant,
+    ) -> Result<bool, LinkError> {
+        let room = self.pacer.allowance(now).min(self.batch_size);
+        if room == 0 || (self.ready.is_empty() && self.held.is_none()) {
+            return Ok(false);
+        }
+        let room = room.min(link.room());
+        let waiting = self.ready.len();
+        self.fill(link, room, now)?;
+        if self.batch.is_empty() {
+            // Some did not want to any more: that makes room for new sessions.
+            return Ok(self.ready.len() < waiting);
+        }
+        // Before the kick: on a link that transmits within it, replies are
+        // stamped before it returns.
+        let at = link.now();
+        link.flush()?;
+        self.pacer.spend(now, self.batch.len());
+        self.tally.sent += self.batch.len() as u64;
+        let mut batch = core::mem::take(&mut self.batch);
+        for (id, kind) in batch.drain(..) {
+            self.tally.probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
+            if let Some(session) = self.open.get_mut(id) {
+                session.handle_transmitted(kind, at);
+                let (ready, wheel) = (&mut self.ready, &mut self.wheel);
+                let (options, run) = (&self.options, self.shared.options);
+                let rest = settle(session, options, run, ready, wheel, slab::index(id), at);
+                self.settle_rest(id, rest, at);
+            }
+        }
+        self.batch = batch;
+        Ok(true)
+    }
+
+    /// Writes the batch: at most `room` frames.
+    fn fill(&mut self, link: &mut dyn Link, room: usize, now: Instant) -> Result<(), LinkError> {
+        if room > 0
+            && let Some((id, transmit)) = self.held.take()
+            && let Some((session, open)) = self.open.both_mut(id)
+        {
+            match write(
+                link,
+                &self.layouts,
+                session,
+                open,
+                &transmit,
+                self.identification,
+            ) {
+                Ok(()) => self.written(id, transmit.kind),
+                Err(LinkError::Full) => {
+                    self.held = Some((id, transmit));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for turn in 0..AHEAD.min(room) {
+            self.fetch_ahead(turn);
+        }
+        while self.batch.len() < room {
+            self.fetch_ahead(AHEAD);
+            let Some(slot) = self.ready.pop() else {
+                break;
+            };
+            let Some((id, session, open)) = self.open.at_mut(slot) else {
+                continue;
+            };
+            let Some(transmit) = session.poll_transmit(&self.options, now) else {
+                continue;
+            };
+            if let TransmitKind::Probe(probe) = transmit.kind
+                && self.shared.options.live
+            {
+                open.note_ttl(probe, transmit.segment.ttl);
+            }
+            match write(
+                link,
+                &self.layouts,
+                session,
+                open,
+                &transmit,
+                self.identification,
+            ) {
+                Ok(()) => {}
+                // The session has given it out: it would not be given again.
+                Err(LinkError::Full) => {
+                    self.held = Some((id, transmit));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            // Where others fill the batch, it is asked when this one is out.
+            if self.batch.len() + 1 + self.ready.len() < room
+                && session.wants_transmit(&self.options, now)
+            {
+                self.ready.push(slot);
+            }
+            self.written(id, transmit.kind);
+        }
+        Ok(())
+    }
+
+    /// A segment is in the batch.
+    #[inline]
+    fn written(&mut self, id: SessionId, kind: TransmitKind) {
+        self.identification = self.identification.wrapping_add(1);
+        self.batch.push((id, kind));
+    }
+
+    /// Has what the session whose turn it is after `turns` others will be read
+    /// and written of fetched into the cache.
+    #[inline]
+    fn fetch_ahead(&self, turns: usize) {
+        if let Some(slot) = self.ready.ahead(turns) {
+            self.open.prefetch(slot);
+            self.open.prefetch_cold(slot);
+            self.wheel.prefetch(slot);
+        }
+    }
+}
+
+/// Writes one segment into the link's batch.
+#[inline]
+fn write(
+    link: &mut dyn Link,
+    layouts: &Layouts,
+    session: &Session,
+    open: &Open,
+    transmit: &Transmit,
+    identification: u16,
+) -> Result<(), LinkError> {
+    let (layout, own) = open.layout(&session.flow());
+    // Each open session has one.
+    let Some(layout) = layouts.get(layout) else {
+        return Ok(());
+    };
+    link.transmit(&mut |frame| layout.write(&own, &transmit.segment, identification, frame))
+}
