@@ -151,6 +151,33 @@ fn a_quote_of_the_kernels_own_connection_to_our_server_is_the_kernels() {
     }
 }
 
+/// By port alone, the addresses and the sender's port do not matter.
+#[test]
+fn by_port_what_is_for_a_port_in_use_is_ours() {
+    let mut table = table();
+    table.by_port = true;
+    for fixture in frames::by_port() {
+        assert_eq!(
+            steer(&&fixture.bytes[..], &table),
+            fixture.decision,
+            "{}",
+            fixture.name
+        );
+    }
+    for port in 0..=u16::MAX {
+        let expected = match port {
+            61_000 | 61_001 | LAST => Decision::Ours {
+                session: UNRESOLVED,
+                kind: SteerKind::Segment,
+                l3_offset: 14,
+            },
+            FIRST..=LAST => Decision::Pass(Counter::NoFlow),
+            _ => Decision::Pass(Counter::PortOutside),
+        };
+        assert_eq!(steer(&&frames::segment(9, port)[..], &table), expected);
+    }
+}
+
 /// A frame without the short way.
 struct Slow<'a>(&'a [u8]);
 
@@ -183,7 +210,7 @@ fn the_short_way_and_the_long_way_say_the_same() {
             );
         }
         // Every byte of the headers, in turn, with every value.
-        for at in 12..fixture.bytes.len().min(80) {
+        for at in 12..fixture.bytes.len().min(112) {
             let mut frame = fixture.bytes.clone();
             for value in 0..=255 {
                 frame[at] = value;

@@ -230,6 +230,30 @@ fn with_no_range_set_nothing_is_ours() {
     }
 }
 
+#[test]
+fn by_port_what_is_for_a_port_in_use_is_ours() {
+    let flows = frames::flows();
+    let kernel = Kernel::steering(names::STEERING_PORT_RANGE, &flows, FIRST, LAST, true);
+    for fixture in frames::by_port() {
+        assert_eq!(
+            kernel.decide(&fixture.bytes),
+            fixture.decision,
+            "{}",
+            fixture.name
+        );
+    }
+    let mut table = Table::new(&flows);
+    table.by_port = true;
+    for fixture in frames::all() {
+        assert_eq!(
+            kernel.decide(&fixture.bytes),
+            steer(&&fixture.bytes[..], &table),
+            "{}",
+            fixture.name
+        );
+    }
+}
+
 /// The kernel's own connection to a server of ours: its ICMP errors are its.
 #[test]
 fn a_quote_of_a_kernel_sockets_port_is_the_kernels() {

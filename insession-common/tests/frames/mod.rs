@@ -10,7 +10,9 @@ mod ours;
 use std::collections::HashMap;
 
 use insession_common::counters::Counter;
-use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId};
+use insession_common::flow::{
+    FlowKey, FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId, UNRESOLVED,
+};
 use insession_common::stamp::SteerKind;
 use insession_common::steer::{Decision, Flows};
 
@@ -95,6 +97,8 @@ pub struct Table {
     ports: HashMap<u16, u32>,
     /// Connections of the kernel's.
     pub kernel: Vec<FlowKey>,
+    /// Whether a port alone makes a frame ours.
+    pub by_port: bool,
 }
 
 impl Table {
@@ -108,6 +112,7 @@ impl Table {
                 .map(|(flow, _)| (flow.local_port(), 1))
                 .collect(),
             kernel: Vec::new(),
+            by_port: false,
         }
     }
 }
@@ -115,6 +120,10 @@ impl Table {
 impl Flows for Table {
     fn ports(&self) -> (u16, u16) {
         (FIRST, LAST)
+    }
+
+    fn by_port(&self) -> bool {
+        self.by_port
     }
 
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {
@@ -151,6 +160,69 @@ pub struct Fixture {
     pub name: &'static str,
     pub bytes: Vec<u8>,
     pub decision: Decision,
+}
+
+/// Frames, and what is to become of them where a port alone makes a frame ours.
+pub fn by_port() -> Vec<Fixture> {
+    let ours = |kind| Decision::Ours {
+        session: UNRESOLVED,
+        kind,
+        l3_offset: 14,
+    };
+    let (reply, quote) = (ours(SteerKind::Segment), ours(SteerKind::Quote));
+    let from = |source, l4: &[u8]| ethernet(&[], 0x0800, &v4(source, US, 6, &[], l4));
+    let about =
+        |source, destination, ports: &[u8]| quote_v4(11, 0, ROUTER, US, source, destination, ports);
+    let passed = Decision::Pass;
+    let all = [
+        ("SACK", sack(), reply),
+        ("from anybody", from(NATTED, &tcp(9, FIRST, 0, &[])), reply),
+        ("last port", segment(1, LAST), reply),
+        ("no live port", segment(443, 61002), passed(Counter::NoFlow)),
+        (
+            "port outside",
+            segment(443, LAST + 1),
+            passed(Counter::PortOutside),
+        ),
+        ("time exceeded", time_exceeded(), quote),
+        (
+            "quote, all but our port rewritten",
+            about(NATTED, NATTED, &cut(FIRST, 8443)),
+            quote,
+        ),
+        (
+            "quote of no live port",
+            about(US, SERVER, &cut(61002, 443)),
+            passed(Counter::QuoteNoFlow),
+        ),
+        (
+            "quote of a port outside, to our server",
+            about(US, SERVER, &cut(40000, 443)),
+            passed(Counter::QuoteNoFlow),
+        ),
+        (
+            "v6 segment",
+            ethernet(
+                &[],
+                0x86dd,
+                &v6(ROUTER6, US6, 6, &[], &tcp(9, FIRST, 0, &[])),
+            ),
+            reply,
+        ),
+        (
+            "v6 quote",
+            quote_v6(3, ROUTER6, US6, NATTED6, NATTED6, &cut(FIRST + 1, 9)),
+            quote,
+        ),
+        ("foreign", foreign(), passed(Counter::PortOutside)),
+    ];
+    all.into_iter()
+        .map(|(name, bytes, decision)| Fixture {
+            name,
+            bytes,
+            decision,
+        })
+        .collect()
 }
 
 /// Two MAC addresses, VLAN tags of these EtherTypes, an EtherType, a payload.

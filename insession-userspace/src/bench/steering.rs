@@ -82,6 +82,15 @@ pub struct Hits {
     pub no_flow: Cost,
 }
 
+/// What packets of ours cost, steered by port range.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ByPort {
+    /// A SACK.
+    pub sack: Cost,
+    /// An ICMP time exceeded that quotes a probe.
+    pub time_exceeded: Cost,
+}
+
 /// What steering costs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SteeringCosts {
@@ -95,9 +104,9 @@ pub struct SteeringCosts {
     pub foreign: Vec<Foreign>,
     /// What is, by how many flows there are.
     pub hits: Vec<Hits>,
-    /// What is, steered by port range.
-    pub by_port: Hits,
-    /// The dearest of the foreign packets that are TCP or UDP, in empty programs.
+    /// What is, steered by port range, of any flow.
+    pub by_port: ByPort,
+    /// The dearest of the foreign packets, in empty programs.
     pub xdp_foreign: f64,
     /// A SACK among the most flows, in SACKs among 1,000 flows; `None` where both
     /// were not measured.
@@ -115,8 +124,10 @@ pub struct SteeringCosts {
 /// Flows in a batch: more bring nothing more.
 const BATCH: usize = 1_024;
 
-/// Flows that are added to learn what adding costs.
-const ADDED: u32 = 65_536;
+/// How many flows are added to learn what adding costs.
+fn added(repeat: u32) -> u32 {
+    (repeat / 16).clamp(1_024, 65_536)
+}
 
 /// Numbers of flows that are in no map, in units of 65,536.
 const NO_FLOW: u16 = 128;
@@ -128,6 +139,7 @@ const NO_FLOW: u16 = 128;
 pub fn measure(options: &SteeringOptions) -> Result<SteeringCosts, LinkError> {
     let repeat = options.repeat.max(1);
     let rounds = options.rounds.max(1);
+    let added = added(repeat);
     let foreign_frames = foreign();
     let mut among = Vec::new();
     for &flows in &options.flows {
@@ -137,7 +149,7 @@ pub fn measure(options: &SteeringOptions) -> Result<SteeringCosts, LinkError> {
         among.push((flows, yardstick, Series::default()));
     }
     let mut by_port = Yardstick::open(1, Steering::PortRange)?;
-    let flow_insert_ns_by_port = nanos_each(by_port.add_singly(0..ADDED)?);
+    let flow_insert_ns_by_port = nanos_each(by_port.add_singly(0..added)?, added);
     let mut by_port_series = Series::default();
     let mut empty = Vec::new();
     let mut foreign_series = vec![Vec::new(); foreign_frames.len()];
@@ -153,7 +165,7 @@ pub fn measure(options: &SteeringOptions) -> Result<SteeringCosts, LinkError> {
         for (flows, yardstick, series) in &mut among {
             series.round(yardstick, *flows, repeat, round, nothing)?;
         }
-        by_port_series.round(&by_port, ADDED, repeat, round, nothing)?;
+        by_port_series.round(&by_port, added, repeat, round, nothing)?;
     }
     drop(by_port);
     let hits: Vec<Hits> = among
@@ -178,10 +190,10 @@ pub fn measure(options: &SteeringOptions) -> Result<SteeringCosts, LinkError> {
     let mut singly = Vec::new();
     let mut batched = Vec::new();
     for _ in 0..rounds.min(3) {
-        let mut yardstick = Yardstick::open(ADDED, Steering::Flow)?;
-        singly.push(nanos_each(yardstick.add_singly(0..ADDED)?));
-        let mut yardstick = Yardstick::open(ADDED, Steering::Flow)?;
-        batched.push(nanos_each(yardstick.add_batched(0..ADDED, BATCH)?));
+        let mut yardstick = Yardstick::open(added, Steering::Flow)?;
+        singly.push(nanos_each(yardstick.add_singly(0..added)?, added));
+        let mut yardstick = Yardstick::open(added, Steering::Flow)?;
+        batched.push(nanos_each(yardstick.add_batched(0..added, BATCH)?, added));
     }
     Ok(SteeringCosts {
         repeat,
@@ -196,7 +208,10 @@ pub fn measure(options: &SteeringOptions) -> Result<SteeringCosts, LinkError> {
             .zip(sack_among(Some(1_000)))
             .map(|(most, few)| most / few),
         hits,
-        by_port: by_port_series.hits(ADDED),
+        by_port: ByPort {
+            sack: cost(by_port_series.sack),
+            time_exceeded: cost(by_port_series.time_exceeded),
+        },
         flow_insert_ns_single: cost(singly).median,
         flow_insert_ns_batch: cost(batched).median,
         flow_insert_ns_by_port,
@@ -204,8 +219,8 @@ pub fn measure(options: &SteeringOptions) -> Result<SteeringCosts, LinkError> {
     })
 }
 
-fn nanos_each(took: std::time::Duration) -> f64 {
-    took.as_nanos() as f64 / f64::from(ADDED)
+fn nanos_each(took: std::time::Duration, flows: u32) -> f64 {
+    took.as_nanos() as f64 / f64::from(flows)
 }
 
 fn cost(mut rounds: Vec<f64>) -> Cost {
@@ -281,7 +296,7 @@ fn v4(source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8]) -> Ve
     [&fixed[..], &source, &destination, payload].concat()
 }
 
-/// A TCP segment with options of this length and 100 bytes of payload, if any.
+/// A TCP segment with options and payload of these lengths.
 fn tcp(source: u16, destination: u16, options: u8, payload: usize) -> Vec<u8> {
     let mut segment = Vec::new();
     segment.extend(source.to_be_bytes());
@@ -354,8 +369,8 @@ mod tests {
     fn every_figure_is_finite_and_positive() {
         let costs = measure(&SteeringOptions {
             flows: vec![1, 1_000],
-            repeat: 2_000,
-            rounds: 1,
+            repeat: 50_000,
+            rounds: 3,
         })
         .unwrap();
         assert_eq!(costs.hits.len(), 2);
@@ -368,9 +383,11 @@ mod tests {
             costs.flow_insert_ns_by_port,
         ];
         figures.extend(costs.foreign.iter().map(|foreign| foreign.ns.median));
-        for hits in costs.hits.iter().chain([&costs.by_port]) {
+        for hits in &costs.hits {
             figures.extend([hits.sack, hits.time_exceeded, hits.no_flow].map(|cost| cost.median));
         }
+        let by_port = [costs.by_port.sack, costs.by_port.time_exceeded];
+        figures.extend(by_port.map(|cost| cost.median));
         for figure in figures {
             assert!(figure.is_finite() && figure > 0.0, "{costs:#?}");
         }

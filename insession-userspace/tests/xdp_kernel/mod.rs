@@ -40,7 +40,19 @@ pub struct Ran {
 impl Kernel {
     /// Loads it with these flows and local ports, and a socket at queue 0.
     pub fn load(flows: &[(FlowKey, SessionId)], first: u16, last: u16, log: bool) -> Self {
+        Self::steering(names::STEERING_FLOW, flows, first, last, log)
+    }
+
+    /// The same, steering by flow or by port.
+    pub fn steering(
+        steering: u8,
+        flows: &[(FlowKey, SessionId)],
+        first: u16,
+        last: u16,
+        log: bool,
+    ) -> Self {
         let mut program = EbpfLoader::new()
+            .override_global(names::STEERING, &steering, true)
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
             .override_global(names::LOG, &u8::from(log), true)

@@ -6,13 +6,34 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::{Ebpf, Pod};
-use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
+use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId};
 use insession_common::names;
 
-use super::Steering;
 use super::program::{absent, errno, map, refusal};
 use crate::link::LinkError;
 use crate::link::flows::{Changed, Counts, Fingerprints};
+use crate::session::Flow;
+
+/// By what the program tells which frames are ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Steering {
+    /// By exact flow: an entry a session in the program's maps.
+    #[default]
+    Flow,
+    /// By local port: what comes for a port in use is ours, whoever sends it,
+    /// and its session is found in user space. No entries a session.
+    PortRange,
+}
+
+impl Steering {
+    /// The load-time constant of the program.
+    pub(super) fn constant(self) -> u8 {
+        match self {
+            Steering::Flow => names::STEERING_FLOW,
+            Steering::PortRange => names::STEERING_PORT_RANGE,
+        }
+    }
+}
 
 /// Does not replace: BPF_NOEXIST.
 const NOEXIST: u64 = 1;
@@ -256,6 +277,15 @@ fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
+/// The key of a flow.
+pub(super) fn key(flow: &Flow) -> Result<FlowKey, LinkError> {
+    FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP).ok_or_else(|| LinkError::Unsupported {
+        what: format!("flow {} to {}", flow.local, flow.remote),
+        reason: "its ends are of two address families".into(),
+        mend: "use a source address of the target's family".into(),
+    })
+}
+
 /// A map's descriptor, for libbpf: by name or id only who has CAP_SYS_ADMIN can
 /// open it once more.
 fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, LinkError> {
@@ -308,5 +338,136 @@ impl<const N: usize> Keys<N> {
             // libbpf gives back the negative error number.
             error => Err(std::io::Error::from_raw_os_error(-error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::link::xdp::object::OBJECT;
+
+    /// All that stands in the maps.
+    type Contents = (
+        BTreeMap<[u8; 16], u32>,
+        BTreeMap<[u8; 40], u32>,
+        BTreeMap<[u8; 20], u32>,
+        BTreeMap<[u8; 16], u32>,
+        Vec<u32>,
+    );
+
+    fn contents(maps: &FlowMaps) -> Contents {
+        (
+            maps.v4
+                .iter()
+                .map(|entry| entry.map(|(key, session)| (key.bytes(), session)).unwrap())
+                .collect(),
+            maps.v6
+                .iter()
+                .map(|entry| entry.map(|(key, session)| (key.bytes(), session)).unwrap())
+                .collect(),
+            maps.peers
+                .iter()
+                .map(|entry| entry.map(|(key, live)| (key.bytes(), live)).unwrap())
+                .collect(),
+            maps.locals.iter().map(Result::unwrap).collect(),
+            maps.ports.iter().map(Result::unwrap).collect(),
+        )
+    }
+
+    fn maps(room: u32, steering: Steering) -> FlowMaps {
+        let mut ebpf = aya::EbpfLoader::new()
+            .map_max_entries(names::FLOWS_V4, room)
+            .map_max_entries(names::FLOWS_V6, room)
+            .map_max_entries(names::PEERS, room)
+            .map_max_entries(names::LOCALS, room)
+            .load(OBJECT)
+            .expect("the object is loaded; run as root");
+        FlowMaps::take(&mut ebpf, "test".into(), steering, 61_000..=61_999).unwrap()
+    }
+
+    fn flow(local: &str, remote: &str) -> FlowKey {
+        FlowKey::new(
+            local.parse().unwrap(),
+            remote.parse().unwrap(),
+            PROTOCOL_TCP,
+        )
+        .unwrap()
+    }
+
+    /// Of both families, with ends of their own and shared ones.
+    fn flows() -> Vec<(FlowKey, SessionId)> {
+        let mut flows = Vec::new();
+        for number in 0..300_u32 {
+            let port = 61_000 + number % 7;
+            let server = number / 3;
+            let (v4, v6) = (
+                format!("10.0.0.{server}:443"),
+                format!("[fd00::{server:x}]:80"),
+            );
+            flows.push((flow(&format!("192.0.2.{}:{port}", number % 3), &v4), number));
+            flows.push((
+                flow(&format!("[fd01::{}]:{port}", number % 3), &v6),
+                1_000 + number,
+            ));
+        }
+        flows
+    }
+
+    #[test]
+    fn a_batch_leaves_what_one_by_one_leaves() {
+        for steering in [Steering::Flow, Steering::PortRange] {
+            let (mut singly, mut batched) = (maps(1_024, steering), maps(1_024, steering));
+            let empty = contents(&singly);
+            for (flow, session) in &flows() {
+                singly.add(flow, *session).unwrap();
+            }
+            for flows in flows().chunks(250) {
+                batched.add_all(flows).unwrap();
+            }
+            let full = contents(&singly);
+            assert_eq!(contents(&batched), full);
+            let entries = full.0.len() + full.1.len();
+            let expected = if steering == Steering::Flow { 600 } else { 0 };
+            assert_eq!(entries, expected);
+            assert_eq!(full.4.iter().sum::<u32>(), 7, "ports");
+            for (removed, (flow, _)) in flows().iter().enumerate() {
+                singly.remove(flow);
+                batched.remove(flow);
+                if removed % 50 == 0 {
+                    assert_eq!(contents(&batched), contents(&singly));
+                }
+            }
+            assert_eq!(contents(&singly), empty);
+            assert_eq!(contents(&batched), empty);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_added_whole_or_not_at_all() {
+        let mut maps = maps(64, Steering::Flow);
+        let known = flow("192.0.2.9:61000", "10.9.9.9:443");
+        maps.add(&known, 7).unwrap();
+        let before = contents(&maps);
+        let fresh = |number: u32| {
+            let remote = format!("10.1.0.{number}:443");
+            (flow("192.0.2.9:61001", &remote), number)
+        };
+        let twice = [fresh(1), fresh(2), fresh(1)];
+        let outside = [fresh(1), (flow("192.0.2.9:60999", "10.1.0.9:443"), 9)];
+        let taken = [fresh(1), (known, 8)];
+        for (batch, is_taken) in [(&twice[..], true), (&outside, false), (&taken, true)] {
+            let error = maps.add_all(batch).unwrap_err();
+            assert_eq!(matches!(error, LinkError::FlowTaken), is_taken, "{error}");
+            assert_eq!(contents(&maps), before);
+        }
+        // More than there is room for: found out when some are written.
+        let many: Vec<_> = (1..=70).map(fresh).collect();
+        let error = maps.add_all(&many).unwrap_err();
+        assert!(error.to_string().contains("flow map is full"), "{error}");
+        assert_eq!(contents(&maps), before);
+        maps.add_all(&twice[..2]).unwrap();
+        assert_eq!(contents(&maps).0.len(), 3);
     }
 }

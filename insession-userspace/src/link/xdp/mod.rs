@@ -42,7 +42,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
+use insession_common::flow::SessionId;
 use insession_common::stamp::{ReplyStamp, SteerKind};
 
 use crate::link::sys::{self, Polled};
@@ -70,7 +70,9 @@ pub(crate) mod yardstick;
 mod zero_copy;
 
 use device::{Device, State};
-pub use options::{HugePages, Steering, XdpMode, XdpOptions, ZeroCopy};
+pub use flow_maps::Steering;
+use flow_maps::key;
+pub use options::{HugePages, XdpMode, XdpOptions, ZeroCopy};
 use shared::Shared;
 use socket::Queue;
 
@@ -488,14 +490,6 @@ fn received<'a>(umem: &'a umem::Umem, descriptor: &libc::xdp_desc) -> Option<Rec
         kind: SteerKind::from_u8(stamp.kind)?,
         l3_offset: Some(usize::from(stamp.l3_offset)).filter(|&offset| offset <= bytes.len())?,
         outgoing: false,
-    })
-}
-
-fn key(flow: &Flow) -> Result<FlowKey, LinkError> {
-    FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP).ok_or_else(|| LinkError::Unsupported {
-        what: format!("flow {} to {}", flow.local, flow.remote),
-        reason: "its ends are of two address families".into(),
-        mend: "use a source address of the target's family".into(),
     })
 }
 

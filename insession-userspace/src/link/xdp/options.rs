@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use insession_common::names;
+use super::flow_maps::Steering;
 
 /// Where the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,28 +40,6 @@ pub enum HugePages {
     On,
     /// No.
     Off,
-}
-
-/// By what the program tells which frames are ours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Steering {
-    /// By exact flow: an entry a session in the program's maps.
-    #[default]
-    Flow,
-    /// By local port: what comes for a port in use is ours, whoever sends it.
-    /// There are no entries a session: replies come with session
-    /// [`insession_common::flow::UNRESOLVED`], and the engine finds whose they are.
-    PortRange,
-}
-
-impl Steering {
-    /// The load-time constant of the program.
-    pub(super) fn constant(self) -> u8 {
-        match self {
-            Steering::Flow => names::STEERING_FLOW,
-            Steering::PortRange => names::STEERING_PORT_RANGE,
-        }
-    }
 }
 
 /// How to open an [`super::XdpLink`].
