@@ -1,6 +1,7 @@
 //! The workers of one interface: one a link, each on a thread of its own, which take
 //! their jobs from one supply: whoever has room for a session takes the next.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -22,6 +23,8 @@ use crate::trace::Verdict;
 pub(super) struct Crew {
     jobs: SyncSender<Job>,
     bells: Arc<Bells>,
+    /// Whose bell is the next to be rung.
+    turn: Cell<usize>,
 }
 
 /// A bell for each worker, when there are some.
@@ -101,6 +104,7 @@ impl Crew {
         Crew {
             jobs: sender,
             bells,
+            turn: Cell::new(0),
         }
     }
 
@@ -115,8 +119,13 @@ impl Crew {
         })?;
         // One of those that found none is enough: who is awake looks again.
         let hungry = |bell: &&Bell| bell.hungry.swap(false, Ordering::SeqCst);
-        if let Some(bell) = self.bells.get().into_iter().flatten().find(hungry) {
-            bell.ring();
+        if let Some(bells) = self.bells.get() {
+            let turn = self.turn.get() % bells.len().max(1);
+            self.turn.set(turn + 1);
+            let (before, behind) = bells.split_at_checked(turn).unwrap_or_default();
+            if let Some(bell) = behind.iter().chain(before).find(hungry) {
+                bell.ring();
+            }
         }
         Ok(())
     }
@@ -271,6 +280,7 @@ mod tests {
         let crew = Crew {
             jobs: sender,
             bells: Arc::new(Bells::new()),
+            turn: Cell::new(0),
         };
         let bells = Arc::clone(&crew.bells);
         crew.give(job()).unwrap();

@@ -347,9 +347,12 @@ impl<'a> Worker<'a> {
         until
     }
 
-    /// Takes one of the run's session permits.
+    /// Takes one of the run's session permits. Of several workers of an interface
+    /// none takes more than its share: whoever is first would have them all.
     pub(super) fn permit(&mut self) -> bool {
-        let permitted = self.shared.permit();
+        let workers = self.handoff.as_ref().map_or(1, Handoff::workers);
+        let share = self.shared.options.sessions.max(1).div_ceil(workers);
+        let permitted = self.permits < share && self.shared.permit();
         self.permits += usize::from(permitted);
         permitted
     }

@@ -4,6 +4,7 @@
 mod frames;
 mod lab;
 mod owners;
+mod queues;
 
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;

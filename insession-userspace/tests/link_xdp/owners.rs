@@ -193,7 +193,8 @@ const HOLD: &str = "INSESSION_TEST_HOLD";
 fn killed_owner_leaves_nothing() {
     if std::env::var_os(HOLD).is_some() {
         // The owner: this test again, in a process of its own.
-        let _link = XdpLink::open(&interface(crate::lab::NEAR), &XdpOptions::default()).unwrap();
+        let near = interface(crate::lab::NEAR);
+        let _links = XdpLink::open_queues(&near, &XdpOptions::default()).unwrap();
         println!("{HOLD}");
         loop {
             std::thread::park();
@@ -203,8 +204,9 @@ fn killed_owner_leaves_nothing() {
         for round in 0..20 {
             kill_an_owner(lab);
             assert_eq!(lab.attached(), 0, "round {round}");
-            let link = open(lab, XdpMode::Auto);
-            assert_eq!(link.info().mode, Some("native"));
+            let links = XdpLink::open_queues(&lab.interface(), &XdpOptions::default()).unwrap();
+            assert_eq!(links.len(), 2);
+            assert_eq!(links[0].info().mode, Some("native"));
         }
     });
 }
