@@ -6,7 +6,7 @@ use super::XdpLink;
 use crate::link::LinkError;
 
 /// How many calls in a row may send nothing before the rest of a batch is left
-/// to the next [`Link::flush`] or [`Link::wait`].
+/// to the next [`crate::link::Link::flush`] or `wait`.
 const VAIN_KICKS: u32 = 4;
 
 impl XdpLink {
