@@ -65,7 +65,9 @@ pub struct XdpOptions {
     pub queues: Option<u32>,
     /// Busy polling, with so many frames at a time (`SO_PREFER_BUSY_POLL`,
     /// `SO_BUSY_POLL_BUDGET`): [`crate::link::Link::wait`] drives the driver's NAPI
-    /// instead of sleeping until an interrupt. `None`: interrupts.
+    /// instead of sleeping until an interrupt, and keeps its processor busy all the
+    /// while. On drivers that give sockets no NAPI to poll (seen: veth, Linux 6.18)
+    /// it only spins. `None`: interrupts.
     pub busy_poll: Option<u32>,
     /// Bind with `XDP_USE_NEED_WAKEUP`: the kernel says when it wants a call.
     /// Without it every flush calls.
