@@ -7,7 +7,7 @@ use super::{Counter, Packet};
 /// Octets before the Ethernet header, so that the IP header is aligned.
 pub const ADDRESS_PAD: usize = 2;
 /// Words of a frame buffer.
-pub const FRAME_WORDS: usize = 64;
+pub const FRAME_WORDS: usize = 66;
 /// Octets of a frame buffer behind [`ADDRESS_PAD`].
 pub const FRAME_BYTES: usize = FRAME_WORDS * 4 - ADDRESS_PAD;
 /// How much of a request is looked at: an Ethernet header and 128 octets, which

@@ -17,6 +17,7 @@ pub(crate) mod clock;
 mod error;
 pub mod flows;
 pub(crate) mod kernel;
+pub mod mirror;
 pub mod packet;
 pub mod pcap;
 pub(crate) mod permit;
