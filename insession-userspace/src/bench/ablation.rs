@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::latency::POLL_BUDGET;
 use super::probes::BATCH;
+use super::search;
 use super::trial::{self, LinkChoice, Options, Trial};
 use super::{BenchError, Figure, Ground, Settings};
 use crate::link::xdp::{HugePages, Steering, XdpMode, XdpOptions, ZeroCopy};
@@ -31,6 +32,8 @@ pub struct Row {
     pub cpu: Figure,
     /// Part that was lost.
     pub loss: Figure,
+    /// Where it was lost in the last round, as far as counters tell.
+    pub lost_at: Vec<(String, u64)>,
     /// Why there is no figure.
     pub cannot: Option<String>,
 }
@@ -100,6 +103,7 @@ impl Row {
             probes: of(&Trial::probes_per_second),
             cpu: of(&|trial| trial.worker_nanos(trial.probes)),
             loss: of(&|trial| trial.outcome.loss()),
+            lost_at: trials.last().map(search::losses).unwrap_or_default(),
             cannot,
         }
     }

@@ -7,7 +7,11 @@ use super::BenchError;
 use crate::engine::Target;
 use crate::engine::campaign::{Routing as _, Way};
 use crate::engine::jobs::Job;
-use crate::net::{Interface, Route, Router, RouterOptions};
+use crate::net::{self, Interface, Route, Router, RouterOptions};
+use crate::testbed::{self, Bed};
+
+/// The far end of a test bed.
+const FAR: &str = "far0";
 
 /// How long neighbours are waited for.
 const NEIGHBOURS: Duration = Duration::from_secs(5);
@@ -65,6 +69,22 @@ impl Ground {
             endless: false,
             far: None,
         })
+    }
+
+    /// All that answers behind the near end of a test bed; the calling thread is in
+    /// its network namespace.
+    ///
+    /// # Errors
+    /// As [`Ground::targets`].
+    pub fn bed(bed: &Bed) -> Result<Self, BenchError> {
+        let first: Vec<SocketAddr> = testbed::targets(1).collect();
+        let mut ground = Self::targets(&bed.near().name, &first)?;
+        ground.endless = true;
+        ground.far = net::interface(FAR).ok().map(|far| Interface {
+            index: far.index,
+            name: far.name,
+        });
+        Ok(ground)
     }
 
     /// Targets of a link in memory: 10.0.0.0/8, as many as are asked for.

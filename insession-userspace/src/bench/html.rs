@@ -19,7 +19,7 @@ div.wide{overflow-x:auto;margin:.75rem 0}
 table{border-collapse:collapse;width:100%}
 th,td{padding:.28rem .75rem .28rem 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600;color:var(--dim)}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-td.u{white-space:nowrap;color:var(--dim)}td.o{color:var(--dim);font-size:.92em}
+td:first-child{white-space:nowrap}td.u{white-space:nowrap;color:var(--dim)}td.o{color:var(--dim);font-size:.92em}
 svg{max-width:100%;height:auto;display:block;margin:1rem 0}
 ";
 

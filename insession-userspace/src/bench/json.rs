@@ -82,6 +82,7 @@ mod tests {
                 "probes": {"median": null, "min": null, "max": null, "rounds": []},
                 "cpu": {"median": null, "min": null, "max": null, "rounds": []},
                 "loss": {"median": null, "min": null, "max": null, "rounds": []},
+                "lost_at": [],
                 "cannot": "interface near0: zero-copy: not <here>"
             })
         );

@@ -176,6 +176,7 @@ fn rows() -> Vec<ablation::Row> {
         probes: around(rate),
         cpu: around(1e9 / rate),
         loss: Figure::new([0.0; 3]),
+        lost_at: Vec::new(),
         cannot: None,
     };
     vec![

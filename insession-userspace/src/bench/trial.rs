@@ -19,6 +19,7 @@ use super::cpu::{self, Reading, Spent, Thread};
 use super::held::map_octets;
 use super::latency::Quantiles;
 use super::{BenchError, Ground, Settings};
+use crate::engine::handoff::Handoff;
 use crate::engine::jobs::{Jobs, Supply};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, LINGER_MAX, Shared};
@@ -269,6 +270,94 @@ pub fn open(ground: &Ground, choice: &LinkChoice) -> Result<Box<dyn Link>, LinkE
     })
 }
 
+/// Opens as many links as there are to be workers.
+fn open_workers(
+    ground: &Ground,
+    choice: &LinkChoice,
+    workers: u32,
+) -> Result<Vec<Box<dyn Link + Send>>, LinkError> {
+    let LinkChoice::Xdp(options) = choice else {
+        let packet = PacketLink::open(
+            &ground.interface().name,
+            &PacketOptions::new(XdpOptions::default().ports),
+        )?;
+        return Ok(vec![Box::new(packet)]);
+    };
+    if workers == 1 {
+        return Ok(vec![Box::new(XdpLink::open(ground.interface(), options)?)]);
+    }
+    let links = XdpLink::open_queues(ground.interface(), options)?;
+    if links.len() < workers as usize {
+        return Err(LinkError::Unsupported {
+            what: format!("interface {}: {workers} workers", ground.interface().name),
+            reason: format!("it has {} queue(s)", links.len()),
+            mend: "give it more (`ethtool -L`; on the test bed --queues)".to_owned(),
+        });
+    }
+    let boxed = |link| Box::new(link) as Box<dyn Link + Send>;
+    Ok(links.into_iter().map(boxed).collect())
+}
+
+/// Runs a worker for each link, each on a thread of its own; tells their threads.
+fn work<'a>(
+    mut links: Vec<Box<dyn Link + Send>>,
+    jobs: &(impl Fn() -> Endless<'a> + Sync),
+    shared: &Shared<'_>,
+    opened: &mpsc::Sender<(Vec<Thread>, String)>,
+) -> Result<(), LinkError> {
+    let words = links
+        .first()
+        .map(|link| link_words(&link.info()))
+        .unwrap_or_default();
+    let wakers: Vec<_> = links.iter().map(|link| link.waker()).collect();
+    let mut handoffs: Vec<Option<Handoff>> = match links.len() {
+        1 => vec![None],
+        _ => Handoff::between(&wakers).into_iter().map(Some).collect(),
+    };
+    let (here, there) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = links
+            .iter_mut()
+            .zip(handoffs.drain(..))
+            .map(|(link, handoff)| {
+                let here = here.clone();
+                scope.spawn(move || {
+                    if let Some(processor) = link.processor() {
+                        // What cannot be pinned is measured unpinned.
+                        let _ = crate::link::run_on(processor);
+                    }
+                    let _ = here.send(Thread::current());
+                    drop(here);
+                    let mut jobs = jobs();
+                    match handoff {
+                        None => worker::run(link.as_mut(), &mut jobs, shared),
+                        Some(handoff) => {
+                            worker::run_one_of(link.as_mut(), &mut jobs, shared, handoff)
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(here);
+        // Ends when every worker has said which thread it is.
+        let threads = there.iter().flatten().collect();
+        // Fails when the trial has given up.
+        let _ = opened.send((threads, words));
+        let mut ended = Ok(());
+        for worker in workers {
+            ended = ended.and(worker.join().unwrap_or_else(|_| panicked()));
+        }
+        ended
+    })
+}
+
+fn panicked() -> Result<(), LinkError> {
+    Err(LinkError::System {
+        what: "the engine".to_owned(),
+        source: std::io::Error::other("it ended by a panic, whose message stands above"),
+    })
+}
+
 /// Whether the rights for all links are there.
 ///
 /// # Errors
@@ -332,16 +421,14 @@ pub fn run(
             // The last sender: with it the reader ends.
             let told = told;
             let shared = Shared::new(engine, &told, stop, stats);
-            let mut link = open(ground, link)?;
-            let _ = opened.send((Thread::current(), link_words(&link.info())));
-            drop(opened);
-            let mut jobs = Endless {
+            let jobs = || Endless {
                 ground,
                 next,
                 end: options.targets.map(|count| options.first + count),
                 over,
             };
-            worker::run(link.as_mut(), &mut jobs, &shared)
+            let links = open_workers(ground, link, options.workers)?;
+            work(links, &jobs, &shared, &opened)
         });
         let mut trial = Trial {
             offered: options.rate,
@@ -350,7 +437,7 @@ pub fn run(
         let counted = opening
             .recv_timeout(OPENING)
             .map_err(|_| ())
-            .and_then(|(thread, words)| {
+            .and_then(|(threads, words)| {
                 trial.link = words;
                 let window = Window {
                     options,
@@ -359,7 +446,7 @@ pub fn run(
                     over,
                     resident,
                 };
-                window.count(&mut trial, thread.as_ref(), || worker.is_finished())
+                window.count(&mut trial, &threads, || worker.is_finished())
             });
         over.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + options.grace;
@@ -370,12 +457,7 @@ pub fn run(
             std::thread::sleep(SLICE / 4);
         }
         stop.store(true, Ordering::SeqCst);
-        let ended = worker.join().unwrap_or_else(|_| {
-            Err(LinkError::System {
-                what: "the engine".to_owned(),
-                source: std::io::Error::other("it ended by a panic, whose message stands above"),
-            })
-        });
+        let ended = worker.join().unwrap_or_else(|_| panicked());
         trial.outcome = reader.join().unwrap_or_default();
         ended?;
         if settings.watch.is_stopped() {
@@ -429,19 +511,20 @@ struct Window<'a> {
 struct Moment {
     at: Instant,
     counts: [u64; 4],
-    worker: Option<Reading>,
+    /// Of each worker.
+    workers: Vec<Option<Reading>>,
     process: Option<Spent>,
     softirq: Option<f64>,
 }
 
 impl Window<'_> {
-    fn moment(&self, thread: Option<&Thread>) -> Moment {
+    fn moment(&self, threads: &[Thread]) -> Moment {
         let stats = self.stats;
         Moment {
             at: Instant::now(),
             counts: [&stats.sent, &stats.probes, &stats.replies, &stats.finished]
                 .map(|counter| counter.load(Ordering::Relaxed)),
-            worker: thread.and_then(Thread::read),
+            workers: threads.iter().map(Thread::read).collect(),
             process: cpu::process(),
             softirq: cpu::softirq(),
         }
@@ -451,16 +534,16 @@ impl Window<'_> {
     fn count(
         &self,
         trial: &mut Trial,
-        thread: Option<&Thread>,
+        threads: &[Thread],
         is_finished: impl Fn() -> bool,
     ) -> Result<(), ()> {
         let duration = self.options.duration;
         if !self.options.until_held {
             self.sleep(duration / 10, &is_finished)?;
         }
-        let before = self.moment(thread);
+        let before = self.moment(threads);
         self.sleep(duration, &is_finished)?;
-        let after = self.moment(thread);
+        let after = self.moment(threads);
         trial.held = HeldSessions {
             open: self.stats.open.load(Ordering::Relaxed),
             established: self.stats.established.load(Ordering::Relaxed),
@@ -474,8 +557,10 @@ impl Window<'_> {
         let [sent, probes, replies, ended] =
             std::array::from_fn(|n| after.counts[n].saturating_sub(before.counts[n]));
         (trial.sent, trial.probes, trial.replies, trial.ended) = (sent, probes, replies, ended);
-        if let (Some(before), Some(after)) = (before.worker, after.worker) {
-            trial.workers = after.since(&before);
+        for pair in before.workers.iter().zip(&after.workers) {
+            if let (Some(before), Some(after)) = pair {
+                trial.workers = trial.workers.and(&after.since(before));
+            }
         }
         if let (Some(before), Some(after)) = (before.process, after.process) {
             trial.process = after.since(&before);

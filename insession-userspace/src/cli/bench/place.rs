@@ -1,7 +1,10 @@
 //! Where it is measured: on the interface that is named, or on a test bed.
 
-use std::sync::Arc;
+use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use insession_common::reflect::Network;
 
 use super::arguments::Arguments;
 use super::progress::Progress;
@@ -12,7 +15,25 @@ use crate::bench::trial::Options;
 use crate::bench::{BenchError, Ground, Settings};
 use crate::cli::exit::Failure;
 use crate::session::SessionOptions;
+use crate::testbed::{self, Bed, BedError, BedOptions};
 use crate::time::Duration;
+use crate::trace::Trace;
+
+/// What the reflector stands for: ways of 8 to 16 hops, some of them balanced, and
+/// nothing lost or silent, so that every probe has to be answered.
+const NETWORK: Network = Network {
+    key: 0x1b5e_55e5_510e,
+    shortest: 8,
+    longest: 16,
+    balanced_first: 4,
+    balanced_last: 6,
+    width: 4,
+    silent: 0,
+    mpls: 0,
+    loss: 0,
+    mute: 0,
+    refuse: 0,
+};
 
 /// Measures all that was asked for, on the calling thread: it goes into a network
 /// namespace of its own, and stays there.
@@ -39,10 +60,36 @@ pub(super) fn measure(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<Re
     Ok(results?)
 }
 
-fn on_bed(_arguments: &Arguments, _settings: &Settings<'_>) -> Result<Results, BenchError> {
-    Err(BenchError::Cannot(
-        "the test bed: not there yet; use --interface".to_owned(),
-    ))
+/// On a veth pair with the reflector at its far end.
+fn on_bed(arguments: &Arguments, settings: &Settings<'_>) -> Result<Results, BenchError> {
+    let failed = |error: BedError| BenchError::Cannot(error.to_string());
+    settings.step("test bed: making it")?;
+    let bed = Bed::create(&BedOptions {
+        network: NETWORK,
+        queues: arguments.queues,
+    })
+    .map_err(failed)?;
+    let ground = Ground::bed(&bed)?;
+    let (bed, network) = (RefCell::new(bed), Mutex::new(NETWORK));
+    let mute = |mute: bool| {
+        let changed = Network {
+            mute: if mute { u16::MAX } else { NETWORK.mute },
+            ..NETWORK
+        };
+        *network.lock().unwrap_or_else(PoisonError::into_inner) = changed;
+        bed.borrow_mut().reconfigure(&changed).map_err(failed)
+    };
+    let check = |trace: &Trace| {
+        let network = *network.lock().unwrap_or_else(PoisonError::into_inner);
+        testbed::check(&network, trace)
+    };
+    let place = Place {
+        ground: &ground,
+        mute: Some(&mute),
+        check: Some(&check),
+        most: arguments.most(),
+    };
+    suite::run(&place, &options(arguments), settings)
 }
 
 fn options(arguments: &Arguments) -> SuiteOptions<'static> {
