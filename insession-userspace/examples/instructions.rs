@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use insession::engine::jobs::Job;
 use insession::engine::stats::Stats;
-use insession::engine::worker::{self, BATCH, Shared};
+use insession::engine::worker::{self, Shared};
 use insession::engine::{EngineOptions, Output, Target};
 use insession::link::Link;
 use insession::net::{Interface, Route};
@@ -59,7 +59,7 @@ fn trace(sessions: u32, hops: u8, probes: u8) -> Result<String, String> {
         ports: 61_000..=65_535,
         secret: *b"always the same!",
         live: false,
-        batch: BATCH,
+        batch: worker::BATCH,
         latency: false,
     };
     let mut link = memory::link(sessions, hops);

@@ -147,7 +147,7 @@ fn snmp(text: &str, name: &str) -> Option<u64> {
 
 /// The far end's own address, behind which the reflector lets a kernel answer.
 pub fn host() -> std::net::Ipv4Addr {
-    reflect::HOST
+    std::net::Ipv4Addr::new(198, 18, 0, 2)
 }
 
 fn parse(text: &str, interface: &str) -> Option<Counters> {

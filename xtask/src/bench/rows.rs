@@ -218,6 +218,30 @@ impl Row {
         row.judged(target)
     }
 
+    /// From medians with their least and most, of the reference and of ours.
+    pub fn of_spreads(
+        target: &Target,
+        [reference, ours]: [(f64, f64, f64); 2],
+        ratio: Option<f64>,
+        rounds: u32,
+        note: impl Into<String>,
+    ) -> Row {
+        let of = |(median, min, max)| Spread {
+            median,
+            min,
+            max,
+            rounds: rounds as usize,
+        };
+        let mut row = Row::missing(target, note);
+        row.ours_spread = Some(of(ours));
+        row.reference_spread = Some(of(reference));
+        row.ratio_spread = ratio.map(|ratio| Spread {
+            rounds: 1,
+            ..of((ratio, ratio, ratio))
+        });
+        row.judged(target)
+    }
+
     /// Medians and the judgement from the spreads.
     fn judged(mut self, target: &Target) -> Row {
         let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
