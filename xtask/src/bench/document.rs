@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use insession::bench::Figure;
+use insession::bench::plot::{self, Bars, Lines, Plot};
 
 use crate::reckon;
 use crate::rows::{Document, Row, Sense};
@@ -42,12 +44,103 @@ pub fn table(document: &Document) -> String {
 
 /// Writes the page; the files that were written.
 pub fn write(document: &Document) -> Result<Vec<PathBuf>> {
-    let path = Path::new(PAGE);
-    std::fs::write(path, page(document)).with_context(|| PAGE.to_owned())?;
-    Ok(vec![path.to_owned()])
+    let mut written = vec![PathBuf::from(PAGE)];
+    let mut plots = Vec::new();
+    for (name, plot) in drawings(document) {
+        let drawn = plot::svg(&plot);
+        if drawn.is_empty() {
+            continue;
+        }
+        let path = Path::new("docs").join(name);
+        std::fs::write(&path, drawn + "\n").with_context(|| path.display().to_string())?;
+        written.push(path);
+        plots.push(name);
+    }
+    std::fs::write(PAGE, page(document, &plots)).with_context(|| PAGE.to_owned())?;
+    Ok(written)
 }
 
-fn page(document: &Document) -> String {
+/// Plots, as far as there is something to draw, and their files.
+fn drawings(document: &Document) -> Vec<(&'static str, Plot)> {
+    let mut drawings = Vec::new();
+    for (file, title, row, figure) in [
+        (
+            "cpu-per-probe.svg",
+            "CPU a probe sent",
+            "tx-vs-scanners",
+            "µs of CPU a probe",
+        ),
+        (
+            "traces-per-cpu-second.svg",
+            "Complete traces a CPU-second",
+            "traces-vs-scamper",
+            "traces/CPU-s",
+        ),
+    ] {
+        let behind = |row: &Row| -> Vec<(String, Figure)> {
+            row.details
+                .iter()
+                .filter_map(|(name, value)| {
+                    let arm = name.strip_suffix(figure)?.strip_suffix(": ")?;
+                    Some((arm.to_owned(), Figure::new([*value])))
+                })
+                .collect()
+        };
+        let found = document.rows.iter().find(|other| other.name == row);
+        let bars = found.map(behind).unwrap_or_default();
+        if !bars.is_empty() {
+            let (title, unit) = (title.to_owned(), figure.to_owned());
+            drawings.push((file, Plot::Bars(Bars { title, unit, bars })));
+        }
+    }
+    let line = |values: &serde_json::Value, x: &str, y: &[&str]| -> Vec<(f64, f64)> {
+        let points = values.as_array().into_iter().flatten();
+        points
+            .filter_map(|point| {
+                let value = y.iter().fold(point, |value, name| &value[*name]);
+                Some((point[x].as_f64()?, value.as_f64()?))
+            })
+            .collect()
+    };
+    for (file, title, y, x, values, series) in [
+        (
+            "cost-per-probe.svg",
+            "Cost a probe over the number of sessions, link in memory",
+            "ns of CPU a probe",
+            "sessions",
+            &document.curve,
+            [("engine", "cpu"), ("link", "link")],
+        ),
+        (
+            "xdp-cost.svg",
+            "A packet in the XDP program over the number of flows",
+            "ns a packet",
+            "flows",
+            &document.xdp["hits"],
+            [("SACK", "sack"), ("time exceeded", "time_exceeded")],
+        ),
+    ] {
+        let series: Vec<_> = series
+            .into_iter()
+            .map(|(name, member)| (name.to_owned(), line(values, x, &[member, "median"])))
+            .filter(|(_, points)| !points.is_empty())
+            .collect();
+        if !series.is_empty() {
+            let lines = Lines {
+                title: title.to_owned(),
+                x: x.to_owned(),
+                y: y.to_owned(),
+                log_x: true,
+                series,
+                ..Lines::default()
+            };
+            drawings.push((file, Plot::Lines(lines)));
+        }
+    }
+    drawings
+}
+
+fn page(document: &Document, plots: &[&str]) -> String {
     let machine = &document.machine;
     let mut text = String::from(
         "# Performance\n\nWritten by `cargo xtask bench`; do not edit. Every figure is of one run on one machine, ours and peers interleaved against the same reflector, each the median over the rounds with the least and the most behind it. Ratios are taken within a round.\n\n",
@@ -92,6 +185,9 @@ fn page(document: &Document) -> String {
             bound(row),
             holds(row),
         );
+    }
+    for plot in plots {
+        let _ = writeln!(text, "\n![{}]({plot})", plot.trim_end_matches(".svg"));
     }
     text += "\n## What was measured, and how\n\n";
     for row in &document.rows {
@@ -267,7 +363,7 @@ mod tests {
     #[test]
     fn the_page_has_every_row_and_says_where_we_lose() {
         let document = document();
-        let page = page(&document);
+        let page = page(&document, &["cost-per-probe.svg"]);
         for target in TABLE {
             assert!(
                 page.contains(&format!("| `{}` |", target.name)),
@@ -279,6 +375,31 @@ mod tests {
         let (lost, _) = lost.split_once("## What a node reaches").unwrap();
         assert!(!lost.contains("tx-vs-ceiling") && lost.contains("`sim-instructions`"));
         assert!(page.contains("not to be quoted"));
+        assert!(page.contains("![cost-per-probe](cost-per-probe.svg)"));
         assert!(table(&document).contains("host-traffic"));
+    }
+
+    #[test]
+    fn what_was_measured_is_drawn() {
+        let mut document = document();
+        assert!(drawings(&document).is_empty());
+        let point = |sessions: u32| serde_json::json!({"sessions": sessions, "cpu": {"median": 400.0}, "link": {"median": 90.0}});
+        document.curve = serde_json::json!([point(1), point(1000)]);
+        for row in &mut document.rows {
+            if row.name == "tx-vs-scanners" {
+                row.detail("masscan: µs of CPU a probe", 2.5);
+                row.detail("masscan: probes", 9.0);
+            }
+        }
+        let drawn = drawings(&document);
+        let files: Vec<_> = drawn.iter().map(|(file, _)| *file).collect();
+        assert_eq!(files, ["cpu-per-probe.svg", "cost-per-probe.svg"]);
+        for (_, plot) in &drawn {
+            assert!(plot::svg(plot).starts_with("<svg"));
+        }
+        let Plot::Bars(bars) = &drawn[0].1 else {
+            panic!("not bars");
+        };
+        assert_eq!(bars.bars.len(), 1);
     }
 }

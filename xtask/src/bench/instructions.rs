@@ -27,13 +27,19 @@ const LIMIT: Duration = Duration::from_secs(550);
 /// Counts of the last release, beside the page that shows them.
 const RELEASED: &str = "docs/instructions.json";
 
+/// Prefetching is the engine's, though it stands beside the links.
 const SIDES: Sides = Sides {
     engine: &[
         "insession::engine::",
         "insession::session::",
         "insession::wire::",
+        "insession::link::prefetch::",
     ],
-    link: &["insession::link::"],
+    link: &[
+        "insession::link::Link",
+        "insession::link::sim::",
+        "insession::link::mirror::",
+    ],
 };
 
 /// What is kept of a release.

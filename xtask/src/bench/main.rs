@@ -52,11 +52,14 @@ use crate::rows::{Document, Extra, Row, TABLE, Target};
 /// Measures insession and its peers against one reflector, in one run.
 ///
 /// Peers that are not Debian packages run when a binary is given:
-/// `--peer reference=PATH` (Pietrasanta traceroute, run as `PATH --tcpinsession
-/// --disable-extra-ping -n -q 3 -p 80 ADDRESS`), `--peer yarrp=PATH` (run as
-/// `PATH -i TARGETS -t TCP_ACK -r 10000000 -m 16 -p 80 -o FILE`), `--peer
-/// caracal=PATH` (run as `PATH -i PROBES -r 10000000 -o FILE -z near0`, probes as
-/// CSV lines).
+///
+/// reference: Pietrasanta traceroute, one process a trace:
+/// `PATH --tcpinsession --disable-extra-ping -n -q 3 -p 80 ADDRESS`
+///
+/// yarrp: `PATH -t TCP_ACK -r 10000000 -m 16 -p 80 -i ADDRESSES -o FILE`
+///
+/// caracal: `PATH -z near0 -W 0 -L warning --rate-limiting-method none < PROBES`,
+/// probes as CSV (address, 24000, 33434, TTL, udp)
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 struct Args {

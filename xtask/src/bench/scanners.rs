@@ -238,13 +238,13 @@ fn caracal(bench: &mut Bench) -> Result<Figures> {
         }
     }
     std::fs::write(&list, lines).context("caracal's probes")?;
-    let mut command = Command::new(path);
+    // It reads standard input and nothing else.
+    let mut command = Command::new("sh");
     command
-        .args(["-r", "10000000", "-z", network::NEAR, "-i"])
-        .arg(&list)
-        .arg("-o")
-        .arg(bench.scratch.file("caracal.out"))
-        .args(["--sniffer-wait-time", "0"]);
+        .args(["-c", "exec \"$0\" \"$@\" < caracal.csv"])
+        .arg(path)
+        .args(["-z", network::NEAR, "-W", "0", "-L", "warning"])
+        .args(["--rate-limiting-method", "none"]);
     let (usage, packets) = count(bench, "caracal", &mut command)?;
     figures(usage, packets, u64::from(targets) * 16 / 100 * 98)
 }
