@@ -39,6 +39,8 @@ impl Usage {
 pub struct Ended {
     /// What it took.
     pub usage: Usage,
+    /// When it was started.
+    pub start: Instant,
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<i32>,
     /// Its standard output.
@@ -155,6 +157,11 @@ impl Running {
         Ok(self.gone || self.reap()?)
     }
 
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Asks it to end.
     pub fn interrupt(&self) -> Result<()> {
         self.signal(libc::SIGINT)
@@ -181,6 +188,7 @@ impl Running {
         };
         Ok(Ended {
             usage: self.usage,
+            start: self.start,
             code: self.code,
             output: read(&self.out),
             errors: read(&self.err),
@@ -232,7 +240,8 @@ impl Running {
         Ok(())
     }
 
-    fn kill(&mut self) {
+    /// Ends it and all of its group, and reaps them.
+    pub fn kill(&mut self) {
         if self.gone || self.signal(libc::SIGKILL).is_err() {
             return;
         }

@@ -8,19 +8,21 @@
 //! RST of each session, whose cost is in the figure all the same.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use insession_common::reflect;
 
 use crate::arms::{self, Arm, Figures};
-use crate::process::{self, Usage};
+use crate::process::{self, Running, Usage};
 use crate::rows::{Row, Target};
-use crate::{Bench, network};
+use crate::{Bench, interrupt, network};
 
 const COST: &str = "µs of CPU a probe";
 /// No run takes longer.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Who has sent all and sends no more for so long has done.
+const QUIET: Duration = Duration::from_secs(1);
 /// Our last TTL: the destination lies behind it.
 const TTLS: u8 = 30;
 const PROBES: u8 = 3;
@@ -113,27 +115,64 @@ pub fn quiet() -> reflect::Network {
     }
 }
 
-/// Runs a command and counts what came out of the far end.
-fn count(bench: &mut Bench, arm: &str, command: &mut Command) -> Result<(Usage, u64)> {
+/// Runs a command until it ends, or until `least` packets came out of the far
+/// end and no more do: in a silent network masscan and yarrp wait for one more
+/// packet for ever. Ended so, they are killed; their CPU time is told all the same.
+fn count(bench: &mut Bench, arm: &str, command: &mut Command, least: u64) -> Result<(Usage, u64)> {
     bench.note_command(arm, command);
     let before = network::far_received()?;
-    let ended = process::run(command, &bench.scratch, LIMIT)?;
+    let mut running = Running::start(command, &bench.scratch)?;
+    let mut last = (before, Instant::now());
+    let mut sent = None;
+    while !running.has_ended()? {
+        interrupt::check()?;
+        ensure!(
+            running.age() < LIMIT,
+            "{arm}: no end within {} s",
+            LIMIT.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+        let now = network::far_received()?;
+        if now != last.0 {
+            last = (now, Instant::now());
+        } else if now - before >= least && last.1.elapsed() > QUIET {
+            sent = Some(now);
+            running.kill();
+            break;
+        }
+    }
+    let ended = running.finish(LIMIT)?;
+    ensure!(
+        sent.is_some() || ended.code == Some(0),
+        "exit code {:?}: {}",
+        ended.code,
+        process::tail(&ended)
+    );
     let packets = network::far_received()? - before;
-    Ok((ended.usage, packets))
+    ensure!(
+        packets >= least,
+        "{packets} packets came out of the far end, at least {least} were asked for; it said: {}",
+        process::tail(&ended)
+    );
+    let mut usage = ended.usage;
+    // Not the time in which it waited for nothing.
+    usage.wall = last.1.duration_since(ended.start).as_secs_f64();
+    Ok((usage, packets))
 }
 
-fn figures(usage: Usage, probes: u64, least: u64) -> Result<Figures> {
-    ensure!(
-        probes >= least,
-        "{probes} packets came out of the far end, {least} were asked for"
-    );
+fn figures((usage, probes): (Usage, u64)) -> Figures {
     let probes = probes as f64;
-    Ok(Figures::from([
+    Figures::from([
         (COST, usage.cpu() * 1e6 / probes),
         ("probes/s", probes / usage.wall),
         ("probes", probes),
         ("user share", usage.user / usage.cpu()),
-    ]))
+    ])
+}
+
+/// All but two of a hundred: a full ring drops some.
+fn most(probes: u64) -> u64 {
+    probes / 100 * 98
 }
 
 fn ours(bench: &mut Bench) -> Result<Figures> {
@@ -141,11 +180,11 @@ fn ours(bench: &mut Bench) -> Result<Figures> {
     let sessions = bench.size(30_000, 3_000);
     let mut command = bench.insession();
     endless(&mut command, sessions);
-    let (usage, packets) = count(bench, "insession: probes", &mut command)?;
+    let asked = u64::from(sessions) * u64::from(TTLS) * u64::from(PROBES);
+    let (usage, packets) = count(bench, "insession: probes", &mut command, most(asked))?;
     // SYN, ACK, RST.
     let probes = packets.saturating_sub(3 * u64::from(sessions));
-    let asked = u64::from(sessions) * u64::from(TTLS) * u64::from(PROBES);
-    figures(usage, probes, asked / 100 * 98)
+    Ok(figures((usage, probes)))
 }
 
 /// So many sessions with nothing but unanswered probes in them.
@@ -179,8 +218,7 @@ fn masscan(bench: &mut Bench) -> Result<Figures> {
         .arg("--router-mac")
         .arg(bench.network.far_mac())
         .args(["-oL", "/dev/null"]);
-    let (usage, packets) = count(bench, "masscan", &mut command)?;
-    figures(usage, packets, least / 100 * 98)
+    Ok(figures(count(bench, "masscan", &mut command, most(least))?))
 }
 
 fn zmap(bench: &mut Bench) -> Result<Figures> {
@@ -202,8 +240,8 @@ fn zmap(bench: &mut Bench) -> Result<Figures> {
         .args(["-n", &asked.to_string()])
         .args(["-B", "100G", "-T", "1", "-c", "1", "-o", "/dev/null"])
         .args(["-q", "-v", "0", "--disable-syslog", "10.0.0.0/8"]);
-    let (usage, packets) = count(bench, "zmap", &mut command)?;
-    figures(usage, packets, u64::from(asked) / 100 * 98)
+    let least = most(u64::from(asked));
+    Ok(figures(count(bench, "zmap", &mut command, least)?))
 }
 
 fn yarrp(bench: &mut Bench) -> Result<Figures> {
@@ -221,8 +259,8 @@ fn yarrp(bench: &mut Bench) -> Result<Figures> {
         .arg(&list)
         .arg("-o")
         .arg(bench.scratch.file("yarrp.yrp"));
-    let (usage, packets) = count(bench, "yarrp", &mut command)?;
-    figures(usage, packets, u64::from(targets) * 16 / 100 * 98)
+    let least = most(u64::from(targets) * 16);
+    Ok(figures(count(bench, "yarrp", &mut command, least)?))
 }
 
 fn caracal(bench: &mut Bench) -> Result<Figures> {
@@ -245,6 +283,6 @@ fn caracal(bench: &mut Bench) -> Result<Figures> {
         .arg(path)
         .args(["-z", network::NEAR, "-W", "0", "-L", "warning"])
         .args(["--rate-limiting-method", "none"]);
-    let (usage, packets) = count(bench, "caracal", &mut command)?;
-    figures(usage, packets, u64::from(targets) * 16 / 100 * 98)
+    let least = most(u64::from(targets) * 16);
+    Ok(figures(count(bench, "caracal", &mut command, least)?))
 }
