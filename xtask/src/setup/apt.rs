@@ -25,6 +25,8 @@ impl Apt {
         }
         fs::write(folder.join(SOURCES), sources_for(suites)?)
             .context("cannot write an apt source")?;
+        fs::write(folder.join(CONFIGURATION), configuration(folder))
+            .context("cannot write apt's configuration")?;
         Ok(Apt {
             folder: folder.to_owned(),
         })
@@ -91,27 +93,31 @@ impl Apt {
     }
 
     fn command(&self, program: &str) -> Command {
-        let place = |part: &str| self.folder.join(part).display().to_string();
         let mut apt = Command::new(program);
-        for option in [
-            format!("Dir::Etc::sourcelist={}", place(SOURCES)),
-            "Dir::Etc::sourceparts=-".to_owned(),
-            format!("Dir::State::lists={}", place("lists")),
-            format!("Dir::Cache::archives={}", place("archives")),
-            // Its own package cache too, or the system's would be rewritten.
-            format!("Dir::Cache::pkgcache={}", place("pkgcache.bin")),
-            format!("Dir::Cache::srcpkgcache={}", place("srcpkgcache.bin")),
-            // The folder may be root's alone: the _apt user could not write there.
-            "APT::Sandbox::User=root".to_owned(),
-        ] {
-            apt.arg("-o").arg(option);
-        }
+        apt.arg("-c").arg(self.folder.join(CONFIGURATION));
         apt.current_dir(&self.folder);
         apt
     }
 }
 
 const SOURCES: &str = "private.sources";
+const CONFIGURATION: &str = "apt.conf";
+
+/// Read after the system's own, whose other settings (a proxy, say) stay.
+fn configuration(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "Dir::Etc::sourcelist \"{folder}/{SOURCES}\";\n\
+         Dir::Etc::sourceparts \"-\";\n\
+         Dir::State::lists \"{folder}/lists\";\n\
+         Dir::Cache::archives \"{folder}/archives\";\n\
+         # Its own package cache too, or the system's would be rewritten.\n\
+         Dir::Cache::pkgcache \"{folder}/pkgcache.bin\";\n\
+         Dir::Cache::srcpkgcache \"{folder}/srcpkgcache.bin\";\n\
+         # The folder may be root's alone: the _apt user could not write there.\n\
+         APT::Sandbox::User \"root\";\n"
+    )
+}
 
 /// Unpacks a package into a folder.
 pub fn unpack(archive: &Path, tree: &Path) -> Result<()> {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::kernel::Kernel;
-use super::matrix::SUITES;
+use super::matrix::{Cell, SUITES};
 use crate::{command, paths};
 
 /// Programs of ours that go into every virtual machine.
@@ -24,7 +24,7 @@ pub struct Programs {
 /// the machine off when the guest's program has ended.
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin:/usr/sbin:/usr/bin:/sbin RUST_BACKTRACE=0
+export PATH=/usr/sbin:/bin RUST_BACKTRACE=0
 mkdir -p /proc /sys /dev /run /tmp /var/run
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -89,13 +89,7 @@ fn test_binary(name: &str) -> Result<PathBuf> {
 }
 
 /// Makes the initramfs; `folder` is for it alone.
-pub fn pack(
-    programs: &Programs,
-    kernel: &Kernel,
-    modules: &[&str],
-    suites: bool,
-    folder: &Path,
-) -> Result<PathBuf> {
+pub fn pack(programs: &Programs, kernel: &Kernel, cell: &Cell, folder: &Path) -> Result<PathBuf> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
@@ -110,11 +104,15 @@ pub fn pack(
     packer.add(&found("ip")?, "usr/sbin/ip")?;
     packer.add(&programs.insession, "insession")?;
     packer.add(&programs.guest, "guest")?;
-    for (name, path) in programs.suites.iter().filter(|_| suites) {
+    for (name, path) in programs
+        .suites
+        .iter()
+        .filter(|(name, _)| cell.facts.iter().any(|(fact, _)| fact == name))
+    {
         packer.add(path, &format!("suites/{name}"))?;
     }
     let mut order = String::new();
-    for module in kernel.modules(modules)? {
+    for module in kernel.modules(cell.card.modules())? {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         let to = format!("modules/{name}");
         fs::copy(&module, root.join(&to)).with_context(|| module.display().to_string())?;

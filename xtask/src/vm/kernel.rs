@@ -38,7 +38,7 @@ impl Role {
         match self {
             Role::V6_1 => (&["bookworm"], "6.1."),
             Role::V6_12 => (&["trixie", "bookworm-backports"], "6.12."),
-            // A mirror without the alias has the name it stands for.
+            // Mirrors may lack the alias, and one may lag behind the other.
             Role::Newest => (&["stable-backports", "trixie-backports"], ""),
         }
     }
@@ -62,22 +62,30 @@ impl Kernel {
             return Ok(kernel);
         }
         let (suites, begins) = role.wanted();
+        let mut candidates = Vec::new();
         for suite in suites {
             let apt = Apt::new(&vm.join("apt").join(suite), suite)?;
             if apt.update().is_err() {
                 continue;
             }
+            // The newest comes first.
             let versions = apt.versions("linux-image-amd64")?;
-            if let Some(version) = versions.iter().find(|found| found.starts_with(begins)) {
-                fetch(&apt, version, &folder)
-                    .with_context(|| format!("linux-image-amd64 {version} of {suite}"))?;
-                return Kernel::there(&folder);
-            }
+            let found = versions.into_iter().find(|found| found.starts_with(begins));
+            candidates.extend(found.map(|version| (apt, version)));
         }
-        bail!(
-            "no linux-image-amd64 {begins} in {}; is there a connection to a Debian mirror?",
-            suites.join(", ")
-        )
+        let newest = candidates
+            .into_iter()
+            .max_by_key(|(_, version)| numbers(version));
+        let Some((apt, version)) = newest else {
+            bail!(
+                "no linux-image-amd64 {begins} in {}; is there a connection to a Debian mirror?",
+                suites.join(", ")
+            );
+        };
+        fetch(&apt, &version, &folder).with_context(|| format!("linux-image-amd64 {version}"))?;
+        // The lists are larger than what was sought in them.
+        fs::remove_dir_all(vm.join("apt"))?;
+        Kernel::there(&folder)
     }
 
     fn there(folder: &Path) -> Result<Self> {
@@ -116,6 +124,15 @@ impl Kernel {
     }
 }
 
+/// "7.3.4-1~bpo13+1" is 7, 3, 4: enough to tell kernels apart.
+fn numbers(version: &str) -> Vec<u32> {
+    let upstream = version.split('-').next().unwrap_or_default();
+    upstream
+        .split('.')
+        .map_while(|number| number.parse().ok())
+        .collect()
+}
+
 /// Downloads a kernel and keeps of it what is booted.
 fn fetch(apt: &Apt, version: &str, folder: &Path) -> Result<()> {
     eprintln!("fetching Linux {version}");
@@ -131,7 +148,7 @@ fn fetch(apt: &Apt, version: &str, folder: &Path) -> Result<()> {
     walk(&tree, &mut files)?;
     let image = files
         .iter()
-        .find(|path| name(path).starts_with("vmlinuz-"))
+        .find(|path| name(path).starts_with("vmlinuz"))
         .context("the packages hold no vmlinuz")?;
     fs::copy(image, folder.join("vmlinuz"))?;
     let modules = Modules::of(&files)?;
@@ -146,6 +163,14 @@ fn fetch(apt: &Apt, version: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Names of packages that a kernel is made of, up to its release.
+const PARTS: [&str; 4] = [
+    "linux-image-",
+    "linux-binary-",
+    "linux-modules-",
+    "linux-base-",
+];
+
 /// The package that depends on the newest kernel's, and so on down: newer ones
 /// have image and modules in packages of their own.
 fn packages_of(apt: &Apt, version: &str) -> Result<Vec<String>> {
@@ -153,9 +178,7 @@ fn packages_of(apt: &Apt, version: &str) -> Result<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     while let Some(package) = queue.pop() {
         for name in apt.depends(&package)? {
-            let rest = ["linux-image-", "linux-binary-", "linux-modules-"]
-                .iter()
-                .find_map(|start| name.strip_prefix(start));
+            let rest = PARTS.iter().find_map(|start| name.strip_prefix(start));
             // "linux-image-6.12.117+deb13-amd64", and not another that only
             // depends on the newest.
             if rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
@@ -286,6 +309,12 @@ mod tests {
         assert_eq!(dependences(module).unwrap(), ["dca", "i2c_algo_bit"]);
         assert!(dependences(b"x\0depends=\0").unwrap().is_empty());
         assert!(dependences(b"nothing").is_err());
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert!(numbers("7.10.1-1~bpo13+1") > numbers("7.9.12-1"));
+        assert_eq!(numbers("6.1.176-1"), [6, 1, 176]);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub enum Card {
     Virtio,
     /// Intel 82576, of QEMU 8 and later.
     Igb,
+    /// None: for what lays its own veth pairs.
+    None,
 }
 
 impl Card {
@@ -20,13 +22,15 @@ impl Card {
         match self {
             Card::VirtioPlatform | Card::Virtio => &["virtio_pci", "virtio_net", "veth"],
             Card::Igb => &["igb", "veth"],
+            Card::None => &["veth"],
         }
     }
 
     /// QEMU's arguments for two of them on one wire.
     pub fn arguments(self) -> Vec<String> {
         let mut words = vec!["-nic".to_owned(), "none".to_owned()];
-        for number in 0..2 {
+        let cards = if self == Card::None { 0 } else { 2 };
+        for number in 0..cards {
             words.push("-netdev".into());
             words.push(format!("hubport,id=wire{number},hubid=0"));
             if self == Card::Igb {
@@ -39,7 +43,7 @@ impl Card {
             }
             let device = match self {
                 Card::VirtioPlatform => "virtio-net-pci,disable-legacy=on,iommu_platform=on".into(),
-                Card::Virtio => "virtio-net-pci,disable-legacy=on".into(),
+                Card::Virtio | Card::None => "virtio-net-pci,disable-legacy=on".into(),
                 Card::Igb => format!("igb,bus=port{number}"),
             };
             words.push("-device".into());
@@ -51,7 +55,7 @@ impl Card {
     /// The oldest QEMU that has it.
     pub fn since(self) -> u32 {
         match self {
-            Card::VirtioPlatform | Card::Virtio => 7,
+            Card::VirtioPlatform | Card::Virtio | Card::None => 7,
             Card::Igb => 8,
         }
     }
@@ -69,8 +73,6 @@ pub struct Cell {
     pub kernel: Role,
     /// Its card.
     pub card: Card,
-    /// Whether the XDP suites run in it.
-    pub suites: bool,
     /// What it has to state, in this order.
     pub facts: &'static [Fact],
 }
@@ -103,7 +105,7 @@ const fn copy(driver: &'static str, refused: &'static str) -> [Fact; 8] {
     ]
 }
 
-/// Facts that every cell with suites states after its own.
+/// The tests of link and XDP program, on veth and by BPF_PROG_TEST_RUN.
 pub const SUITES: &[Fact] = &[("link_xdp", "ok"), ("xdp_program", "ok")];
 
 /// All of them.
@@ -112,43 +114,48 @@ pub const CELLS: &[Cell] = &[
         name: "virtio-newest",
         kernel: Role::Newest,
         card: Card::VirtioPlatform,
-        suites: true,
         facts: &zero_copy("virtio_net"),
     },
     Cell {
         name: "virtio-no-platform",
         kernel: Role::Newest,
         card: Card::Virtio,
-        suites: false,
         facts: &copy("virtio_net", "refused by EINVAL, exit 4"),
     },
     Cell {
         name: "igb-newest",
         kernel: Role::Newest,
         card: Card::Igb,
-        suites: false,
         facts: &zero_copy("igb"),
     },
     Cell {
         name: "virtio-6.12",
         kernel: Role::V6_12,
         card: Card::VirtioPlatform,
-        suites: true,
         facts: &copy("virtio_net", "refused by EOPNOTSUPP, exit 4"),
     },
     Cell {
         name: "virtio-6.1",
         kernel: Role::V6_1,
         card: Card::VirtioPlatform,
-        suites: true,
         facts: &copy("virtio_net", "refused by EOPNOTSUPP, exit 4"),
     },
+    Cell {
+        name: "suites-newest",
+        kernel: Role::Newest,
+        card: Card::None,
+        facts: SUITES,
+    },
+    Cell {
+        name: "suites-6.12",
+        kernel: Role::V6_12,
+        card: Card::None,
+        facts: SUITES,
+    },
+    Cell {
+        name: "suites-6.1",
+        kernel: Role::V6_1,
+        card: Card::None,
+        facts: SUITES,
+    },
 ];
-
-impl Cell {
-    /// All that it has to state.
-    pub fn expected(&self) -> impl Iterator<Item = Fact> {
-        let suites = if self.suites { SUITES } else { &[] };
-        self.facts.iter().chain(suites).copied()
-    }
-}
