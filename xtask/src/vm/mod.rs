@@ -36,6 +36,16 @@ pub struct Args {
     update: bool,
 }
 
+impl Args {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|part| {
+            // A whole name is that cell alone: one may be the start of another.
+            let whole = CELLS.iter().any(|cell| cell.name == part);
+            name == part || (!whole && name.contains(part))
+        })
+    }
+}
+
 /// A line of the table: what was stated and what should have been.
 struct Row {
     cell: &'static str,
@@ -86,14 +96,7 @@ fn cells(args: &Args) -> Result<Counts> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the kernels and cards of the matrix are those of x86_64");
     }
-    let chosen: Vec<_> = CELLS
-        .iter()
-        .filter(|cell| {
-            args.only
-                .as_deref()
-                .is_none_or(|part| cell.name.contains(part))
-        })
-        .collect();
+    let chosen: Vec<_> = CELLS.iter().filter(|cell| args.wants(cell.name)).collect();
     if chosen.is_empty() {
         let names: Vec<_> = CELLS.iter().map(|cell| cell.name).collect();
         bail!("--only: no such cell; there are {}", names.join(", "));

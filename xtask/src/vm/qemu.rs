@@ -1,6 +1,5 @@
 //! QEMU: which one, and a virtual machine run to its end.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -92,7 +91,10 @@ impl Qemu {
         let mut command = Command::new(&self.program);
         if let Some(tree) = &self.tree {
             let share = tree.join("usr/share");
-            command.env("LD_LIBRARY_PATH", tree.join("usr/lib/x86_64-linux-gnu"));
+            let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+            // Or it would try the modules of the system's own.
+            command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
+            command.env("LD_LIBRARY_PATH", libraries);
             for folder in ["qemu", "seabios"] {
                 command.arg("-L").arg(share.join(folder));
             }
@@ -110,7 +112,6 @@ impl Qemu {
         each: &mut dyn FnMut(&str),
     ) -> Result<()> {
         let mut command = self.command();
-        let mut initrd = OsString::from(initramfs);
         command
             .args(["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "1024"])
             .args(["-smp", "2", "-display", "none", "-serial", "stdio"])
@@ -118,7 +119,7 @@ impl Qemu {
             .arg("-kernel")
             .arg(&kernel.image)
             .arg("-initrd")
-            .arg(std::mem::take(&mut initrd))
+            .arg(initramfs)
             .args(["-append", "console=ttyS0 loglevel=4 panic=-1"])
             .args(card)
             .stdin(Stdio::null())
