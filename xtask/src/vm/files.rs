@@ -54,7 +54,7 @@ impl Programs {
             guest: debug.join("insession-vm-guest"),
             suites: SUITES
                 .iter()
-                .map(|(name, _)| Ok((*name, test_binary(name)?)))
+                .map(|name| Ok((*name, test_binary(name)?)))
                 .collect::<Result<_>>()?,
         })
     }
