@@ -18,7 +18,7 @@
 //! * [`net`]: interfaces, routes, neighbours;
 //! * [`engine`]: many sessions at once;
 //! * [`report`]: one file an output format;
-//! * [`bench`]: what all of it can do, measured;
+//! * [`mod@bench`]: what all of it can do, measured;
 //! * [`cli`]: one file a subcommand;
 //! * [`testbed`]: a network to measure and test in, and the truth about it.
 #![cfg_attr(not(feature = "os"), no_std)]
