@@ -97,9 +97,9 @@ impl Bed {
         ip(&format!("link set {FAR} multicast off arp off"))?;
         ethtool(&format!("-L {NEAR} rx {queues} tx {queues}"))?;
         ethtool(&format!("-L {FAR} rx {queues} tx {queues}"))?;
-        // XDP_TX of the far end needs the near end's NAPI, which GRO or a program
-        // of its own brings (drivers/net/veth.c, `veth_xdp_xmit`). Whole checksums
-        // and packets of one segment are what a network would see.
+        // What XDP sends here needs NAPI here, which GRO or a program brings
+        // (drivers/net/veth.c, `veth_xdp_xmit`). Whole checksums and packets of one
+        // segment are what a network would see.
         ethtool(&format!("-K {NEAR} gro on tx off tso off gso off"))?;
 
         let refused = |what: &str, why: &dyn std::error::Error| BedError {
