@@ -32,7 +32,7 @@ fn everything_is_measured_on_a_test_bed() {
     assert_eq!(results["machine"]["reflector"], true);
     for path in [
         "/ceiling/tx/frames/median",
-        "/ceiling/rx/frames/median",
+        "/ceiling/tx_answered/frames/median",
         "/probes/tx_vs_ceiling/median",
         "/probes/user/median",
         "/search/unbounded/median",

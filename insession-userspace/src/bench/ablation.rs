@@ -91,6 +91,14 @@ pub fn measure(
 
 impl Row {
     fn of(variant: Variant, trials: &[Trial], cannot: Option<String>) -> Self {
+        let lost_at = trials.last().map(search::losses).unwrap_or_default();
+        let answered = trials.iter().any(|trial| trial.outcome.established > 0);
+        let cannot = match (cannot, answered || trials.is_empty()) {
+            (None, false) => Some(nothing(&lost_at)),
+            (cannot, _) => cannot,
+        };
+        // A rate at which nothing comes back is none.
+        let trials = if cannot.is_some() { &[] } else { trials };
         let of = |value: &dyn Fn(&Trial) -> f64| Figure::new(trials.iter().map(value));
         Row {
             choice: variant.choice.to_owned(),
@@ -103,10 +111,23 @@ impl Row {
             probes: of(&Trial::probes_per_second),
             cpu: of(&|trial| trial.worker_nanos(trial.probes)),
             loss: of(&|trial| trial.outcome.loss()),
-            lost_at: trials.last().map(search::losses).unwrap_or_default(),
+            lost_at,
             cannot,
         }
     }
+}
+
+/// The reason where no handshake was answered.
+fn nothing(lost_at: &[(String, u64)]) -> String {
+    let counters: Vec<String> = lost_at
+        .iter()
+        .map(|(label, count)| format!("{label} {count}"))
+        .collect();
+    let counters = match counters.as_slice() {
+        [] => "no counter says where they went".to_owned(),
+        some => some.join(", "),
+    };
+    format!("no handshake was answered: {counters}")
 }
 
 fn variants(queues: u32) -> Vec<Variant> {
@@ -195,12 +216,7 @@ fn variants(queues: u32) -> Vec<Variant> {
     for workers in 1..=queues.max(2) {
         all.push(Variant {
             workers,
-            ..make(
-                "queues",
-                &workers.to_string(),
-                workers == 1,
-                xdp(&|it| it.queues = Some(workers)),
-            )
+            ..make("workers", &workers.to_string(), workers == 1, plain())
         });
     }
     all
@@ -209,6 +225,23 @@ fn variants(queues: u32) -> Vec<Variant> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_hears_nothing_has_no_rate() {
+        let variant = || variants(1).remove(0);
+        let mut trial = Trial {
+            seconds: 1.0,
+            probes: 5,
+            ..Trial::default()
+        };
+        trial.counters.insert("near0-rx-dropped".into(), 7);
+        let row = Row::of(variant(), &[trial.clone()], None);
+        assert_eq!(row.probes, Figure::default());
+        assert!(row.cannot.unwrap().contains("near0-rx-dropped 7"));
+        trial.outcome.established = 1;
+        let row = Row::of(variant(), &[trial], None);
+        assert_eq!((row.probes.median, row.cannot), (Some(5.0), None));
+    }
 
     #[test]
     fn every_choice_has_two_values_at_least() {

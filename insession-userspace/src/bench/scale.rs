@@ -18,6 +18,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use insession_common::reflect::Network;
 use serde::Serialize;
 
 use super::cpu::{self, Thread};
@@ -29,6 +30,7 @@ use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
 use crate::engine::{EngineOptions, Output};
 use crate::link::Link;
+use crate::link::mirror::MirrorLink;
 use crate::session::SessionOptions;
 
 /// Hops of every way of the curve.
@@ -287,9 +289,9 @@ fn in_memory(
             (&engine, &stop, &over, &stats, &next, &ground);
         let worker = scope.spawn(move || {
             let told = told;
-            let mut link = mirror(session.max_ttl, hold)?;
+            let mut link = mirror(session.max_ttl, hold);
             if hold {
-                grow(link.as_mut(), ground, sessions)?;
+                grow(&mut link, ground, sessions)?;
             }
             let mut run = Run {
                 resident_before: cpu::resident().unwrap_or(0),
@@ -314,7 +316,7 @@ fn in_memory(
             let thread = Thread::current();
             let read = || thread.as_ref().and_then(Thread::read).unwrap_or_default();
             let before = read();
-            let mut link = Metered::new(link.as_mut(), &mut when_quiet);
+            let mut link = Metered::new(&mut link, &mut when_quiet);
             worker::run(&mut link, &mut jobs, &shared)?;
             let total = read().since(&before).total();
             run.link = link.inside();
@@ -343,11 +345,21 @@ fn in_memory(
 }
 
 /// The network in memory: ways of so many hops, nothing lost, nobody silent.
-fn mirror(hops: u8, mute: bool) -> Result<Box<dyn Link>, BenchError> {
-    let _ = (hops, mute, DELAY);
-    Err(BenchError::Cannot(
-        "scale: no link in memory; build one".to_owned(),
-    ))
+fn mirror(hops: u8, mute: bool) -> MirrorLink {
+    let network = Network {
+        key: 0x1b5e_55e5_510e,
+        shortest: hops,
+        longest: hops,
+        balanced_first: 0,
+        balanced_last: 0,
+        width: 1,
+        silent: 0,
+        mpls: 0,
+        loss: 0,
+        mute: if mute { u16::MAX } else { 0 },
+        refuse: 0,
+    };
+    MirrorLink::new(network, DELAY)
 }
 
 /// Has the link's table at its size.

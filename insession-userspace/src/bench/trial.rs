@@ -286,7 +286,7 @@ fn open_workers(
     if workers == 1 {
         return Ok(vec![Box::new(XdpLink::open(ground.interface(), options)?)]);
     }
-    let links = XdpLink::open_queues(ground.interface(), options)?;
+    let links = XdpLink::open_shared(ground.interface(), options, workers as usize)?;
     if links.len() < workers as usize {
         return Err(LinkError::Unsupported {
             what: format!("interface {}: {workers} workers", ground.interface().name),
