@@ -1,5 +1,6 @@
 //! `insession bench` as it is run, on a test bed, with tiny durations: that
 //! everything is measured and reported, not how fast it is. Needs root.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::process::{Command, Stdio};
 
