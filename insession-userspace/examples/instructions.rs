@@ -62,7 +62,7 @@ fn trace(sessions: u32, hops: u8, probes: u8) -> Result<String, String> {
         batch: worker::BATCH,
         latency: false,
     };
-    let mut link = memory::link(sessions, hops);
+    let mut link = memory::link(hops);
     let mut jobs = jobs(sessions);
     let (outputs, mut records) = mpsc::channel(sessions as usize + 1);
     let stop = AtomicBool::new(false);
@@ -127,65 +127,51 @@ impl Write for Count {
 }
 
 fn jobs(sessions: u32) -> VecDeque<Job> {
-    let job = |number: u32| {
-        let address = memory::target(number);
-        Job {
-            target: Target {
-                index: u64::from(number),
-                name: address.to_string(),
-                address,
-                port: 80,
+    let job = |(number, address): (u64, IpAddr)| Job {
+        target: Target {
+            index: number,
+            name: address.to_string(),
+            address,
+            port: 80,
+        },
+        route: Route {
+            interface: Interface {
+                index: 1,
+                name: "memory".into(),
             },
-            route: Route {
-                interface: Interface {
-                    index: 1,
-                    name: "memory".into(),
-                },
-                vlan: None,
-                source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-                source_mac: [2, 0, 0, 0, 0, 1],
-                next_hop_mac: [2, 0, 0, 0, 0, 2],
-                mtu: 1500,
-            },
-        }
+            vlan: None,
+            source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            source_mac: [2, 0, 0, 0, 0, 1],
+            next_hop_mac: [2, 0, 0, 0, 0, 2],
+            mtu: 1500,
+        },
     };
-    (0..sessions).map(job).collect()
+    (0..).zip(memory::targets(sessions)).map(job).collect()
 }
 
-/// The network in memory: the first two routers are everybody's, the next is one
-/// of sixteen, the others one of as many as there are targets.
+/// The network in memory: every way has so many hops, nothing is lost.
 mod memory {
-    use std::collections::HashMap;
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::IpAddr;
 
-    use insession::link::sim::{Line, Router, Scenario, SimLink, Target};
+    use insession::link::mirror::MirrorLink;
+    use insession::testbed;
+    use insession::time::Duration;
+    use insession_common::reflect::Network;
 
-    pub(super) fn target(number: u32) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from(0xc633_0000 + number))
+    /// From packet to answer.
+    const DELAY: Duration = Duration::from_millis(10);
+
+    pub(super) fn targets(count: u32) -> impl Iterator<Item = IpAddr> {
+        testbed::targets(u64::from(count)).map(|target| target.ip())
     }
 
-    pub(super) fn link(targets: u32, hops: u8) -> SimLink {
-        let mut scenario = Scenario::new();
-        scenario.keep_truth = false;
-        let line = Line::default();
-        let mut routers = HashMap::new();
-        for number in 0..targets {
-            let mut way = Target::new(target(number));
-            for hop in 1..u32::from(hops) {
-                let branch = match hop {
-                    1 | 2 => 0,
-                    3 => number % 16,
-                    _ => number,
-                };
-                let address = Ipv4Addr::from(0x0a00_0000 + (hop << 19) + branch);
-                let router = *routers
-                    .entry((hop, branch))
-                    .or_insert_with(|| scenario.router(Router::at(IpAddr::V4(address))));
-                way = way.over(line, router);
-            }
-            way.last = line;
-            scenario.target(way);
-        }
-        SimLink::new(scenario, 1)
+    pub(super) fn link(hops: u8) -> MirrorLink {
+        let network = Network {
+            shortest: hops,
+            longest: hops,
+            width: 1,
+            ..Network::default()
+        };
+        MirrorLink::new(network, DELAY)
     }
 }

@@ -102,7 +102,7 @@ impl Host {
             std::thread::available_parallelism().map_or(1, usize::from) >= 2,
             "host traffic: this machine has one processor; it takes two"
         );
-        bench.network.set(&scanners::quiet())?;
+        bench.network()?.set(&scanners::quiet())?;
         let mut command = Command::new("unshare");
         command.args(["--net", "sleep", "3600"]);
         let holder = Running::start(&mut command, &bench.scratch)?;
@@ -119,8 +119,8 @@ impl Host {
             std::thread::sleep(Duration::from_millis(2));
         }
         let host = network::host().to_string();
-        let near = bench.network.near_address().to_owned();
-        let mac = bench.network.near_mac().to_owned();
+        let near = bench.network()?.near_address().to_owned();
+        let mac = bench.network()?.near_mac().to_owned();
         let far = network::FAR;
         ip(&bench.scratch, None, &["link", "set", far, "netns", &id])?;
         let inside = Some(id.as_str());

@@ -176,7 +176,7 @@ fn most(probes: u64) -> u64 {
 }
 
 fn ours(bench: &mut Bench) -> Result<Figures> {
-    bench.network.set(&quiet())?;
+    bench.network()?.set(&quiet())?;
     let sessions = bench.size(30_000, 3_000);
     let mut command = bench.insession();
     endless(&mut command, sessions);
@@ -200,7 +200,7 @@ pub fn endless(command: &mut Command, sessions: u32) {
 }
 
 fn masscan(bench: &mut Bench) -> Result<Figures> {
-    bench.network.set(&deaf())?;
+    bench.network()?.set(&deaf())?;
     // 10.0.0.0/11 has 2,097,152 addresses, /15 131,072.
     let (range, least) = if bench.quick {
         ("10.0.0.0/15", 131_072)
@@ -212,17 +212,17 @@ fn masscan(bench: &mut Bench) -> Result<Figures> {
         .args(["-p80", range, "--rate", "100000000", "--wait", "0", "-e"])
         .arg(network::NEAR)
         .arg("--adapter-ip")
-        .arg(bench.network.near_address())
+        .arg(bench.network()?.near_address())
         .args(["--adapter-port", "61000", "--adapter-mac"])
-        .arg(bench.network.near_mac())
+        .arg(bench.network()?.near_mac())
         .arg("--router-mac")
-        .arg(bench.network.far_mac())
+        .arg(bench.network()?.far_mac())
         .args(["-oL", "/dev/null"]);
     Ok(figures(count(bench, "masscan", &mut command, most(least))?))
 }
 
 fn zmap(bench: &mut Bench) -> Result<Figures> {
-    bench.network.set(&deaf())?;
+    bench.network()?.set(&deaf())?;
     let asked = bench.size(2_000_000, 130_000);
     // Debian's default blocklist has all addresses of the bed on it.
     let nothing = bench.scratch.file("empty");
@@ -230,9 +230,9 @@ fn zmap(bench: &mut Bench) -> Result<Figures> {
     let mut command = Command::new("zmap");
     command
         .args(["-p", "80", "-i", network::NEAR, "-S"])
-        .arg(bench.network.near_address())
+        .arg(bench.network()?.near_address())
         .args(["-s", "61000", "-G"])
-        .arg(bench.network.far_mac())
+        .arg(bench.network()?.far_mac())
         .args(["-C"])
         .arg(&nothing)
         .arg("-b")
@@ -245,7 +245,7 @@ fn zmap(bench: &mut Bench) -> Result<Figures> {
 }
 
 fn yarrp(bench: &mut Bench) -> Result<Figures> {
-    bench.network.set(&deaf())?;
+    bench.network()?.set(&deaf())?;
     let path = bench.peers.get("yarrp").context("no such peer")?.clone();
     let targets = bench.size(100_000, 8_000);
     let list = bench.scratch.file("yarrp.list");
@@ -264,7 +264,7 @@ fn yarrp(bench: &mut Bench) -> Result<Figures> {
 }
 
 fn caracal(bench: &mut Bench) -> Result<Figures> {
-    bench.network.set(&deaf())?;
+    bench.network()?.set(&deaf())?;
     let path = bench.peers.get("caracal").context("no such peer")?.clone();
     let targets = bench.size(100_000, 8_000);
     let list = bench.scratch.file("caracal.csv");

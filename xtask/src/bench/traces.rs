@@ -33,7 +33,7 @@ pub fn measure(bench: &mut Bench, targets: &[&'static Target]) -> Vec<Row> {
         width: 1,
         ..reflect::Network::default()
     };
-    if let Err(error) = bench.network.set(&network) {
+    if let Err(error) = bench.network().and_then(|bed| bed.set(&network)) {
         return network::failed(targets, &error);
     }
     let mut arms = vec![Arm {
