@@ -26,6 +26,9 @@ static REQUEST: PerCpuArray<[u32; FRAME_WORDS], 1> = PerCpuArray::new();
 #[btf_map]
 static REPLY: PerCpuArray<[u32; FRAME_WORDS], 1> = PerCpuArray::new();
 
+/// Octets of an Ethernet header; the kernel gives no shorter frames.
+const ETHERNET: u32 = 14;
+
 /// The entry.
 #[xdp]
 fn reflector(ctx: XdpContext) -> u32 {
@@ -39,8 +42,26 @@ fn reflector(ctx: XdpContext) -> u32 {
     // of words, and the values of maps are aligned to 8.
     let (request, reply) = unsafe { (&mut *request.cast::<Frame>(), &mut *reply.cast::<Frame>()) };
 
+    let spare = &raw mut reply.words[FRAME_WORDS - 2];
+    let forget = |value: u64| {
+        // SAFETY: the buffer's last 8 bytes, aligned as the buffer is; no reply
+        // reaches them.
+        unsafe {
+            spare.cast::<u64>().write_volatile(value);
+            spare.cast::<u64>().read_volatile()
+        }
+    };
+
     let length = (ctx.data_end() - ctx.data()) as u32;
-    let read = length.min(READ_BYTES as u32);
+    // What lies behind the Ethernet header, within bounds that the verifier sees.
+    let read = forget(u64::from(
+        length.min(READ_BYTES as u32).wrapping_sub(ETHERNET),
+    )) as u32
+        & 0xff;
+    if read > READ_BYTES as u32 - ETHERNET {
+        return drop(Counter::Truncated as u32);
+    }
+    let read = ETHERNET + read;
     clear(request);
     // SAFETY: the helper writes `read` octets behind the padding, at most
     // `READ_BYTES`, which the buffer has.
@@ -52,21 +73,15 @@ fn reflector(ctx: XdpContext) -> u32 {
         return drop(Counter::Truncated as u32);
     }
 
-    let spare = &raw mut reply.words[FRAME_WORDS - 2];
-    let forget = |value: u64| {
-        // SAFETY: the buffer's last 8 bytes, aligned as the buffer is; no reply
-        // reaches them.
-        unsafe {
-            spare.cast::<u64>().write_volatile(value);
-            spare.cast::<u64>().read_volatile()
-        }
-    };
     let answer = reflect(&network, request, length, reply, &forget);
     if answer.length == 0 {
         return drop(answer.counter);
     }
-    // A bound for the verifier.
-    let written = answer.written.min(FRAME_BYTES as u32);
+    let written = forget(u64::from(answer.written.wrapping_sub(ETHERNET))) as u32 & 0xff;
+    if written > FRAME_BYTES as u32 - ETHERNET {
+        return drop(Counter::NoRoom as u32);
+    }
+    let written = ETHERNET + written;
     let shorter = length as i32 - answer.length as i32;
     // SAFETY: a helper on this program's own context; no pointer into the packet
     // is used behind it.
