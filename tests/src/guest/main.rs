@@ -143,7 +143,12 @@ fn complete(record: &Record, hops: &[&str]) -> Result<()> {
     for (hop, router) in record.hops.iter().zip(hops) {
         let router = router.parse().ok();
         if hop.probes.is_empty() || hop.probes.iter().any(|probe| probe.from != router) {
-            bail!("hop {} is not {router:?}: {record:?}", hop.ttl);
+            bail!(
+                "{}: hop {} is not {router:?}: {:?}",
+                record.target,
+                hop.ttl,
+                hop.probes
+            );
         }
     }
     Ok(())
@@ -152,10 +157,14 @@ fn complete(record: &Record, hops: &[&str]) -> Result<()> {
 /// All of the server's IPv4 addresses at once: the rings go round.
 fn many() -> Result<String> {
     let targets = targets();
-    let run = trace(&words(&["--sessions", "50"], &targets))?;
+    let run = trace(&words(&["-v", "--sessions", "50"], &targets))?;
     let records = run.records()?;
     for record in &records {
-        complete(record, &network::HOPS_V4)?;
+        if let Err(error) = complete(record, &network::HOPS_V4) {
+            // Whose loss it was: ours, a NIC's or a router's.
+            println!("{}\n{}", run.errors.trim(), network::losses()?);
+            return Err(error);
+        }
     }
     let first = records.first().context("no record")?;
     Ok(format!("{} paths, {}", records.len(), over(first)?))

@@ -143,6 +143,19 @@ pub fn attached() -> Result<Option<&'static str>> {
     })
 }
 
+/// What NICs, queues and routers have counted.
+pub fn losses() -> Result<String> {
+    let mut text = run(Command::new("cat").arg("/proc/net/softnet_stat"))?;
+    text.push_str(&ip("-s -s link show dev eth0")?);
+    for router in ["r1", "r2"] {
+        text.push_str(&ip(&format!("-n {router} -s -s link"))?);
+        text.push_str(&run(Command::new("ip")
+            .args(["netns", "exec", router])
+            .args(["grep", "-h", "Icmp:\\|Ip:", "/proc/net/snmp"]))?);
+    }
+    Ok(text)
+}
+
 /// Waits for a NIC's carrier: some negotiate for seconds.
 fn carrier(words: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(15);

@@ -32,6 +32,8 @@ mount -t devtmpfs dev /dev
 ip link set lo up
 while read module; do insmod $module || echo \"$module: not loaded\"; done < /modules/order
 uname -r
+# A machine whose host has gone away ends too.
+(sleep 240; poweroff -f) &
 /guest
 poweroff -f
 ";
