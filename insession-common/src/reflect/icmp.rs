@@ -159,8 +159,8 @@ impl Error {
         if let Some(labels) = labels {
             // In words of 32 bits, for ICMPv6 of 64, where it was unused (RFC 4884 §4).
             second = match F::IS_V6 {
-                true => whole / 8 << 24,
-                false => whole / 4 << 16,
+                true => (whole / 8) << 24,
+                false => (whole / 4) << 16,
             };
             sum += extension(labels, reply, quote + QUOTE_WORDS);
             length = whole + 8 + 4 * u32::from(labels.depth);
