@@ -27,7 +27,7 @@ mod sys;
 pub mod xdp;
 
 pub use error::LinkError;
-pub(crate) use sys::run_on;
+pub(crate) use sys::{release_memory, run_on};
 
 /// One frame that was steered to us.
 #[derive(Clone, Copy, Debug)]

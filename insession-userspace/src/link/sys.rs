@@ -98,3 +98,13 @@ fn no_processors() -> libc::cpu_set_t {
     // SAFETY: plain data, for which zero is a value: no processor.
     unsafe { std::mem::zeroed() }
 }
+/// Gives the kernel back what the allocator keeps of freed memory, where it can:
+/// so that resident memory is what is in use.
+pub(crate) fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no memory is passed; the allocator gives up only what is free
+    // (malloc_trim(3), safe with threads).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
