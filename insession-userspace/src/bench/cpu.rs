@@ -195,6 +195,14 @@ pub fn softirq() -> Option<f64> {
     parse_softirq(&fs::read_to_string("/proc/stat").ok()?)
 }
 
+/// The process's resident memory, octets, when the allocator has given back what it
+/// kept: what earlier measurements freed would otherwise be used again unseen.
+#[must_use]
+pub fn resident_in_use() -> Option<u64> {
+    crate::link::release_memory();
+    resident()
+}
+
 /// The process's resident memory, octets.
 #[must_use]
 pub fn resident() -> Option<u64> {

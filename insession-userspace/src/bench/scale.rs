@@ -11,7 +11,8 @@
 //!
 //! **Memory.** Resident memory with all sessions open and their probes answered,
 //! but for the last hop's, whose destination is mute, less the same before the
-//! first session. Before that the link's own table has been filled with as many
+//! first session, after the allocator gave back what it kept of earlier ones. Before
+//! that the link's own table has been filled with as many
 //! flows and emptied again, which leaves it at its size: so what the link holds is
 //! in both.
 
@@ -294,7 +295,7 @@ fn in_memory(
                 grow(&mut link, ground, sessions)?;
             }
             let mut run = Run {
-                resident_before: cpu::resident().unwrap_or(0),
+                resident_before: cpu::resident_in_use().unwrap_or(0),
                 ..Run::default()
             };
             let mut held = None;

@@ -395,7 +395,7 @@ pub fn run(
         xdp.flows = u32::try_from(flows).unwrap_or(u32::MAX);
     }
     let before = interface_counters();
-    let resident = cpu::resident().unwrap_or(0);
+    let resident = cpu::resident_in_use().unwrap_or(0);
     let (told, mut heard) = tokio::sync::mpsc::channel(AHEAD);
     let (stop, over, stats) = (
         AtomicBool::new(false),
