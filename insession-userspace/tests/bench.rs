@@ -35,7 +35,6 @@ fn everything_is_measured_on_a_test_bed() {
         "/ceiling/tx/frames/median",
         "/ceiling/tx_answered/frames/median",
         "/probes/tx_vs_ceiling/median",
-        "/probes/user/median",
         "/search/unbounded/median",
         "/latency/interrupts/p99/median",
         "/opening/per_cpu_second/median",
@@ -47,6 +46,8 @@ fn everything_is_measured_on_a_test_bed() {
         let value = results.pointer(path).and_then(Value::as_f64);
         assert!(value.is_some_and(|value| value > 0.0), "{path}: {value:?}");
     }
+    // So short a trial may see no tick of it.
+    assert!(results["probes"]["user"]["median"].is_number());
     assert_eq!(results["held"]["sessions"]["median"], 300.0);
     let concurrent = &results["scale"]["concurrent"];
     assert_eq!(concurrent["outcome"]["traces"], 300, "{concurrent}");
