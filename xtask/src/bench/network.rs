@@ -55,6 +55,13 @@ impl Network {
             .context("the reflector's network")
     }
 
+    /// What the reflector did, as far as it did it.
+    pub fn counted(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.bed.counters();
+        counters.retain(|(_, count)| *count > 0);
+        counters
+    }
+
     /// IPv4.
     pub fn near_address(&self) -> &str {
         &self.near_address

@@ -1,17 +1,34 @@
 //! What this program does as a child of itself, so that its CPU time can be told
 //! from that of whoever measures.
 
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
+use crate::network::Network;
+use crate::scanners;
+
 /// As what.
 #[derive(clap::Subcommand)]
 pub enum Role {
+    /// Run a command in a test bed, to try a peer by hand.
+    Bed {
+        /// Every reply is lost.
+        #[arg(long)]
+        deaf: bool,
+        /// Nobody answers but to a SYN.
+        #[arg(long, conflicts_with = "deaf")]
+        quiet: bool,
+        /// What to run: interface near0, targets 10.0.0.1 and on, port 80.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Connect to that many targets of the bed and close each by RST.
     #[command(hide = true)]
     Connect {
@@ -51,6 +68,11 @@ pub enum Role {
 /// Does it.
 pub fn run(role: &Role) -> Result<()> {
     match role {
+        Role::Bed {
+            deaf,
+            quiet,
+            command,
+        } => bed(*deaf, *quiet, command),
         Role::Connect { count, in_flight } => connect(*count, *in_flight),
         Role::Sink { address } => sink(*address),
         Role::Source { address, seconds } => {
@@ -61,6 +83,27 @@ pub fn run(role: &Role) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn bed(deaf: bool, quiet: bool, command: &[OsString]) -> Result<()> {
+    let mut network = Network::new()?;
+    if deaf {
+        network.set(&scanners::deaf())?;
+    } else if quiet {
+        network.set(&scanners::quiet())?;
+    }
+    let (program, arguments) = command.split_first().context("no command")?;
+    let status = Command::new(program)
+        .args(arguments)
+        .status()
+        .with_context(|| program.display().to_string())?;
+    for (name, count) in network.counted() {
+        eprintln!("{name:24} {count}");
+    }
+    if !status.success() {
+        bail!("{}: {status}", program.display());
+    }
+    Ok(())
 }
 
 fn connect(count: u32, in_flight: usize) -> Result<()> {

@@ -96,7 +96,7 @@ pub fn measure(bench: &mut Bench, targets: &[&'static Target]) -> Vec<Row> {
 }
 
 /// Every reply is lost.
-fn deaf() -> reflect::Network {
+pub fn deaf() -> reflect::Network {
     reflect::Network {
         loss: ALL,
         ..reflect::Network::default()
