@@ -68,7 +68,9 @@ fn printed(output: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-/// traceroute with one source port: one way through all balancers.
+/// traceroute with one source port: one way through all balancers. It waits the
+/// whole time (`-w`): otherwise no longer than ten times what a later hop took,
+/// which here is less than a turn on a busy processor.
 fn traceroute(method: &str, protocol: u8, port: u16) {
     in_a_bed(network(), |_| {
         for target in targets() {
@@ -78,6 +80,8 @@ fn traceroute(method: &str, protocol: u8, port: u16) {
                 method,
                 "-q",
                 "1",
+                "-w",
+                "5",
                 "-p",
                 &port.to_string(),
                 "--sport=40001",
@@ -107,7 +111,7 @@ fn traceroute_by_icmp() {
         for target in targets() {
             let output = run(
                 "traceroute",
-                &["-n", "-I", "-q", "1", &target.ip().to_string()],
+                &["-n", "-I", "-q", "1", "-w", "5", &target.ip().to_string()],
             );
             let printed = printed(&output);
             // Its checksum changes from probe to probe, so each may go its own way.
