@@ -1,5 +1,6 @@
 //! What insession's XDP program and its user space both know.
 //!
+//! * [`bucket`]: tables of IPv4 flows and their remote ends;
 //! * [`flow`]: the keys of the flow maps;
 //! * [`steer`]: the steering decision, bytes → ours / not ours / malformed;
 //! * [`stamp`]: what the XDP program writes in front of a packet of ours;
@@ -12,6 +13,7 @@
 //! kernel's verifier and in the user-space links.
 #![no_std]
 
+pub mod bucket;
 pub mod counters;
 pub mod flow;
 pub mod names;

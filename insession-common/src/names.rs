@@ -6,11 +6,17 @@ pub const PROGRAM: &str = "insession";
 pub const EMPTY: &str = "empty";
 /// The program that measures it (see [`crate::yardstick`]); never attached.
 pub const YARDSTICK: &str = "yardstick";
-/// `HashMap<FlowKeyV4, SessionId>`: exact IPv4 flows.
+/// `Array<Bucket>`, mapped by its writer: exact IPv4 flows.
+pub const FLOW_BUCKETS: &str = "FLOW_BUCKETS";
+/// `Array<Bucket>`, mapped by its writer: remote ends of IPv4 that some live flow
+/// goes to.
+pub const PEER_BUCKETS: &str = "PEER_BUCKETS";
+/// `HashMap<FlowKeyV4, SessionId>`: exact IPv4 flows that do not fit their bucket.
 pub const FLOWS_V4: &str = "FLOWS_V4";
 /// `HashMap<FlowKeyV6, SessionId>`: exact IPv6 flows.
 pub const FLOWS_V6: &str = "FLOWS_V6";
-/// `HashMap<PeerKey, u32>`: remote ends that some live flow goes to.
+/// `HashMap<PeerKey, u32>`: remote ends that some live flow goes to; of IPv4 those
+/// that do not fit their bucket.
 pub const PEERS: &str = "PEERS";
 /// `HashMap<[u8; 16], u32>`: local addresses that some live flow has, IPv4 in the
 /// IPv4-mapped form.
@@ -25,6 +31,12 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const PORT_FIRST: &str = "PORT_FIRST";
 /// Load-time constant (`u16`): the last local port of ours.
 pub const PORT_LAST: &str = "PORT_LAST";
+/// Load-time constant ([`crate::bucket::Key`]): the buckets' secret.
+pub const BUCKET_KEY: &str = "BUCKET_KEY";
+/// Load-time constant (`u32`): how many [`FLOW_BUCKETS`] there are, less one.
+pub const FLOW_MASK: &str = "FLOW_MASK";
+/// Load-time constant (`u32`): how many [`PEER_BUCKETS`] there are, less one.
+pub const PEER_MASK: &str = "PEER_MASK";
 /// Load-time constant (`u8`): 1 for rare diagnostics in aya-log's format and
 /// map (`AYA_LOGS`); 0, the default, leaves them out of the program.
 pub const LOG: &str = "LOG";

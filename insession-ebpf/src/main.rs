@@ -9,11 +9,12 @@ mod yardstick;
 use core::mem::{MaybeUninit, transmute};
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
-use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_F_NO_PREALLOC};
+use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
 use aya_ebpf::helpers;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use insession_common::bucket::{self, Bucket, Found};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKeyV4, FlowKeyV6, PeerKey, SessionId, UNRESOLVED};
 use insession_common::names;
@@ -24,6 +25,10 @@ use crate::log::log;
 
 // The sizes here are for a loader that sets none; insession's sets them from
 // the campaign and from the interface's number of queues.
+#[btf_map]
+static FLOW_BUCKETS: Array<Bucket, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+static PEER_BUCKETS: Array<Bucket, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static FLOWS_V4: HashMap<FlowKeyV4, SessionId, 65536> = HashMap::new();
 #[btf_map]
@@ -49,6 +54,12 @@ static PORT_FIRST: u16 = 1;
 static PORT_LAST: u16 = 0;
 #[unsafe(no_mangle)]
 static STEERING: u8 = names::STEERING_FLOW;
+#[unsafe(no_mangle)]
+static BUCKET_KEY: bucket::Key = [0; 4];
+#[unsafe(no_mangle)]
+static FLOW_MASK: u32 = 0;
+#[unsafe(no_mangle)]
+static PEER_MASK: u32 = 0;
 
 /// The entry.
 #[xdp]
@@ -239,6 +250,29 @@ impl Maps<'_> {
     }
 }
 
+/// What IPv4 addresses begin with in the IPv4-mapped form.
+const V4_MAPPED: [u32; 3] = [0, 0, u32::from_be(0xffff)];
+
+/// The hash by which an entry's bucket is known.
+#[inline(always)]
+fn bucket_hash(words: [u32; 3]) -> u32 {
+    let [a, b, c, d] = &BUCKET_KEY;
+    bucket::hash(
+        &[constant(a), constant(b), constant(c), constant(d)],
+        words,
+    )
+}
+
+/// Looks for an entry in its bucket.
+#[inline(always)]
+fn find<const WORDS: usize>(bucket: *const Bucket, wanted: [u64; WORDS]) -> Found {
+    bucket::find(wanted, |at| {
+        // SAFETY: a word of an element of the map, which lives as long as the
+        // program. User space may write it meanwhile, whole, hence volatile.
+        unsafe { bucket.cast::<u64>().add(at).read_volatile() }
+    })
+}
+
 #[inline(always)]
 fn words(address: [u8; 16]) -> [u32; 4] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
@@ -268,10 +302,22 @@ impl Flows for Maps<'_> {
 
     #[inline(always)]
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {
+        let remote = u32::from_ne_bytes(key.remote);
+        let local = u32::from_ne_bytes(key.local);
+        let ports = ports(key.remote_port, key.local_port);
+        let hash = bucket_hash([remote, local, ports]);
+        let wanted = bucket::flow(remote, local, ports, UNRESOLVED);
+        if let Some(bucket) = FLOW_BUCKETS.get_ptr(hash & constant(&FLOW_MASK)) {
+            match find::<{ bucket::FLOW }>(bucket, wanted) {
+                Found::Here(state) => return Some(bucket::session(state)),
+                Found::Nowhere => return None,
+                Found::Elsewhere => {}
+            }
+        }
         let words = [
-            u32::from_ne_bytes(key.remote),
-            u32::from_ne_bytes(key.local),
-            ports(key.remote_port, key.local_port),
+            remote,
+            local,
+            ports,
             u32::from_ne_bytes([key.protocol, 0, 0, 0]),
         ];
         // SAFETY: as large, as aligned, and every bit pattern is a key.
@@ -306,6 +352,17 @@ impl Flows for Maps<'_> {
     fn has_peer(&self, key: &PeerKey) -> bool {
         let [a, b, c, d] = words(key.remote);
         let [e, f] = key.remote_port;
+        if [a, b, c] == V4_MAPPED {
+            let port = u16::from_ne_bytes([e, f]);
+            let hash = bucket_hash([d, u32::from(port), 0]);
+            if let Some(bucket) = PEER_BUCKETS.get_ptr(hash & constant(&PEER_MASK)) {
+                match find::<{ bucket::PEER }>(bucket, bucket::peer(d, port)) {
+                    Found::Here(_) => return true,
+                    Found::Nowhere => return false,
+                    Found::Elsewhere => {}
+                }
+            }
+        }
         let words = [a, b, c, d, u32::from_ne_bytes([e, f, key.protocol, 0])];
         // SAFETY: as above.
         let key = unsafe { transmute::<[u32; 5], PeerKey>(words) };

@@ -8,14 +8,15 @@ mod frames;
 mod xdp_kernel;
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 
 use frames::{FIRST, LAST, Table};
 use insession::link::xdp::object::OBJECT;
+use insession_common::bucket::{self, Bucket};
 use insession_common::counters::Counter;
-use insession_common::flow::{FlowKey, UNRESOLVED};
+use insession_common::flow::{FlowKey, PROTOCOL_TCP, UNRESOLVED};
 use insession_common::names;
 use insession_common::stamp::{ReplyStamp, SteerKind};
 use insession_common::steer::{Decision, steer};
@@ -254,6 +255,49 @@ fn by_port_what_is_for_a_port_in_use_is_ours() {
     }
 }
 
+/// Flows and remote ends for more than there are places in buckets.
+#[test]
+fn what_does_not_fit_its_bucket_is_found_elsewhere() {
+    let (us, server) = (Ipv4Addr::new(192, 0, 2, 200), Ipv4Addr::new(203, 0, 113, 0));
+    let segment = |number: u8, port: u16| {
+        let [a, b, c, _] = server.octets();
+        let tcp = frames::tcp(443, port, 12, &[]);
+        let packet = frames::v4([a, b, c, number], us.octets(), 6, &[], &tcp);
+        frames::ethernet(&[], 0x0800, &packet)
+    };
+    let mut flows = frames::flows();
+    for number in 0..40 {
+        let [a, b, c, _] = server.octets();
+        let remote = SocketAddr::from(([a, b, c, number], 443));
+        let local = SocketAddr::from((us, FIRST));
+        let flow = FlowKey::new(local, remote, PROTOCOL_TCP).unwrap();
+        flows.push((flow, 1_000 + u32::from(number)));
+    }
+    let kernel = Kernel::load(&flows, FIRST, LAST, false);
+    for number in 0..=u8::MAX {
+        let expected = match number {
+            0..40 => Decision::Ours {
+                session: 1_000 + u32::from(number),
+                kind: SteerKind::Segment,
+                l3_offset: 14,
+            },
+            _ => Decision::Pass(Counter::NoFlow),
+        };
+        assert_eq!(kernel.decide(&segment(number, FIRST)), expected, "{number}");
+        let other = kernel.decide(&segment(number, LAST));
+        assert_eq!(other, Decision::Pass(Counter::NoFlow), "{number}");
+    }
+    // Remote ends, too: among them are those of quotes that a NAT rewrote.
+    for fixture in frames::all() {
+        assert_eq!(
+            kernel.decide(&fixture.bytes),
+            fixture.decision,
+            "{}",
+            fixture.name
+        );
+    }
+}
+
 /// The kernel's own connection to a server of ours: its ICMP errors are its.
 #[test]
 fn a_quote_of_a_kernel_sockets_port_is_the_kernels() {
@@ -383,16 +427,14 @@ fn libbpf_loads_the_same_object() {
     let FlowKey::V4(key) = flow else {
         panic!("the first flow is IPv4");
     };
-    let key = [
-        &key.remote[..],
-        &key.local,
-        &key.remote_port,
-        &key.local_port,
-        &[key.protocol, 0, 0, 0],
-    ]
-    .concat();
-    map(names::FLOWS_V4)
-        .update(&key, &session.to_ne_bytes(), MapFlags::ANY)
+    // As loaded there is one bucket.
+    let ([a, b], [c, d]) = (key.remote_port, key.local_port);
+    let words = [key.remote, key.local, [a, b, c, d]].map(u32::from_ne_bytes);
+    let entry = bucket::flow(words[0], words[1], words[2], session);
+    let bucket: Bucket = [entry[0], entry[1], 0, 0, 0, 0, 0, 0];
+    let bytes = bucket.map(u64::to_ne_bytes).concat();
+    map(names::FLOW_BUCKETS)
+        .update(&[0; 4], &bytes, MapFlags::ANY)
         .unwrap();
     let socket = socket_with_rx_ring();
     map(names::SOCKETS)

@@ -8,6 +8,7 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use insession::link::flows::Counts;
 use insession::link::xdp::object::OBJECT;
+use insession_common::bucket::{self, Bucket};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
 use insession_common::names;
@@ -20,6 +21,15 @@ pub const XDP_REDIRECT: u32 = 4;
 /// The shortest frame that the kernel runs a program on: an Ethernet header
 /// (net/bpf/test_run.c, `bpf_test_init`). Shorter ones do not arrive either.
 pub const SHORTEST: usize = 14;
+
+/// Few enough that some flows of a test share one, and two that some do not.
+const BUCKETS: u32 = 2;
+const KEY: bucket::Key = [
+    1,
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+];
 
 /// The program, loaded.
 pub struct Kernel {
@@ -56,6 +66,11 @@ impl Kernel {
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
             .override_global(names::LOG, &u8::from(log), true)
+            .map_max_entries(names::FLOW_BUCKETS, BUCKETS)
+            .map_max_entries(names::PEER_BUCKETS, BUCKETS)
+            .override_global(names::BUCKET_KEY, &KEY, true)
+            .override_global(names::FLOW_MASK, &(BUCKETS - 1), true)
+            .override_global(names::PEER_MASK, &(BUCKETS - 1), true)
             .map_max_entries(names::FLOWS_V4, 1024)
             .map_max_entries(names::FLOWS_V6, 1024)
             .map_max_entries(names::PEERS, 1024)
@@ -105,9 +120,16 @@ impl Kernel {
         for (flow, session) in flows {
             match flow {
                 FlowKey::V4(key) => {
-                    let mut map: HashMap<_, FlowKeyV4, SessionId> =
-                        self.map(names::FLOWS_V4).try_into().unwrap();
-                    map.insert(key, session, 0).unwrap();
+                    let word = |bytes| u32::from_ne_bytes(bytes);
+                    let ([a, b], [c, d]) = (key.remote_port, key.local_port);
+                    let words = [word(key.remote), word(key.local), word([a, b, c, d])];
+                    let [remote, local, ports] = words;
+                    let entry = bucket::flow(remote, local, ports, *session);
+                    if !self.place(names::FLOW_BUCKETS, words, &entry) {
+                        let mut map: HashMap<_, FlowKeyV4, SessionId> =
+                            self.map(names::FLOWS_V4).try_into().unwrap();
+                        map.insert(key, session, 0).unwrap();
+                    }
                 }
                 FlowKey::V6(key) => {
                     let mut map: HashMap<_, FlowKeyV6, SessionId> =
@@ -116,7 +138,9 @@ impl Kernel {
                 }
             }
             let changed = counts.add(flow);
-            if let Some(peer) = changed.peer {
+            if let Some(peer) = changed.peer
+                && !self.place_peer(&peer)
+            {
                 let mut peers: HashMap<_, PeerKey, u32> =
                     self.map(names::PEERS).try_into().unwrap();
                 peers.insert(peer, 1, 0).unwrap();
@@ -131,6 +155,30 @@ impl Kernel {
                 ports.set(u32::from(port), 1, 0).unwrap();
             }
         }
+    }
+
+    /// Puts an entry into its bucket, if that has room.
+    fn place(&mut self, table: &str, words: [u32; 3], entry: &[u64]) -> bool {
+        let number = bucket::hash(&KEY, words) & (BUCKETS - 1);
+        let mut map: Array<_, Bucket> = self.map(table).try_into().unwrap();
+        let mut bucket = map.get(&number, 0).unwrap();
+        let mut slots = bucket.chunks_exact_mut(entry.len());
+        let Some(slot) = slots.find(|slot| slot[entry.len() - 1] == 0) else {
+            return false;
+        };
+        slot.copy_from_slice(entry);
+        map.set(number, bucket, 0).unwrap();
+        true
+    }
+
+    fn place_peer(&mut self, peer: &PeerKey) -> bool {
+        let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = peer.remote else {
+            return false;
+        };
+        let remote = u32::from_ne_bytes([a, b, c, d]);
+        let port = u16::from_ne_bytes(peer.remote_port);
+        let words = [remote, u32::from(port), 0];
+        self.place(names::PEER_BUCKETS, words, &bucket::peer(remote, port))
     }
 
     fn xdp(&self) -> &Xdp {

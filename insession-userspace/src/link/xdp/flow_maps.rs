@@ -5,10 +5,12 @@ use std::error::Error;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use aya::{Ebpf, Pod};
+use aya::{Ebpf, EbpfLoader, Pod};
+use insession_common::bucket::{self, FLOW, PEER};
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId};
 use insession_common::names;
 
+use super::buckets::{self, Buckets};
 use super::program::{absent, errno, map, refusal};
 use crate::link::LinkError;
 use crate::link::flows::{Changed, Counts, Fingerprints};
@@ -42,12 +44,89 @@ const NOEXIST: u64 = 1;
 /// what some live flow has.
 const LIVE: u32 = 1;
 
+/// How much room the maps have, and the secret that goes with it: what the program
+/// is loaded with.
+///
+/// For a million IPv4 flows, each with a remote end of its own, the kernel's
+/// memory is 34 octets a flow in buckets for flows and 17 in those for ends (up to
+/// twice that, where their number is far below a power of two), and 11 octets in
+/// each of the hash maps for an eighth of them.
+#[derive(Debug)]
+pub(super) struct Room {
+    flows_v4: u32,
+    flows_v6: u32,
+    locals: u32,
+    elsewhere_v4: u32,
+    peers: u32,
+    flow_buckets: u32,
+    peer_buckets: u32,
+    flow_mask: u32,
+    peer_mask: u32,
+    key: bucket::Key,
+}
+
+impl Room {
+    /// For so many flows of each family, and so many local addresses.
+    pub(super) fn new(flows_v4: u32, flows_v6: u32, locals: u32) -> Self {
+        Self::with_buckets(
+            flows_v4,
+            flows_v6,
+            locals,
+            bucket::buckets(flows_v4, FLOW),
+            bucket::buckets(flows_v4, PEER),
+        )
+    }
+
+    fn with_buckets(
+        flows_v4: u32,
+        flows_v6: u32,
+        locals: u32,
+        flow_buckets: u32,
+        peer_buckets: u32,
+    ) -> Self {
+        // Of flows that fall into buckets at random, at most 3.6 % do not fit.
+        let elsewhere = (flows_v4 / 8 + 64).min(flows_v4.max(1));
+        Room {
+            flows_v4,
+            flows_v6,
+            locals,
+            elsewhere_v4: elsewhere,
+            peers: flows_v6.saturating_add(elsewhere),
+            flow_buckets,
+            peer_buckets,
+            flow_mask: flow_buckets - 1,
+            peer_mask: peer_buckets - 1,
+            key: buckets::secret(),
+        }
+    }
+
+    /// Has the maps made so.
+    pub(super) fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader
+            .override_global(names::BUCKET_KEY, &self.key, true)
+            .override_global(names::FLOW_MASK, &self.flow_mask, true)
+            .override_global(names::PEER_MASK, &self.peer_mask, true)
+            .map_max_entries(names::FLOW_BUCKETS, self.flow_buckets)
+            .map_max_entries(names::PEER_BUCKETS, self.peer_buckets)
+            .map_max_entries(names::FLOWS_V4, self.elsewhere_v4)
+            .map_max_entries(names::FLOWS_V6, self.flows_v6)
+            .map_max_entries(names::PEERS, self.peers)
+            .map_max_entries(names::LOCALS, self.locals);
+    }
+}
+
 /// The maps of flows and their ends. This process is their only writer.
 pub(super) struct FlowMaps {
     /// Whose they are, for errors.
     owner: String,
     steering: Steering,
     ports_ours: std::ops::RangeInclusive<u16>,
+    flow_buckets: Buckets<FLOW>,
+    peer_buckets: Buckets<PEER>,
+    /// How many IPv4 flows there may be, and are.
+    room_v4: u32,
+    count_v4: u32,
+    /// Those that do not fit their bucket.
     v4: HashMap<MapData, FlowKeyV4, SessionId>,
     v6: HashMap<MapData, FlowKeyV6, SessionId>,
     peers: HashMap<MapData, PeerKey, u32>,
@@ -62,28 +141,31 @@ pub(super) struct FlowMaps {
 
 /// The same maps, for libbpf.
 struct Batched {
-    v4: OwnedFd,
     v6: OwnedFd,
     peers: OwnedFd,
 }
 
 impl FlowMaps {
-    /// Takes the maps out of a loaded object.
+    /// Takes the maps out of an object that was loaded with this room.
     pub(super) fn take(
         ebpf: &mut Ebpf,
         owner: String,
         steering: Steering,
         ports_ours: std::ops::RangeInclusive<u16>,
+        room: &Room,
     ) -> Result<Self, LinkError> {
         let batched = Batched {
-            v4: descriptor(ebpf, names::FLOWS_V4)?,
             v6: descriptor(ebpf, names::FLOWS_V6)?,
             peers: descriptor(ebpf, names::PEERS)?,
         };
         Ok(FlowMaps {
+            flow_buckets: mapped(ebpf, &owner, names::FLOW_BUCKETS, room.flow_buckets, room)?,
+            peer_buckets: mapped(ebpf, &owner, names::PEER_BUCKETS, room.peer_buckets, room)?,
             owner,
             steering,
             ports_ours,
+            room_v4: room.flows_v4,
+            count_v4: 0,
             v4: map(ebpf, names::FLOWS_V4)?,
             v6: map(ebpf, names::FLOWS_V6)?,
             peers: map(ebpf, names::PEERS)?,
@@ -107,12 +189,15 @@ impl FlowMaps {
         }
         if self.steering == Steering::Flow {
             let added = match key {
-                FlowKey::V4(key) => self.v4.insert(*key, session, NOEXIST),
-                FlowKey::V6(key) => self.v6.insert(*key, session, NOEXIST),
+                FlowKey::V4(key) => self.add_v4(key, session),
+                FlowKey::V6(key) => {
+                    let added = self.v6.insert(*key, session, NOEXIST);
+                    added.map_err(|error| self.not_added(errno(&error), &error))
+                }
             };
             if let Err(error) = added {
                 self.flows.remove(key);
-                return Err(self.not_added(errno(&error), &error));
+                return Err(error);
             }
         }
         let changed = self.counts.add(key);
@@ -124,8 +209,59 @@ impl FlowMaps {
         written
     }
 
-    /// Steers many flows, all or none: a fraction of the system calls that one
-    /// by one takes.
+    fn add_v4(&mut self, key: &FlowKeyV4, session: SessionId) -> Result<(), LinkError> {
+        if self.count_v4 >= self.room_v4 {
+            return Err(self.full());
+        }
+        let (words, entry) = flow_entry(key, session);
+        let number = self.flow_buckets.number(words);
+        // What the buckets have no form for goes the other way, too.
+        let has_form = key.protocol == PROTOCOL_TCP && bucket::is_live(entry[1]);
+        if !has_form || !self.flow_buckets.insert(number, entry) {
+            self.v4
+                .insert(*key, session, NOEXIST)
+                .map_err(|error| self.not_added(errno(&error), &error))?;
+            self.flow_buckets.one_elsewhere(number);
+        }
+        self.count_v4 += 1;
+        Ok(())
+    }
+
+    fn remove_v4(&mut self, key: &FlowKeyV4) -> Result<(), MapError> {
+        let (words, entry) = flow_entry(key, 0);
+        let number = self.flow_buckets.number(words);
+        let is_tcp = key.protocol == PROTOCOL_TCP;
+        if is_tcp && self.flow_buckets.remove(number, entry) {
+            self.count_v4 -= 1;
+        } else if self.flow_buckets.has_elsewhere(number) && gone(self.v4.remove(key))? {
+            self.count_v4 -= 1;
+            self.flow_buckets.one_less_elsewhere(number);
+        }
+        Ok(())
+    }
+
+    /// Marks a remote end as live, or no longer.
+    fn set_peer(&mut self, peer: &PeerKey, live: u32) -> Result<(), MapError> {
+        let Some((words, entry)) = peer_entry(peer) else {
+            return set(&mut self.peers, *peer, live);
+        };
+        let number = self.peer_buckets.number(words);
+        if live > 0 {
+            if !self.peer_buckets.insert(number, entry) {
+                self.peers.insert(peer, live, 0)?;
+                self.peer_buckets.one_elsewhere(number);
+            }
+        } else if !self.peer_buckets.remove(number, entry)
+            && self.peer_buckets.has_elsewhere(number)
+            && gone(self.peers.remove(peer))?
+        {
+            self.peer_buckets.one_less_elsewhere(number);
+        }
+        Ok(())
+    }
+
+    /// Steers many flows, all or none: of IPv6 in a fraction of the system calls
+    /// that one by one takes.
     pub(super) fn add_all(&mut self, flows: &[(FlowKey, SessionId)]) -> Result<(), LinkError> {
         let mut noted = 0;
         let mut refused = None;
@@ -146,26 +282,27 @@ impl FlowMaps {
             }
             return Err(error);
         }
-        let mut keys: Keys<16> = Keys::default();
         let mut keys_v6: Keys<40> = Keys::default();
         let mut peers: Keys<20> = Keys::default();
         let mut written = Ok(());
         if self.steering == Steering::Flow {
             for (key, session) in flows {
                 match key {
-                    FlowKey::V4(key) => keys.push(&key.bytes(), *session),
+                    FlowKey::V4(key) => {
+                        written = written.and_then(|()| self.add_v4(key, *session));
+                    }
                     FlowKey::V6(key) => keys_v6.push(&key.bytes(), *session),
                 }
             }
-            written = keys
-                .write(&self.batched.v4)
-                .and_then(|()| keys_v6.write(&self.batched.v6))
-                .map_err(|error| self.not_added(error.raw_os_error(), &error));
+            written = written.and_then(|()| {
+                let done = keys_v6.write(&self.batched.v6);
+                done.map_err(|error| self.not_added(error.raw_os_error(), &error))
+            });
         }
         for (key, _) in flows {
             let mut changed = self.counts.add(key);
             if self.steering == Steering::Flow
-                && let Some(peer) = changed.peer.take()
+                && let Some(peer) = changed.peer.take_if(|peer| peer_entry(peer).is_none())
             {
                 peers.push(&peer.bytes(), LIVE);
             }
@@ -193,8 +330,8 @@ impl FlowMaps {
         let written = self.write(&changed, 0);
         let removed = match (self.steering, key) {
             (Steering::PortRange, _) => Ok(()),
-            (Steering::Flow, FlowKey::V4(key)) => gone(self.v4.remove(key)),
-            (Steering::Flow, FlowKey::V6(key)) => gone(self.v6.remove(key)),
+            (Steering::Flow, FlowKey::V4(key)) => self.remove_v4(key),
+            (Steering::Flow, FlowKey::V6(key)) => gone(self.v6.remove(key)).map(|_| ()),
         };
         let removed = removed.map_err(|error| self.failed("a flow map", &error));
         if let Err(error) = written.and(removed) {
@@ -223,7 +360,7 @@ impl FlowMaps {
     fn write(&mut self, changed: &Changed, live: u32) -> Result<(), LinkError> {
         if self.steering == Steering::Flow {
             if let Some(peer) = changed.peer {
-                set(&mut self.peers, peer, live)
+                self.set_peer(&peer, live)
                     .map_err(|error| self.failed(names::PEERS, &error))?;
             }
             if let Some(local) = changed.local {
@@ -242,12 +379,16 @@ impl FlowMaps {
     fn not_added(&self, errno: Option<i32>, error: &(dyn Error + 'static)) -> LinkError {
         match errno {
             Some(libc::EEXIST) => LinkError::FlowTaken,
-            Some(libc::E2BIG) => LinkError::Unsupported {
-                what: format!("{}: one more flow", self.owner),
-                reason: "the XDP program's flow map is full".into(),
-                mend: "run with more flows, or with fewer sessions at a time".into(),
-            },
+            Some(libc::E2BIG) => self.full(),
             _ => self.failed("a flow map", error),
+        }
+    }
+
+    fn full(&self) -> LinkError {
+        LinkError::Unsupported {
+            what: format!("{}: one more flow", self.owner),
+            reason: "the XDP program's flow map is full".into(),
+            mend: "run with more flows, or with fewer sessions at a time".into(),
         }
     }
 
@@ -261,20 +402,61 @@ fn set<K: Pod>(map: &mut HashMap<MapData, K, u32>, key: K, live: u32) -> Result<
     if live > 0 {
         return map.insert(key, live, 0);
     }
-    gone(map.remove(&key))
+    gone(map.remove(&key)).map(|_| ())
 }
 
 /// An entry that was never written is as good as removed: its flow is being
-/// undone.
-fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
+/// undone. Whether there was one.
+fn gone(removed: Result<(), MapError>) -> Result<bool, MapError> {
     match removed {
+        Ok(()) => Ok(true),
         Err(MapError::SyscallError(error))
             if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
         {
-            Ok(())
+            Ok(false)
         }
-        other => other,
+        Err(error) => Err(error),
     }
+}
+
+/// A flow's words for the hash, and its entry, as the program makes them.
+fn flow_entry(key: &FlowKeyV4, session: SessionId) -> ([u32; 3], [u64; FLOW]) {
+    let remote = u32::from_ne_bytes(key.remote);
+    let local = u32::from_ne_bytes(key.local);
+    let ([a, b], [c, d]) = (key.remote_port, key.local_port);
+    let ports = u32::from_ne_bytes([a, b, c, d]);
+    (
+        [remote, local, ports],
+        bucket::flow(remote, local, ports, session),
+    )
+}
+
+/// The same of a remote end of IPv4 and TCP; the buckets have no others.
+fn peer_entry(key: &PeerKey) -> Option<([u32; 3], [u64; PEER])> {
+    let [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] = key.remote else {
+        return None;
+    };
+    let remote = u32::from_ne_bytes([a, b, c, d]);
+    let port = u16::from_ne_bytes(key.remote_port);
+    (key.protocol == PROTOCOL_TCP)
+        .then(|| ([remote, u32::from(port), 0], bucket::peer(remote, port)))
+}
+
+/// Maps a table of buckets.
+fn mapped<const WORDS: usize>(
+    ebpf: &Ebpf,
+    owner: &str,
+    name: &'static str,
+    buckets: u32,
+    room: &Room,
+) -> Result<Buckets<WORDS>, LinkError> {
+    let Some(Map::Array(data)) = ebpf.map(name) else {
+        return Err(absent(name));
+    };
+    Buckets::map(data.fd().as_fd(), buckets, room.key).map_err(|source| LinkError::System {
+        what: format!("{owner}: map {name}, mapping it into memory"),
+        source,
+    })
 }
 
 /// The key of a flow.
@@ -359,32 +541,61 @@ mod tests {
 
     fn contents(maps: &FlowMaps) -> Contents {
         (
-            maps.v4
-                .iter()
-                .map(|entry| entry.map(|(key, session)| (key.bytes(), session)).unwrap())
-                .collect(),
+            flows_v4(maps),
             maps.v6
                 .iter()
                 .map(|entry| entry.map(|(key, session)| (key.bytes(), session)).unwrap())
                 .collect(),
-            maps.peers
-                .iter()
-                .map(|entry| entry.map(|(key, live)| (key.bytes(), live)).unwrap())
-                .collect(),
+            peers(maps),
             maps.locals.iter().map(Result::unwrap).collect(),
             maps.ports.iter().map(Result::unwrap).collect(),
         )
     }
 
+    /// From buckets and hash map: each is in one of them.
+    fn flows_v4(maps: &FlowMaps) -> BTreeMap<[u8; 16], u32> {
+        let mut flows: BTreeMap<[u8; 16], u32> = maps
+            .v4
+            .iter()
+            .map(|entry| entry.map(|(key, session)| (key.bytes(), session)).unwrap())
+            .collect();
+        for [addresses, state] in maps.flow_buckets.entries() {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&addresses.to_ne_bytes());
+            key[8..12].copy_from_slice(&(state as u32).to_ne_bytes());
+            key[12] = PROTOCOL_TCP;
+            assert_eq!(flows.insert(key, bucket::session(state)), None);
+        }
+        assert_eq!(flows.len(), maps.count_v4 as usize);
+        flows
+    }
+
+    fn peers(maps: &FlowMaps) -> BTreeMap<[u8; 20], u32> {
+        let mut peers: BTreeMap<[u8; 20], u32> = maps
+            .peers
+            .iter()
+            .map(|entry| entry.map(|(key, live)| (key.bytes(), live)).unwrap())
+            .collect();
+        for [state] in maps.peer_buckets.entries() {
+            let address = insession_common::flow::mapped((state as u32).to_ne_bytes());
+            let port = ((state >> 32) as u16).to_ne_bytes();
+            let key = PeerKey::new(address, port, PROTOCOL_TCP);
+            assert_eq!(peers.insert(key.bytes(), LIVE), None);
+        }
+        peers
+    }
+
     fn maps(room: u32, steering: Steering) -> FlowMaps {
-        let mut ebpf = aya::EbpfLoader::new()
-            .map_max_entries(names::FLOWS_V4, room)
-            .map_max_entries(names::FLOWS_V6, room)
-            .map_max_entries(names::PEERS, room)
-            .map_max_entries(names::LOCALS, room)
+        maps_with(&Room::new(room, room, room), steering)
+    }
+
+    fn maps_with(room: &Room, steering: Steering) -> FlowMaps {
+        let mut loader = EbpfLoader::new();
+        room.set(&mut loader);
+        let mut ebpf = loader
             .load(OBJECT)
             .expect("the object is loaded; run as root");
-        FlowMaps::take(&mut ebpf, "test".into(), steering, 61_000..=61_999).unwrap()
+        FlowMaps::take(&mut ebpf, "test".into(), steering, 61_000..=61_999, room).unwrap()
     }
 
     fn flow(local: &str, remote: &str) -> FlowKey {
@@ -417,8 +628,20 @@ mod tests {
 
     #[test]
     fn a_batch_leaves_what_one_by_one_leaves() {
-        for steering in [Steering::Flow, Steering::PortRange] {
-            let (mut singly, mut batched) = (maps(1_024, steering), maps(1_024, steering));
+        // In one bucket of each kind nearly all of them are elsewhere.
+        let crowded = || Room {
+            elsewhere_v4: 1_024,
+            peers: 1_024,
+            ..Room::with_buckets(1_024, 1_024, 1_024, 1, 1)
+        };
+        let wide = || Room::new(1_024, 1_024, 1_024);
+        for (room, steering) in [
+            (&wide as &dyn Fn() -> Room, Steering::Flow),
+            (&crowded, Steering::Flow),
+            (&wide, Steering::PortRange),
+        ] {
+            let mut singly = maps_with(&room(), steering);
+            let mut batched = maps_with(&room(), steering);
             let empty = contents(&singly);
             for (flow, session) in &flows() {
                 singly.add(flow, *session).unwrap();
@@ -441,6 +664,8 @@ mod tests {
             }
             assert_eq!(contents(&singly), empty);
             assert_eq!(contents(&batched), empty);
+            assert!(singly.flow_buckets.is_blank() && batched.flow_buckets.is_blank());
+            assert!(singly.peer_buckets.is_blank() && batched.peer_buckets.is_blank());
         }
     }
 

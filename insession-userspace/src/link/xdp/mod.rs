@@ -33,6 +33,7 @@
 //! | `socket` | one socket: its system calls |
 //! | `program` | the XDP program: attach, counters |
 //! | `flow_maps` | the maps that the program steers by |
+//! | `buckets` | those of them that are written through a mapping |
 //! | `device` | what the kernel says about the interface |
 //! | `watch` | interface gone? driver stalled? |
 //! | `yardstick` | the program's cost, without an interface |
@@ -52,6 +53,7 @@ use crate::session::Flow;
 use crate::time::{Duration, Instant};
 use crate::trace::LinkInfo;
 
+mod buckets;
 mod device;
 mod flow_maps;
 mod huge;

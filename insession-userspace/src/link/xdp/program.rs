@@ -17,7 +17,7 @@ use insession_common::flow::{FlowKey, SessionId};
 use insession_common::names;
 
 use super::device::Device;
-use super::flow_maps::FlowMaps;
+use super::flow_maps::{FlowMaps, Room};
 use super::object::OBJECT;
 use super::{Steering, XdpMode, XdpOptions};
 use crate::link::LinkError;
@@ -72,19 +72,16 @@ impl Program {
             Steering::Flow => options.flows.max(1),
             Steering::PortRange => 1,
         };
-        // Each flow may have ends of its own, and both families share these.
-        let ends = flows.saturating_mul(2);
+        // Each flow may have a local address of its own, and both families share these.
+        let room = Room::new(flows, flows, flows.saturating_mul(2));
         let mut loader = EbpfLoader::new();
         loader
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
             .override_global(names::STEERING, &steering, true)
             .override_global(names::LOG, &log, true)
-            .map_max_entries(names::FLOWS_V4, flows)
-            .map_max_entries(names::FLOWS_V6, flows)
-            .map_max_entries(names::PEERS, ends)
-            .map_max_entries(names::LOCALS, ends)
             .map_max_entries(names::SOCKETS, device.queues().max(64));
+        room.set(&mut loader);
         let refused = |error: &(dyn Error + 'static)| refusal(&what, error);
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
         let program = load(&mut ebpf, &what)?;
@@ -104,6 +101,7 @@ impl Program {
                 format!("interface {interface}"),
                 options.steering,
                 options.ports.clone(),
+                &room,
             )?,
             sockets: map(&mut ebpf, names::SOCKETS)?,
             counters: map(&mut ebpf, names::COUNTERS)?,

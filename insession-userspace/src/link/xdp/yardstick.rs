@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::maps::{MapData, XskMap};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
@@ -12,7 +12,7 @@ use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
 use insession_common::{names, yardstick};
 
 use super::Steering;
-use super::flow_maps::FlowMaps;
+use super::flow_maps::{FlowMaps, Room};
 use super::object::OBJECT;
 use super::program::{absent, map, refusal};
 use crate::link::{LinkError, clock};
@@ -52,18 +52,16 @@ impl Yardstick {
     pub(crate) fn open(room: u32, steering: Steering) -> Result<Self, LinkError> {
         let what = "XDP program";
         let (first, last) = (yardstick::FIRST_PORT, yardstick::LAST_PORT);
-        let room = room.max(1);
-        let mut ebpf = EbpfLoader::new()
+        let room = Room::new(room.max(1), 1, 2);
+        let constant = steering.constant();
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
-            .override_global(names::STEERING, &steering.constant(), true)
-            .map_max_entries(names::FLOWS_V4, room)
-            .map_max_entries(names::FLOWS_V6, 1)
-            .map_max_entries(names::PEERS, room.saturating_mul(2))
-            .map_max_entries(names::LOCALS, 2)
-            .map_max_entries(names::SOCKETS, 1)
-            .load(OBJECT)
-            .map_err(|error| refusal(what, &error))?;
+            .override_global(names::STEERING, &constant, true)
+            .map_max_entries(names::SOCKETS, 1);
+        room.set(&mut loader);
+        let mut ebpf = loader.load(OBJECT).map_err(|error| refusal(what, &error))?;
         for which in [Which::Empty, Which::Steering, Which::Yardstick] {
             let program: &mut Xdp = ebpf
                 .program_mut(which.name())
@@ -80,7 +78,7 @@ impl Yardstick {
         sockets
             .set(0, socket.as_fd(), 0)
             .map_err(|error| refusal(names::SOCKETS, &error))?;
-        let flows = FlowMaps::take(&mut ebpf, what.into(), steering, first..=last)?;
+        let flows = FlowMaps::take(&mut ebpf, what.into(), steering, first..=last, &room)?;
         Ok(Yardstick {
             ebpf,
             flows,
@@ -88,31 +86,31 @@ impl Yardstick {
         })
     }
 
-    /// Adds the flows of these numbers one by one; how long that took.
+    /// Adds the flows of these numbers one by one; the processor time that took.
     pub(crate) fn add_singly(
         &mut self,
         numbers: std::ops::Range<u32>,
     ) -> Result<Duration, LinkError> {
         let flows = flows(numbers);
-        let started = Instant::now();
+        let before = clock::thread();
         for (flow, session) in &flows {
             self.flows.add(flow, *session)?;
         }
-        Ok(started.elapsed())
+        Ok(Duration::from_nanos(clock::thread().saturating_sub(before)))
     }
 
-    /// Adds the flows of these numbers, so many at a time; how long that took.
+    /// Adds the flows of these numbers, so many at a time; the processor time that took.
     pub(crate) fn add_batched(
         &mut self,
         numbers: std::ops::Range<u32>,
         batch: usize,
     ) -> Result<Duration, LinkError> {
         let flows = flows(numbers);
-        let started = Instant::now();
+        let before = clock::thread();
         for flows in flows.chunks(batch.max(1)) {
             self.flows.add_all(flows)?;
         }
-        Ok(started.elapsed())
+        Ok(Duration::from_nanos(clock::thread().saturating_sub(before)))
     }
 
     /// Runs a program on a frame, so many times: its last answer, and the
