@@ -95,6 +95,7 @@ impl Worker<'_> {
     }
 
     /// One frame that was steered to us: to this worker, or another one.
+    #[inline]
     pub(super) fn frame(&mut self, frame: &Received<'_>, now: Instant) {
         if let Some(handoff) = &mut self.handoff
             && frame.session != UNRESOLVED
@@ -119,11 +120,37 @@ impl Worker<'_> {
     ///
     /// # Errors
     /// The local port that it names, when it is for none.
+    #[inline]
     fn take_in(&mut self, frame: &Received<'_>, now: Instant) -> Result<(), Option<u16>> {
         let Some(packet) = frame.bytes.get(frame.l3_offset..) else {
             self.tally.malformed += 1;
             return Ok(());
         };
+        let run = self.shared.options;
+        let (ready, wheel) = (&mut self.ready, &mut self.wheel);
+        let id = frame.session;
+        if !frame.outgoing
+            && let Some(session) = self.open.get_mut(id)
+            && session.handle_usual(&self.options, frame.at, packet, run.live)
+        {
+            self.tally.replies += 1;
+            let now = now.max(frame.at);
+            let slot = slab::index(id);
+            let rest = settle(session, &self.options, run, ready, wheel, slot, now);
+            self.settle_rest(id, rest, now);
+            return Ok(());
+        }
+        self.take_in_any(frame, packet, now)
+    }
+
+    /// The same, whatever it is.
+    #[inline(never)]
+    fn take_in_any(
+        &mut self,
+        frame: &Received<'_>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), Option<u16>> {
         let (reply, ends) = match decode(packet, frame.outgoing) {
             Ok(decoded) => decoded,
             Err(Undecodable::Other) => return Err(None),

@@ -395,16 +395,6 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Of one cell.
-    pub(super) fn from_head(head: Cell) -> Self {
-        Entry {
-            head,
-            v6: None,
-            mtu: None,
-            mpls: &[],
-        }
-    }
-
     /// Its only cell, if it has but one.
     pub(super) fn short(&self) -> Option<Cell> {
         self.is_short().then_some(self.head)
@@ -564,13 +554,21 @@ impl<'a> Written<'a> {
     }
 }
 
+/// Whether it is all of an entry, or a wide value.
+#[inline]
+pub(super) fn is_single(cell: Cell) -> bool {
+    let bits = Bits::from(cell).second();
+    bits & (V6 | RICH) == 0 || bits & IS_WIDE != 0
+}
+
 /// Cells that the entry, or the wide value, takes which begins these.
 #[inline]
 pub(super) fn size(cells: &[Cell]) -> usize {
-    let bits = cells.first().map_or(0, |cell| Bits::from(*cell).second());
-    if bits & (IS_WIDE | V6 | RICH) == 0 || bits & IS_WIDE != 0 {
+    let first = cells.first().copied().unwrap_or_default();
+    if is_single(first) {
         return 1;
     }
+    let bits = Bits::from(first).second();
     let address = if bits & V6 == 0 { 0 } else { 2 };
     let rich = match bits & RICH {
         0 => 0,

@@ -1,6 +1,6 @@
 //! Which answers count: each is written down, and tells where the destination is.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use super::cells::{Common, Head};
 use super::connection::Phase;
@@ -9,6 +9,7 @@ use super::state::Flag;
 use super::{Event, IcmpError, IcmpKind, Session, SessionOptions};
 use crate::time::Instant;
 use crate::trace::{ReplyKind, RttBound};
+use crate::wire::usual::Exceeded;
 
 /// Duplicate ACKs that make a destination, where so many probes a hop are sent:
 /// one alone may be a challenge ACK or a keepalive that came at a silent hop.
@@ -55,10 +56,33 @@ impl Session {
         }
     }
 
-    /// What most answers are: time exceeded, from an IPv4 router on the way to a
-    /// destination that is not found yet. Whether it was one, all that follows
-    /// from it is done, and no verdict can.
-    #[inline]
+    /// What most packets of a flow are: a time exceeded as [`Exceeded`] reads it,
+    /// of a probe that is neither the last in flight nor behind a destination.
+    /// Whether this packet is one; then all that follows from it is done, and no
+    /// verdict can. Otherwise nothing is, and [`Session::handle_reply`] says what
+    /// it means. `tell` says whether anybody reads [`Event::Answered`].
+    #[inline(always)]
+    pub fn handle_usual(
+        &mut self,
+        options: &SessionOptions,
+        at: Instant,
+        packet: &[u8],
+        tell: bool,
+    ) -> bool {
+        let Some(error) = Exceeded::read(packet) else {
+            return false;
+        };
+        // What was rewritten on the way is for the long way.
+        let same = error.traffic_class == options.dscp << 2 && error.quoted_ttl <= 1;
+        if !same || !self.has_ends(&error.ends) {
+            return false;
+        }
+        let ttls = (error.ttl, Some(error.quoted_ttl));
+        self.exceeded(options, at, error.from, error.sequence, ttls, 0, tell)
+    }
+
+    /// The same of what was read by the long way, which may have been rewritten.
+    #[inline(never)]
     pub(super) fn is_usual(
         &mut self,
         options: &SessionOptions,
@@ -68,40 +92,61 @@ impl Session {
         let IpAddr::V4(from) = error.from else {
             return false;
         };
+        if error.kind != IcmpKind::TimeExceeded || error.icmp_code != 0 || !error.mpls.is_empty() {
+            return false;
+        }
+        let ttls = (error.ttl, Some(error.quote.ttl));
+        let rewrites = self.rewrites(options, error);
+        let sequence = error.quote.sequence;
+        self.exceeded(options, at, from, sequence, ttls, rewrites, true)
+    }
+
+    /// A time exceeded of this probe, from an IPv4 router on the way to a
+    /// destination that is not found yet: credits it, unless there is more to be
+    /// thought of.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a packet's few numbers, in registers"
+    )]
+    #[inline(always)]
+    fn exceeded(
+        &mut self,
+        options: &SessionOptions,
+        at: Instant,
+        from: Ipv4Addr,
+        sequence: u32,
+        ttls: (u8, Option<u8>),
+        rewrites: u16,
+        tell: bool,
+    ) -> bool {
         let unusual = self.connection.phase != Phase::Open
-            || error.kind != IcmpKind::TimeExceeded
-            || !error.mpls.is_empty()
             || !self.schedule.is_usual()
-            || self.flags.has_either(Flag::Left, Flag::DupAcks)
+            || self.flags.has_any([Flag::Ended, Flag::Left, Flag::DupAcks])
             || self.is_target(from);
         // It is not the last in flight: some answer is awaited yet.
         if unusual || self.probes.in_flight() < 2 {
             return false;
         }
-        let Some(index) = self.probes.find_current(error.quote.sequence) else {
+        let Some(index) = self.probes.find_current(sequence) else {
             return false;
         };
         let Some(slot) = self.probes.slot(index).filter(|slot| slot.is_flying()) else {
             return false;
         };
-        let head = Head::short(
-            from,
-            ReplyKind::TimeExceeded,
-            RttBound::Exact,
-            error.icmp_code,
-            (error.ttl, Some(error.quote.ttl)),
-            self.rewrites(options, error),
-        );
+        let (kind, bound) = (ReplyKind::TimeExceeded, RttBound::Exact);
+        let head = Head::short(from, kind, bound, 0, ttls, rewrites);
         let Some(rtt) = self.probes.answer_short(index, slot, at, head) else {
             return false;
         };
         let ttl = slot.ttl();
         self.discarded_to = self.discarded_to.max(ttl);
         self.schedule.saw_rtt(rtt);
-        if self.schedule.answered(ttl, ReplyKind::TimeExceeded) {
+        if self.schedule.answered(ttl, kind) {
             self.schedule.renew(options);
         }
-        self.push(Event::Answered(id(index)));
+        if tell {
+            self.push(Event::Answered(id(index)));
+        }
         true
     }
 

@@ -465,14 +465,46 @@ impl Probes {
     /// place does not fit into a slot.
     #[inline(never)]
     fn place_short(&mut self, index: usize, ttl: u8, head: Cell) -> Option<u32> {
-        let entry = Entry::from_head(head);
-        if let Some(place) = self.like(index, ttl, &entry) {
+        let alike = |place: u32| self.at(place)?.first().filter(|cell| **cell == head);
+        // The probe before was asked already.
+        let behind = self.slot(index + 1);
+        let behind = behind.filter(|slot| slot.ttl() == ttl && slot.is_answered());
+        let behind = behind.map(|slot| self.answer_of(slot));
+        let behind = behind.filter(|place| alike(*place).is_some());
+        if let Some(place) = behind.or_else(|| self.recent_short(head)) {
             return (place <= NEAR_MAX).then_some(place);
         }
         if self.back >= NEAR_MAX {
             return None;
         }
-        Some(self.write(&entry))
+        if self.room() == 0 {
+            self.make_room(1);
+        }
+        self.back += 1;
+        let at = self.cells.len() - self.back as usize;
+        if let Some(cell) = self.cells.get_mut(at) {
+            *cell = head;
+        }
+        Some(self.back)
+    }
+
+    /// The place of this only cell of an entry, if it is among the newest.
+    #[inline]
+    fn recent_short(&self, head: Cell) -> Option<u32> {
+        let mut place = self.back;
+        for _ in 0..RECENT {
+            let cells = self.at(place)?;
+            let first = cells.first()?;
+            if *first == head {
+                return Some(place);
+            }
+            let size = match cells::is_single(*first) {
+                true => 1,
+                false => cells::size(cells) as u32,
+            };
+            place = place.checked_sub(size)?;
+        }
+        None
     }
 
     /// The same, where it does not fit into the slot.
@@ -509,10 +541,14 @@ impl Probes {
     fn landed(&mut self, index: usize) {
         self.flying -= 1;
         if index == usize::from(self.settled) {
-            let slots = self.cells.get(index..usize::from(self.len));
-            let mut slots = slots.unwrap_or_default().iter();
-            let passed = slots.position(|cell| Slot::from(*cell).is_flying());
-            self.settled = passed.map_or(self.len, |passed| self.settled + passed as u16);
+            let mut settled = self.settled;
+            while settled < self.len
+                && let Some(cell) = self.cells.get(usize::from(settled))
+                && !Slot::from(*cell).is_flying()
+            {
+                settled += 1;
+            }
+            self.settled = settled;
         }
     }
 

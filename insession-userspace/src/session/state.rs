@@ -14,6 +14,7 @@ use super::segment::BareAcks;
 use super::{Event, Flow, Session};
 use crate::time::Instant;
 use crate::trace::{Handshake, Verdict};
+use crate::wire::usual::RawEnds;
 
 /// What a session knows of itself in one bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,13 @@ impl Flags {
         self.0 & (one as u16 | other as u16) != 0
     }
 
+    /// Whether it has one of several.
+    #[inline]
+    pub(super) fn has_any<const N: usize>(self, flags: [Flag; N]) -> bool {
+        let any = flags.iter().fold(0, |any, flag| any | *flag as u16);
+        self.0 & any != 0
+    }
+
     pub(super) fn set(&mut self, flag: Flag) {
         self.0 |= flag as u16;
     }
@@ -70,23 +78,40 @@ impl Flags {
     }
 }
 
-/// The two ends of an IPv4 flow.
+/// The two ends of an IPv4 flow, as they stand in a segment of ours.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    local: Ipv4Addr,
-    remote: Ipv4Addr,
-    local_port: u16,
-    remote_port: u16,
-}
+pub(super) struct Ends(RawEnds);
 
 impl Ends {
     /// Another flow's stand in [`Rare`].
-    pub(super) const ELSEWHERE: Ends = Ends {
-        local: Ipv4Addr::UNSPECIFIED,
-        remote: Ipv4Addr::UNSPECIFIED,
-        local_port: 0,
-        remote_port: 0,
-    };
+    pub(super) const ELSEWHERE: Ends = Ends(RawEnds {
+        addresses: [0; 8],
+        ports: [0; 4],
+    });
+
+    fn new(local: SocketAddrV4, remote: SocketAddrV4) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (local.ip().octets(), remote.ip().octets());
+        let ([i, j], [k, l]) = (local.port().to_be_bytes(), remote.port().to_be_bytes());
+        Ends(RawEnds {
+            addresses: [a, b, c, d, e, f, g, h],
+            ports: [i, j, k, l],
+        })
+    }
+
+    #[inline]
+    fn both(self) -> (SocketAddrV4, SocketAddrV4) {
+        let [a, b, c, d, ..] = self.0.addresses;
+        let [i, j, k, l] = self.0.ports;
+        let local = SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([i, j]));
+        let remote = SocketAddrV4::new(self.remote(), u16::from_be_bytes([k, l]));
+        (local, remote)
+    }
+
+    #[inline]
+    fn remote(self) -> Ipv4Addr {
+        let [_, _, _, _, e, f, g, h] = self.0.addresses;
+        Ipv4Addr::new(e, f, g, h)
+    }
 }
 
 /// What is touched when a session is opened, and when it ends.
@@ -191,12 +216,7 @@ impl Session {
         match (flow.local, flow.remote) {
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
                 self.flags.clear(Flag::WideFlow);
-                self.ends = Ends {
-                    local: *local.ip(),
-                    remote: *remote.ip(),
-                    local_port: local.port(),
-                    remote_port: remote.port(),
-                };
+                self.ends = Ends::new(local, remote);
             }
             _ => {
                 self.flags.set(Flag::WideFlow);
@@ -214,15 +234,10 @@ impl Session {
         {
             return *flow;
         }
-        let Ends {
-            local,
-            remote,
-            local_port,
-            remote_port,
-        } = self.ends;
+        let (local, remote) = self.ends.both();
         Flow {
-            local: SocketAddr::V4(SocketAddrV4::new(local, local_port)),
-            remote: SocketAddr::V4(SocketAddrV4::new(remote, remote_port)),
+            local: SocketAddr::V4(local),
+            remote: SocketAddr::V4(remote),
         }
     }
 
@@ -230,14 +245,20 @@ impl Session {
     pub(super) fn target(&self) -> IpAddr {
         match self.has(Flag::WideFlow) {
             true => self.flow().remote.ip(),
-            false => IpAddr::V4(self.ends.remote),
+            false => IpAddr::V4(self.ends.remote()),
         }
     }
 
     /// Whether it is the target's address.
     #[inline]
     pub(super) fn is_target(&self, address: Ipv4Addr) -> bool {
-        self.ends.remote == address && !self.has(Flag::WideFlow)
+        self.ends.remote() == address && !self.has(Flag::WideFlow)
+    }
+
+    /// Whether a segment of ours has these ends.
+    #[inline]
+    pub(super) fn has_ends(&self, ends: &RawEnds) -> bool {
+        self.ends.0 == *ends && !self.has(Flag::WideFlow)
     }
 
     /// Whether a segment with these ends is of the flow, or of its other direction.
@@ -246,11 +267,7 @@ impl Session {
     pub fn is_between(&self, local: &SocketAddr, remote: &SocketAddr) -> bool {
         match (local, remote) {
             (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
-                !self.has(Flag::WideFlow)
-                    && *local.ip() == self.ends.local
-                    && *remote.ip() == self.ends.remote
-                    && local.port() == self.ends.local_port
-                    && remote.port() == self.ends.remote_port
+                !self.has(Flag::WideFlow) && self.ends.both() == (*local, *remote)
             }
             _ => {
                 let flow = self.flow();

@@ -21,6 +21,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod tcp;
 pub mod template;
+pub mod usual;
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod rewriting;
 mod sacks;
 mod segments;
 mod store;
+mod usual;
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 

@@ -1,0 +1,246 @@
+//! What nearly every reply on an IPv4 path is, read in one go: a time exceeded
+//! that quotes a TCP segment, without options or extensions anywhere.
+//!
+//! Whoever finds a reading here finds the same by the long way ([`super::ip`],
+//! [`super::icmp`]); where there is none, the long way says what it is.
+
+use core::net::Ipv4Addr;
+
+use super::icmp::{HEADER_LEN as ICMP_LEN, PADDED_QUOTE, V4_TIME_EXCEEDED};
+use super::ip::{PROTOCOL_ICMP, PROTOCOL_TCP};
+use super::ipv4::HEADER_LEN as IPV4_LEN;
+
+/// The two ends of an IPv4 segment as they stand in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawEnds {
+    /// Source and destination address.
+    pub addresses: [u8; 8],
+    /// Source and destination port.
+    pub ports: [u8; 4],
+}
+
+/// A time exceeded, code 0, that quotes an IPv4 TCP segment: whole and its
+/// checksum right, or cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Who sent it.
+    pub from: Ipv4Addr,
+    /// TTL as it arrived.
+    pub ttl: u8,
+    /// The quoted segment's ends.
+    pub ends: RawEnds,
+    /// Its sequence number.
+    pub sequence: u32,
+    /// Its TTL, as the router saw it.
+    pub quoted_ttl: u8,
+    /// Its TOS octet.
+    pub traffic_class: u8,
+}
+
+/// Headers down to the quoted sequence number.
+const LEAST: usize = IPV4_LEN + ICMP_LEN + IPV4_LEN + 8;
+/// From here on an extension may stand behind the quote that no length tells of.
+const PADDED: usize = IPV4_LEN + ICMP_LEN + PADDED_QUOTE;
+/// Octets of a probe as most are: header, timestamps, one byte.
+const PROBE: usize = 33;
+
+/// Some bits of eight octets that are to have a value.
+struct Pattern {
+    mask: u64,
+    value: u64,
+}
+
+impl Pattern {
+    const fn new(mask: [u8; 8], value: [u8; 8]) -> Self {
+        Pattern {
+            mask: u64::from_ne_bytes(mask),
+            value: u64::from_ne_bytes(value),
+        }
+    }
+
+    /// The bits that have not.
+    #[inline]
+    const fn odd(&self, octets: u64) -> u64 {
+        octets & self.mask ^ self.value
+    }
+}
+
+/// Version 4, five words of header; no more fragments, no fragment offset.
+const PLAIN: Pattern = Pattern::new(
+    [0xff, 0, 0, 0, 0, 0, 0x3f, 0xff],
+    [0x45, 0, 0, 0, 0, 0, 0, 0],
+);
+
+/// The protocol, in the second eight octets.
+const fn protocol(number: u8) -> Pattern {
+    Pattern::new([0, 0xff, 0, 0, 0, 0, 0, 0], [0, number, 0, 0, 0, 0, 0, 0])
+}
+
+const ICMP: Pattern = protocol(PROTOCOL_ICMP);
+const TCP: Pattern = protocol(PROTOCOL_TCP);
+
+/// Type, code, and no length: one says that an extension follows (RFC 4884).
+const EXCEEDED: Pattern = Pattern::new(
+    [0xff, 0xff, 0, 0, 0, 0xff, 0, 0],
+    [V4_TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0],
+);
+
+/// An IPv4 header without options, as words.
+#[derive(Clone, Copy)]
+struct Words(u64, u64, u32);
+
+impl Words {
+    #[inline]
+    fn new(header: &[u8; IPV4_LEN]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
+        Words(
+            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+            u32::from_ne_bytes([q, r, s, t]),
+        )
+    }
+
+    #[inline]
+    const fn sum(self) -> u64 {
+        add(add(self.0, self.1), self.2 as u64)
+    }
+}
+
+impl Exceeded {
+    /// Reads a packet that arrived, from its IP header on; `None` where it is
+    /// anything else, or anything is odd about it.
+    #[must_use]
+    #[inline]
+    pub fn read(packet: &[u8]) -> Option<Self> {
+        let head = packet.first_chunk::<LEAST>()?;
+        let (outer, behind) = head.split_first_chunk::<IPV4_LEN>()?;
+        let (icmp, behind) = behind.split_first_chunk::<ICMP_LEN>()?;
+        let (quoted, first) = behind.split_first_chunk::<IPV4_LEN>()?;
+        let first = first.first_chunk::<8>()?;
+        let (out, said, icmp) = (
+            Words::new(outer),
+            Words::new(quoted),
+            u64::from_ne_bytes(*icmp),
+        );
+        let odd = PLAIN.odd(out.0) | PLAIN.odd(said.0) | ICMP.odd(out.1) | TCP.odd(said.1);
+        let len = usize::from(u16::from_be_bytes([outer[2], outer[3]]));
+        if odd | EXCEEDED.odd(icmp) != 0 || !(LEAST..PADDED).contains(&len) {
+            return None;
+        }
+        let segment = packet.get(IPV4_LEN + ICMP_LEN + IPV4_LEN..len)?;
+        let behind = sum(segment);
+        if !is_valid(out.sum()) || !is_valid(add(add(behind, said.sum()), icmp)) {
+            return None;
+        }
+        let addresses = *quoted.last_chunk::<8>()?;
+        // Whole, with nothing behind it, and right; or cut short: then nothing is
+        // said of its checksum, nor where the length is less than the header's.
+        let quoted_len = u16::from_be_bytes([quoted[2], quoted[3]]);
+        let said_len = usize::from(quoted_len).wrapping_sub(IPV4_LEN);
+        if said_len <= segment.len() {
+            let [a, b] = (said_len as u16).to_be_bytes();
+            let tail = u64::from(u32::from_ne_bytes([0, PROTOCOL_TCP, a, b]));
+            let whole = add(add(behind, u64::from_ne_bytes(addresses)), tail);
+            if said_len < segment.len() || !is_valid(whole) {
+                return None;
+            }
+        }
+        let [a, b, c, d, sequence @ ..] = *first;
+        Some(Exceeded {
+            from: Ipv4Addr::new(outer[12], outer[13], outer[14], outer[15]),
+            ttl: outer[8],
+            ends: RawEnds {
+                addresses,
+                ports: [a, b, c, d],
+            },
+            sequence: u32::from_be_bytes(sequence),
+            quoted_ttl: quoted[8],
+            traffic_class: quoted[1],
+        })
+    }
+}
+
+/// One's complement sum of 64-bit words, in the processor's byte order (RFC 1071
+/// §2 B).
+#[inline]
+const fn add(one: u64, other: u64) -> u64 {
+    let (sum, carry) = one.overflowing_add(other);
+    sum + carry as u64
+}
+
+#[inline]
+fn sum(bytes: &[u8]) -> u64 {
+    match <&[u8; PROBE]>::try_from(bytes) {
+        Ok(probe) => sum_probe(probe),
+        Err(_) => sum_any(bytes),
+    }
+}
+
+#[inline]
+fn sum_probe(probe: &[u8; PROBE]) -> u64 {
+    let (longs, rest) = probe.as_chunks::<8>();
+    let last = rest.first().copied().unwrap_or_default();
+    let last = u64::from_ne_bytes([last, 0, 0, 0, 0, 0, 0, 0]);
+    longs
+        .iter()
+        .fold(last, |sum, long| add(sum, u64::from_ne_bytes(*long)))
+}
+
+#[inline(never)]
+fn sum_any(bytes: &[u8]) -> u64 {
+    let (longs, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    for (out, byte) in last.iter_mut().zip(rest) {
+        *out = *byte;
+    }
+    let last = u64::from_ne_bytes(last);
+    longs
+        .iter()
+        .fold(last, |sum, long| add(sum, u64::from_ne_bytes(*long)))
+}
+
+/// Whether a sum over bytes that hold their checksum says they are whole.
+#[inline]
+const fn is_valid(sum: u64) -> bool {
+    let halves = sum.wrapping_add(sum.rotate_left(32)) >> 32;
+    let halves = halves as u32;
+    halves.wrapping_add(halves.rotate_left(16)) >> 16 == 0xffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::checksum::Sum;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sums_are_those_of_the_checksum(bytes: Vec<u8>) {
+            prop_assert_eq!(is_valid(sum(&bytes)), Sum::ZERO.bytes(&bytes).is_valid());
+            let mut bytes = bytes;
+            bytes.resize(bytes.len().next_multiple_of(2), 0);
+            bytes.extend(Sum::ZERO.bytes(&bytes).finish().to_be_bytes());
+            prop_assert_eq!(is_valid(sum(&bytes)), Sum::ZERO.bytes(&bytes).is_valid());
+        }
+
+        #[test]
+        fn headers_too(header: [u8; IPV4_LEN]) {
+            let whole = Sum::ZERO.bytes(&header);
+            prop_assert_eq!(is_valid(Words::new(&header).sum()), whole.is_valid());
+            let mut header = header;
+            header[10..12].fill(0);
+            let checksum = Sum::ZERO.bytes(&header).finish();
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            prop_assert!(is_valid(Words::new(&header).sum()));
+        }
+
+        #[test]
+        fn probes_too(probe: [u8; PROBE]) {
+            let probe = &probe[..];
+            prop_assert_eq!(is_valid(sum(probe)), is_valid(sum_any(probe)));
+            let sums = (sum(probe), sum_any(probe));
+            prop_assert_eq!(sums.0 % 0xffff, sums.1 % 0xffff);
+        }
+    }
+}
