@@ -22,8 +22,12 @@ const PORT: u16 = 80;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = super::EXITS)]
 pub struct Arguments {
-    /// With --interface: whom to probe (address, address:port or [v6]:port)
-    #[arg(value_name = "TARGET", value_parser = target)]
+    /// Whom to probe.
+    #[arg(
+        value_name = "TARGET",
+        value_parser = target,
+        help = "With --interface: whom to probe (address, address:port or [v6]:port)"
+    )]
     pub targets: Vec<SocketAddr>,
     /// Measure on this interface
     #[arg(short, long, value_name = "NAME", requires = "targets")]
