@@ -7,8 +7,9 @@ use insession_common::flow::{SessionId, UNRESOLVED};
 use super::settle::settle;
 use super::slab;
 use super::worker::Worker;
+use crate::link::prefetch::prefetch;
 use crate::link::{Link, LinkError, Received};
-use crate::session::{Flow, Quote, Reply, Undecodable, decode_with_ends as decode};
+use crate::session::{Flow, Quote, Reply, Session, Undecodable, decode_with_ends as decode};
 use crate::time::Instant;
 
 /// Frames taken in before segments go out again.
@@ -62,6 +63,12 @@ impl Worker<'_> {
             for id in sessions.iter().take(known) {
                 self.open.prefetch(slab::index(*id));
                 self.wheel.prefetch(slab::index(*id));
+            }
+            // By now the first of them have come.
+            let open = &self.open;
+            let sessions = sessions.iter().take(known).filter_map(|id| open.get(*id));
+            for cell in sessions.flat_map(Session::next_cells) {
+                prefetch(cell);
             }
             // A link that cannot tell is asked for all at once.
             let (budget, last) = match known {
@@ -122,35 +129,31 @@ impl Worker<'_> {
     /// The local port that it names, when it is for none.
     #[inline]
     fn take_in(&mut self, frame: &Received<'_>, now: Instant) -> Result<(), Option<u16>> {
-        let Some(packet) = frame.bytes.get(frame.l3_offset..) else {
-            self.tally.malformed += 1;
-            return Ok(());
-        };
-        let run = self.shared.options;
-        let (ready, wheel) = (&mut self.ready, &mut self.wheel);
         let id = frame.session;
-        if !frame.outgoing
+        if let Some(packet) = frame.bytes.get(frame.l3_offset..)
+            && !frame.outgoing
             && let Some(session) = self.open.get_mut(id)
-            && session.handle_usual(&self.options, frame.at, packet, run.live)
+            && session.handle_usual(&self.options, frame.at, packet, self.shared.options.live)
         {
             self.tally.replies += 1;
+            // The stamp may be later than the clock was when the batch began.
             let now = now.max(frame.at);
-            let slot = slab::index(id);
-            let rest = settle(session, &self.options, run, ready, wheel, slot, now);
+            let (ready, wheel) = (&mut self.ready, &mut self.wheel);
+            let (options, run) = (&self.options, self.shared.options);
+            let rest = settle(session, options, run, ready, wheel, slab::index(id), now);
             self.settle_rest(id, rest, now);
             return Ok(());
         }
-        self.take_in_any(frame, packet, now)
+        self.take_in_any(frame, now)
     }
 
     /// The same, whatever it is.
     #[inline(never)]
-    fn take_in_any(
-        &mut self,
-        frame: &Received<'_>,
-        packet: &[u8],
-        now: Instant,
-    ) -> Result<(), Option<u16>> {
+    fn take_in_any(&mut self, frame: &Received<'_>, now: Instant) -> Result<(), Option<u16>> {
+        let Some(packet) = frame.bytes.get(frame.l3_offset..) else {
+            self.tally.malformed += 1;
+            return Ok(());
+        };
         let (reply, ends) = match decode(packet, frame.outgoing) {
             Ok(decoded) => decoded,
             Err(Undecodable::Other) => return Err(None),

@@ -16,6 +16,13 @@ use crate::trace::{MplsLabel, ReplyKind, RttBound};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cell([u8; 10]);
 
+impl Cell {
+    #[inline]
+    pub(super) fn octets(&self) -> &[u8; 10] {
+        &self.0
+    }
+}
+
 /// Octets of an IPv6 address in the first of the two cells that hold it.
 const FIRST: usize = 10;
 

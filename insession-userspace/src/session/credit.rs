@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::cells::{Common, Head};
+use super::cells::{Cell, Common, Head};
 use super::connection::Phase;
 use super::probes::id;
 use super::state::Flag;
@@ -69,16 +69,26 @@ impl Session {
         packet: &[u8],
         tell: bool,
     ) -> bool {
-        let Some(error) = Exceeded::read(packet) else {
+        let Some(error) = Exceeded::new(packet) else {
             return false;
         };
         // What was rewritten on the way is for the long way.
-        let same = error.traffic_class == options.dscp << 2 && error.quoted_ttl <= 1;
-        if !same || !self.has_ends(&error.ends) {
+        let quoted_ttl = error.quoted_ttl();
+        let same = error.traffic_class() == options.dscp << 2 && quoted_ttl <= 1;
+        if !same || !self.has_ends(&error.ends()) {
             return false;
         }
-        let ttls = (error.ttl, Some(error.quoted_ttl));
-        self.exceeded(options, at, error.from, error.sequence, ttls, 0, tell)
+        let ttls = (error.ttl(), Some(quoted_ttl));
+        let (from, sequence) = (error.from(), error.sequence());
+        self.exceeded(options, at, from, sequence, ttls, 0, tell)
+    }
+
+    /// The parts of its record that the next answer will most likely touch, beside
+    /// the session itself: to have them fetched into the cache in time.
+    #[inline]
+    pub fn next_cells(&self) -> impl Iterator<Item = &[u8; 10]> {
+        let cells = self.probes.next_cells().into_iter().flatten();
+        cells.map(Cell::octets)
     }
 
     /// The same of what was read by the long way, which may have been rewritten.
@@ -135,10 +145,11 @@ impl Session {
         };
         let (kind, bound) = (ReplyKind::TimeExceeded, RttBound::Exact);
         let head = Head::short(from, kind, bound, 0, ttls, rewrites);
-        let Some(rtt) = self.probes.answer_short(index, slot, at, head) else {
+        let ttl = slot.ttl();
+        let fresh = ttl > self.schedule.farthest();
+        let Some(rtt) = self.probes.answer_short(index, slot, at, head, fresh) else {
             return false;
         };
-        let ttl = slot.ttl();
         self.discarded_to = self.discarded_to.max(ttl);
         self.schedule.saw_rtt(rtt);
         if self.schedule.answered(ttl, kind) {

@@ -416,7 +416,7 @@ impl Probes {
         };
         let entry = Entry::new(common);
         if let Some(head) = entry.short()
-            && let Some(rtt) = self.answer_short(index, slot, at, head)
+            && let Some(rtt) = self.answer_short(index, slot, at, head, false)
         {
             return rtt;
         }
@@ -425,31 +425,29 @@ impl Probes {
     }
 
     /// The same for what one cell holds, as it does of nearly all answers; `None`
-    /// where something does not fit, and nothing was written.
-    #[inline]
+    /// where something does not fit, and nothing was written. Where it is `fresh`,
+    /// no probe of this TTL was answered before.
+    #[inline(always)]
     pub(super) fn answer_short(
         &mut self,
         index: usize,
         mut slot: Slot,
         at: Instant,
         head: Cell,
+        fresh: bool,
     ) -> Option<u32> {
         // A stamp may be older than the moment after the kick that sent the probe.
         let rtt = self.ticks(at).saturating_sub(u64::from(slot.sent()));
         if slot.is_wide() || rtt > u64::from(TRIPLE_MAX) {
             return None;
         }
-        // Probes of a hop are mostly answered in the order of sending.
-        let before = self.slot(index.wrapping_sub(1));
-        let same = before.filter(|before| {
-            before.ttl() == slot.ttl()
-                && before.is_answered()
-                && !before.is_wide()
-                && self.at(before.place()).and_then(<[Cell]>::first) == Some(&head)
-        });
-        let from = match same {
-            Some(before) => before.place(),
-            None => self.place_short(index, slot.ttl(), head)?,
+        let from = match fresh {
+            true => self.write_short(head)?,
+            // Probes of a hop are mostly answered in the order of sending.
+            false => match self.beside_short(index.wrapping_sub(1), slot.ttl(), head) {
+                Some(place) => place,
+                None => self.place_short(index, slot.ttl(), head)?,
+            },
         };
         let flying = slot.is_flying();
         slot.set_rtt(rtt as u32, from as u8);
@@ -461,19 +459,20 @@ impl Probes {
         Some(rtt as u32)
     }
 
-    /// Where an entry of one cell stands, or is written down; `None` where the
-    /// place does not fit into a slot.
-    #[inline(never)]
-    fn place_short(&mut self, index: usize, ttl: u8, head: Cell) -> Option<u32> {
-        let alike = |place: u32| self.at(place)?.first().filter(|cell| **cell == head);
-        // The probe before was asked already.
-        let behind = self.slot(index + 1);
-        let behind = behind.filter(|slot| slot.ttl() == ttl && slot.is_answered());
-        let behind = behind.map(|slot| self.answer_of(slot));
-        let behind = behind.filter(|place| alike(*place).is_some());
-        if let Some(place) = behind.or_else(|| self.recent_short(head)) {
-            return (place <= NEAR_MAX).then_some(place);
-        }
+    /// The place of an entry of this one cell, if that probe is of the same hop and
+    /// has it.
+    #[inline(always)]
+    fn beside_short(&self, index: usize, ttl: u8, head: Cell) -> Option<u32> {
+        let slot = self.slot(index)?;
+        let same = slot.ttl() == ttl && slot.is_answered() && !slot.is_wide();
+        let place = slot.place();
+        (same && *self.at(place)?.first()? == head).then_some(place)
+    }
+
+    /// Writes an entry of one cell down; `None` where its place does not fit into a
+    /// slot.
+    #[inline]
+    fn write_short(&mut self, head: Cell) -> Option<u32> {
         if self.back >= NEAR_MAX {
             return None;
         }
@@ -486,6 +485,18 @@ impl Probes {
             *cell = head;
         }
         Some(self.back)
+    }
+
+    /// Where an entry of one cell stands, or is written down; `None` where the
+    /// place does not fit into a slot.
+    #[inline(never)]
+    fn place_short(&mut self, index: usize, ttl: u8, head: Cell) -> Option<u32> {
+        // The probe before was asked already.
+        let behind = self.beside_short(index + 1, ttl, head);
+        match behind.or_else(|| self.recent_short(head)) {
+            Some(place) => (place <= NEAR_MAX).then_some(place),
+            None => self.write_short(head),
+        }
     }
 
     /// The place of this only cell of an entry, if it is among the newest.
@@ -537,7 +548,7 @@ impl Probes {
     }
 
     /// It is in flight no more.
-    #[inline]
+    #[inline(always)]
     fn landed(&mut self, index: usize) {
         self.flying -= 1;
         if index == usize::from(self.settled) {
@@ -675,6 +686,14 @@ impl Probes {
     fn ticks(&self, at: Instant) -> u64 {
         let nanos = at.as_nanos().saturating_sub(self.start.as_nanos());
         (nanos / TICK).min(LAST)
+    }
+
+    /// The cells that the next answer will most likely touch.
+    #[inline]
+    pub(super) fn next_cells(&self) -> [Option<&Cell>; 2] {
+        let end = self.cells.len().checked_sub(self.back as usize + 1);
+        let back = end.and_then(|end| self.cells.get(end));
+        [self.cells.get(usize::from(self.settled)), back]
     }
 
     /// Cells allocated.

@@ -21,26 +21,17 @@ pub struct RawEnds {
 
 /// A time exceeded, code 0, that quotes an IPv4 TCP segment: whole and its
 /// checksum right, or cut short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exceeded {
-    /// Who sent it.
-    pub from: Ipv4Addr,
-    /// TTL as it arrived.
-    pub ttl: u8,
-    /// The quoted segment's ends.
-    pub ends: RawEnds,
-    /// Its sequence number.
-    pub sequence: u32,
-    /// Its TTL, as the router saw it.
-    pub quoted_ttl: u8,
-    /// Its TOS octet.
-    pub traffic_class: u8,
+#[derive(Clone, Copy, Debug)]
+pub struct Exceeded<'a> {
+    head: &'a [u8; LEAST],
 }
 
+/// Where the quote begins.
+const QUOTED: usize = IPV4_LEN + ICMP_LEN;
 /// Headers down to the quoted sequence number.
-const LEAST: usize = IPV4_LEN + ICMP_LEN + IPV4_LEN + 8;
+const LEAST: usize = QUOTED + IPV4_LEN + 8;
 /// From here on an extension may stand behind the quote that no length tells of.
-const PADDED: usize = IPV4_LEN + ICMP_LEN + PADDED_QUOTE;
+const PADDED: usize = QUOTED + PADDED_QUOTE;
 /// Octets of a probe as most are: header, timestamps, one byte.
 const PROBE: usize = 33;
 
@@ -106,57 +97,91 @@ impl Words {
     }
 }
 
-impl Exceeded {
-    /// Reads a packet that arrived, from its IP header on; `None` where it is
+impl<'a> Exceeded<'a> {
+    /// Checks a packet that arrived, from its IP header on; `None` where it is
     /// anything else, or anything is odd about it.
     #[must_use]
-    #[inline]
-    pub fn read(packet: &[u8]) -> Option<Self> {
+    #[inline(never)]
+    pub fn new(packet: &'a [u8]) -> Option<Self> {
         let head = packet.first_chunk::<LEAST>()?;
         let (outer, behind) = head.split_first_chunk::<IPV4_LEN>()?;
         let (icmp, behind) = behind.split_first_chunk::<ICMP_LEN>()?;
-        let (quoted, first) = behind.split_first_chunk::<IPV4_LEN>()?;
-        let first = first.first_chunk::<8>()?;
-        let (out, said, icmp) = (
-            Words::new(outer),
-            Words::new(quoted),
-            u64::from_ne_bytes(*icmp),
-        );
+        let quoted = behind.first_chunk::<IPV4_LEN>()?;
+        let icmp = u64::from_ne_bytes(*icmp);
+        let (out, said) = (Words::new(outer), Words::new(quoted));
         let odd = PLAIN.odd(out.0) | PLAIN.odd(said.0) | ICMP.odd(out.1) | TCP.odd(said.1);
         let len = usize::from(u16::from_be_bytes([outer[2], outer[3]]));
         if odd | EXCEEDED.odd(icmp) != 0 || !(LEAST..PADDED).contains(&len) {
             return None;
         }
-        let segment = packet.get(IPV4_LEN + ICMP_LEN + IPV4_LEN..len)?;
+        let segment = packet.get(QUOTED + IPV4_LEN..len)?;
         let behind = sum(segment);
         if !is_valid(out.sum()) || !is_valid(add(add(behind, said.sum()), icmp)) {
             return None;
         }
-        let addresses = *quoted.last_chunk::<8>()?;
         // Whole, with nothing behind it, and right; or cut short: then nothing is
         // said of its checksum, nor where the length is less than the header's.
-        let quoted_len = u16::from_be_bytes([quoted[2], quoted[3]]);
-        let said_len = usize::from(quoted_len).wrapping_sub(IPV4_LEN);
-        if said_len <= segment.len() {
-            let [a, b] = (said_len as u16).to_be_bytes();
-            let tail = u64::from(u32::from_ne_bytes([0, PROTOCOL_TCP, a, b]));
-            let whole = add(add(behind, u64::from_ne_bytes(addresses)), tail);
-            if said_len < segment.len() || !is_valid(whole) {
-                return None;
-            }
+        let said_len = usize::from(u16::from_be_bytes([quoted[2], quoted[3]]));
+        let said_len = said_len.wrapping_sub(IPV4_LEN);
+        if said_len > segment.len() {
+            return Some(Exceeded { head });
         }
-        let [a, b, c, d, sequence @ ..] = *first;
-        Some(Exceeded {
-            from: Ipv4Addr::new(outer[12], outer[13], outer[14], outer[15]),
-            ttl: outer[8],
-            ends: RawEnds {
-                addresses,
-                ports: [a, b, c, d],
-            },
-            sequence: u32::from_be_bytes(sequence),
-            quoted_ttl: quoted[8],
-            traffic_class: quoted[1],
-        })
+        let [a, b] = (said_len as u16).to_be_bytes();
+        let tail = u64::from(u32::from_ne_bytes([0, PROTOCOL_TCP, a, b]));
+        let addresses = u64::from_ne_bytes(*quoted.last_chunk::<8>()?);
+        let whole = add(add(behind, addresses), tail);
+        (said_len == segment.len() && is_valid(whole)).then_some(Exceeded { head })
+    }
+
+    /// Who sent it.
+    #[must_use]
+    #[inline]
+    pub fn from(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.octets::<12, 4>())
+    }
+
+    /// TTL as it arrived.
+    #[must_use]
+    #[inline]
+    pub fn ttl(&self) -> u8 {
+        self.head[8]
+    }
+
+    /// The quoted segment's ends.
+    #[must_use]
+    #[inline]
+    pub fn ends(&self) -> RawEnds {
+        RawEnds {
+            addresses: self.octets::<{ QUOTED + 12 }, 8>(),
+            ports: self.octets::<{ QUOTED + IPV4_LEN }, 4>(),
+        }
+    }
+
+    /// Its sequence number.
+    #[must_use]
+    #[inline]
+    pub fn sequence(&self) -> u32 {
+        u32::from_be_bytes(self.octets::<{ QUOTED + IPV4_LEN + 4 }, 4>())
+    }
+
+    /// Its TTL, as the router saw it.
+    #[must_use]
+    #[inline]
+    pub fn quoted_ttl(&self) -> u8 {
+        self.head[QUOTED + 8]
+    }
+
+    /// Its TOS octet.
+    #[must_use]
+    #[inline]
+    pub fn traffic_class(&self) -> u8 {
+        self.head[QUOTED + 1]
+    }
+
+    #[inline]
+    fn octets<const AT: usize, const N: usize>(&self) -> [u8; N] {
+        const { assert!(AT + N <= LEAST) };
+        core::array::from_fn(|nth| self.head[AT + nth])
     }
 }
 
@@ -168,7 +193,7 @@ const fn add(one: u64, other: u64) -> u64 {
     sum + carry as u64
 }
 
-#[inline]
+#[inline(always)]
 fn sum(bytes: &[u8]) -> u64 {
     match <&[u8; PROBE]>::try_from(bytes) {
         Ok(probe) => sum_probe(probe),
@@ -176,7 +201,7 @@ fn sum(bytes: &[u8]) -> u64 {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn sum_probe(probe: &[u8; PROBE]) -> u64 {
     let (longs, rest) = probe.as_chunks::<8>();
     let last = rest.first().copied().unwrap_or_default();
@@ -186,7 +211,7 @@ fn sum_probe(probe: &[u8; PROBE]) -> u64 {
         .fold(last, |sum, long| add(sum, u64::from_ne_bytes(*long)))
 }
 
-#[inline(never)]
+#[inline]
 fn sum_any(bytes: &[u8]) -> u64 {
     let (longs, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
@@ -199,12 +224,11 @@ fn sum_any(bytes: &[u8]) -> u64 {
         .fold(last, |sum, long| add(sum, u64::from_ne_bytes(*long)))
 }
 
-/// Whether a sum over bytes that hold their checksum says they are whole.
+/// Whether a sum over bytes that hold their checksum says they are whole. They
+/// are not all zeros: of a sum that is not 0, a multiple of 2¹⁶ - 1 is -0.
 #[inline]
 const fn is_valid(sum: u64) -> bool {
-    let halves = sum.wrapping_add(sum.rotate_left(32)) >> 32;
-    let halves = halves as u32;
-    halves.wrapping_add(halves.rotate_left(16)) >> 16 == 0xffff
+    sum.is_multiple_of(0xffff)
 }
 
 #[cfg(test)]
@@ -215,20 +239,22 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        /// Of something that is not all zeros, as no header is.
         #[test]
-        fn sums_are_those_of_the_checksum(bytes: Vec<u8>) {
+        fn sums_are_those_of_the_checksum(mut bytes: Vec<u8>) {
+            bytes.insert(0, 0x45);
             prop_assert_eq!(is_valid(sum(&bytes)), Sum::ZERO.bytes(&bytes).is_valid());
-            let mut bytes = bytes;
             bytes.resize(bytes.len().next_multiple_of(2), 0);
             bytes.extend(Sum::ZERO.bytes(&bytes).finish().to_be_bytes());
-            prop_assert_eq!(is_valid(sum(&bytes)), Sum::ZERO.bytes(&bytes).is_valid());
+            prop_assert!(is_valid(sum(&bytes)));
+            prop_assert!(Sum::ZERO.bytes(&bytes).is_valid());
         }
 
         #[test]
-        fn headers_too(header: [u8; IPV4_LEN]) {
+        fn headers_too(mut header: [u8; IPV4_LEN]) {
+            header[0] = 0x45;
             let whole = Sum::ZERO.bytes(&header);
             prop_assert_eq!(is_valid(Words::new(&header).sum()), whole.is_valid());
-            let mut header = header;
             header[10..12].fill(0);
             let checksum = Sum::ZERO.bytes(&header).finish();
             header[10..12].copy_from_slice(&checksum.to_be_bytes());

@@ -151,7 +151,7 @@ impl Step {
 /// Whether the short way takes it; where it reads anything, the long way reads
 /// the same.
 fn agree(packet: &[u8]) -> Result<(), TestCaseError> {
-    let Some(short) = Exceeded::read(packet) else {
+    let Some(short) = Exceeded::new(packet) else {
         return Ok(());
     };
     let Ok(Reply::Icmp(long)) = decode(packet, false) else {
@@ -159,12 +159,12 @@ fn agree(packet: &[u8]) -> Result<(), TestCaseError> {
     };
     let quote = &long.quote;
     prop_assert_eq!((long.kind, long.icmp_code), (IcmpKind::TimeExceeded, 0));
-    prop_assert_eq!(IpAddr::V4(short.from), long.from);
-    prop_assert_eq!(short.ttl, long.ttl);
+    prop_assert_eq!(IpAddr::V4(short.from()), long.from);
+    prop_assert_eq!(short.ttl(), long.ttl);
     prop_assert_eq!(&long.mpls, &vec![]);
-    prop_assert_eq!(short.sequence, quote.sequence);
-    prop_assert_eq!(short.quoted_ttl, quote.ttl);
-    prop_assert_eq!(short.traffic_class, quote.traffic_class);
+    prop_assert_eq!(short.sequence(), quote.sequence);
+    prop_assert_eq!(short.quoted_ttl(), quote.ttl);
+    prop_assert_eq!(short.traffic_class(), quote.traffic_class);
     prop_assert_ne!(quote.checksum_bad, Some(true));
     let ends = Session::new(
         Flow {
@@ -176,7 +176,7 @@ fn agree(packet: &[u8]) -> Result<(), TestCaseError> {
         0,
         Instant::ZERO,
     );
-    prop_assert!(ends.has_ends(&short.ends));
+    prop_assert!(ends.has_ends(&short.ends()));
     Ok(())
 }
 
