@@ -2,8 +2,9 @@
 //! in flight when our RST went out arrives within a round trip, and with the
 //! flow's entry gone the kernel would answer it with a RST of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::session::{Flow, SessionReport};
 use crate::time::{Duration, Instant};
@@ -18,10 +19,13 @@ const LEAST: Duration = Duration::from_millis(20);
 /// the segments that were on their way one is the last, and no round trip
 /// measured was the longest there is.
 pub(super) fn span(report: &SessionReport) -> Duration {
-    let probes = report.hops.iter().flat_map(|hop| &hop.probes);
-    let replies = probes.filter_map(|probe| Some(probe.reply.as_ref()?.rtt));
-    let handshake = report.handshake.iter().map(|handshake| handshake.rtt);
-    match replies.chain(handshake).max() {
+    let mut longest = report.handshake.map(|handshake| handshake.rtt);
+    for probe in report.hops.iter().flat_map(|hop| &hop.probes) {
+        if let Some(reply) = &probe.reply {
+            longest = longest.max(Some(reply.rtt));
+        }
+    }
+    match longest {
         Some(longest) => (longest * 2).clamp(LEAST, LINGER),
         // The SYN may just have gone out.
         None if report.verdict == Verdict::Interrupted => LINGER,
@@ -30,55 +34,104 @@ pub(super) fn span(report: &SessionReport) -> Duration {
     }
 }
 
-/// A flow in the order of its ends; the local port comes last.
-type Key = (IpAddr, SocketAddr, u16);
+/// A flow in the order of its ends, the local port last: numbers, which are
+/// compared at once. IPv4 addresses as IPv6 has them, mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    local: u128,
+    remote: u128,
+    /// The remote one above the local one.
+    ports: u32,
+}
+
+impl Key {
+    fn new(local: IpAddr, remote: SocketAddr, port: u16) -> Self {
+        Key {
+            local: bits(local),
+            remote: bits(remote.ip()),
+            ports: u32::from(remote.port()) << 16 | u32::from(port),
+        }
+    }
+
+    fn of(flow: &Flow) -> Self {
+        Key::new(flow.local.ip(), flow.remote, flow.local.port())
+    }
+
+    fn flow(self) -> Flow {
+        let Key {
+            local,
+            remote,
+            ports,
+        } = self;
+        let end = |bits, port| SocketAddr::new(Ipv6Addr::from_bits(bits).to_canonical(), port);
+        Flow {
+            local: end(local, ports as u16),
+            remote: end(remote, (ports >> 16) as u16),
+        }
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
 
 /// Flows that linger, by when they may go, and by their ends.
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
-    due: BTreeSet<(Instant, Key)>,
-    /// The moment of the first of them: asked for each time round the loop.
-    first: Option<Instant>,
+    /// All of `ends`, and some that were there.
+    due: BinaryHeap<Reverse<(Instant, Key)>>,
+    /// How many of `due` only were.
+    gone: usize,
     ends: BTreeMap<Key, Instant>,
 }
 
 impl Lingering {
     /// It may go at `until`.
     pub(super) fn insert(&mut self, flow: &Flow, until: Instant) {
-        let key = key(flow);
-        if let Some(before) = self.ends.insert(key, until) {
-            self.due.remove(&(before, key));
+        let key = Key::of(flow);
+        if self.ends.insert(key, until).is_some() {
+            self.gone += 1;
         }
-        self.due.insert((until, key));
+        self.due.push(Reverse((until, key)));
         self.look();
     }
 
     /// Whether this one does.
     pub(super) fn contains(&self, flow: &Flow) -> bool {
-        self.ends.contains_key(&key(flow))
+        self.ends.contains_key(&Key::of(flow))
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.due.len()
+        self.ends.len()
     }
 
     /// When the first may go.
     #[inline]
     pub(super) fn next(&self) -> Option<Instant> {
-        self.first
+        self.due.peek().map(|Reverse((until, _))| *until)
     }
 
+    /// Has the first of `due` be one of `ends`.
     fn look(&mut self) {
-        self.first = self.due.first().map(|(until, _)| *until);
+        while self.gone > 0
+            && let Some(Reverse((until, key))) = self.due.peek()
+            && self.ends.get(key) != Some(until)
+        {
+            self.due.pop();
+            self.gone -= 1;
+        }
     }
 
     /// Takes out the one that may go first.
     pub(super) fn pop(&mut self) -> Option<Flow> {
-        let (_, key) = self.due.pop_first()?;
-        self.look();
+        let Reverse((_, key)) = self.due.pop()?;
         self.ends.remove(&key);
-        Some(flow(key))
+        self.look();
+        Some(key.flow())
     }
 
     /// Takes out at most that many with these ends, those that may go first.
@@ -88,33 +141,23 @@ impl Lingering {
         remote: SocketAddr,
         most: usize,
     ) -> Vec<Flow> {
-        let all = (local, remote, 0)..=(local, remote, u16::MAX);
+        let all = Key::new(local, remote, 0)..=Key::new(local, remote, u16::MAX);
         let mut found: Vec<_> = self.ends.range(all).map(|(key, at)| (*at, *key)).collect();
         found.sort_unstable();
         found.truncate(most);
-        for (at, key) in &found {
+        for (_, key) in &found {
             self.ends.remove(key);
-            self.due.remove(&(*at, *key));
         }
+        self.gone += found.len();
         self.look();
-        found.into_iter().map(|(_, key)| flow(key)).collect()
-    }
-}
-
-fn key(flow: &Flow) -> Key {
-    (flow.local.ip(), flow.remote, flow.local.port())
-}
-
-fn flow((local, remote, port): Key) -> Flow {
-    Flow {
-        local: SocketAddr::new(local, port),
-        remote,
+        found.into_iter().map(|(_, key)| key.flow()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn flow_to(last: u8, port: u16) -> Flow {
         Flow {
@@ -158,5 +201,58 @@ mod tests {
         assert_eq!(take(2), [flow_to(1, 0)]);
         assert_eq!(take(2), []);
         assert_eq!(lingering.len(), 2);
+    }
+
+    proptest! {
+        /// Whatever is put in again, or taken out from between.
+        #[test]
+        fn agrees_with_a_list(steps in prop::collection::vec((0u8..3, 0u16..4, 0u64..6, 0u8..4), 1..200)) {
+            let mut lingering = Lingering::default();
+            let mut list: Vec<(Instant, Flow)> = Vec::new();
+            for (last, port, millis, what) in steps {
+                let flow = flow_to(last, port);
+                match what {
+                    0 | 1 => {
+                        lingering.insert(&flow, at(millis));
+                        list.retain(|(_, other)| *other != flow);
+                        list.push((at(millis), flow));
+                    }
+                    2 => {
+                        let first = list.iter().map(|(at, _)| *at).min();
+                        prop_assert_eq!(lingering.next(), first);
+                        let popped = lingering.pop();
+                        prop_assert_eq!(popped.is_some(), first.is_some());
+                        if let Some(popped) = popped {
+                            let nth = list.iter().position(|(_, flow)| *flow == popped).unwrap();
+                            prop_assert_eq!(Some(list.swap_remove(nth).0), first);
+                        }
+                    }
+                    _ => {
+                        let most = millis as usize;
+                        let taken = lingering.take_between(flow.local.ip(), flow.remote, most);
+                        let between = list.iter().filter(|(_, other)| other.remote == flow.remote);
+                        prop_assert_eq!(taken.len(), between.count().min(most));
+                        list.retain(|(_, flow)| !taken.contains(flow));
+                    }
+                }
+                prop_assert_eq!(lingering.len(), list.len());
+                prop_assert_eq!(lingering.next(), list.iter().map(|(at, _)| *at).min());
+                prop_assert!(list.iter().all(|(_, flow)| lingering.contains(flow)));
+            }
+        }
+
+        #[test]
+        fn a_key_is_its_flow(v6: bool, addresses: [u128; 2], ports: [u16; 2]) {
+            let end = |nth: usize| {
+                let address = match v6 {
+                    // Not a mapped one.
+                    true => IpAddr::V6(Ipv6Addr::from_bits(addresses[nth] | 1 << 127)),
+                    false => IpAddr::V4((addresses[nth] as u32).into()),
+                };
+                SocketAddr::new(address, ports[nth])
+            };
+            let flow = Flow { local: end(0), remote: end(1) };
+            prop_assert_eq!(Key::of(&flow).flow(), flow);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! written and when the session ends.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use super::lookup::Known;
@@ -46,7 +46,7 @@ struct Extra {
 
 impl Open {
     pub(super) fn new(target: Target, layout: LayoutId, flow_label: u32, live: bool) -> Self {
-        let name = (target.name != target.address.to_string()).then(|| target.name.into());
+        let name = (target.name != text(target.address).as_str()).then(|| target.name.into());
         let extra = Extra {
             name,
             ttls: Vec::new(),
@@ -85,7 +85,7 @@ impl Open {
         let name = self.extra.and_then(|extra| extra.name);
         Target {
             index: self.index,
-            name: name.map_or_else(|| remote.ip().to_string(), String::from),
+            name: name.map_or_else(|| text(remote.ip()), String::from),
             address: remote.ip(),
             port: remote.port(),
         }
@@ -114,6 +114,27 @@ impl Open {
             probe: Box::new(probe),
         })
     }
+}
+
+/// What `Display` makes of it, for a tenth of the price: once a session.
+fn text(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else {
+        return address.to_string();
+    };
+    let mut text = Vec::with_capacity("255.255.255.255".len());
+    for (nth, octet) in address.octets().into_iter().enumerate() {
+        if nth > 0 {
+            text.push(b'.');
+        }
+        if octet >= 100 {
+            text.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            text.push(b'0' + octet / 10 % 10);
+        }
+        text.push(b'0' + octet % 10);
+    }
+    String::from_utf8(text).unwrap_or_default()
 }
 
 impl Known for Sessions {
@@ -180,6 +201,20 @@ mod tests {
         let (links, heads) = Lookup::octets();
         let beside = Sessions::BESIDE + Wheel::OCTETS + Ready::OCTETS + links + heads;
         assert!(beside <= MOST, "{beside} octets");
+    }
+
+    #[test]
+    fn addresses_are_written_as_ever() {
+        for octet in 0..=255 {
+            for address in [
+                IpAddr::from([octet, 0, 10, 255]),
+                IpAddr::from([1, octet, 99, octet]),
+            ] {
+                assert_eq!(text(address), address.to_string());
+            }
+        }
+        let v6: IpAddr = "2001:db8::7".parse().unwrap();
+        assert_eq!(text(v6), v6.to_string());
     }
 
     #[test]

@@ -289,6 +289,7 @@ impl Head {
         self.0.second()
     }
 
+    #[inline]
     pub(super) fn kind(self) -> ReplyKind {
         match self.bits() & KIND {
             0 => ReplyKind::TimeExceeded,
@@ -300,6 +301,7 @@ impl Head {
         }
     }
 
+    #[inline]
     pub(super) fn bound(self) -> RttBound {
         match self.bits() & UPPER {
             0 => RttBound::Exact,
@@ -307,18 +309,22 @@ impl Head {
         }
     }
 
+    #[inline]
     pub(super) fn code(self) -> u8 {
         self.0.third()
     }
 
+    #[inline]
     pub(super) fn reply_ttl(self) -> u8 {
         self.0.octet()
     }
 
+    #[inline]
     pub(super) fn quoted_ttl(self) -> Option<u8> {
         (self.bits() & QUOTED != 0).then_some(self.0.first())
     }
 
+    #[inline]
     pub(super) fn rewrites(self) -> u16 {
         self.0.half()
     }
@@ -566,6 +572,14 @@ impl<'a> Written<'a> {
 pub(super) fn is_single(cell: Cell) -> bool {
     let bits = Bits::from(cell).second();
     bits & (V6 | RICH) == 0 || bits & IS_WIDE != 0
+}
+
+/// An entry's first cell, if it is the only one: the head, and the address.
+#[inline]
+pub(super) fn single(cell: Cell) -> Option<(Head, Ipv4Addr)> {
+    let head = Head(Bits::from(cell));
+    let address = Ipv4Addr::from(head.0.word().to_le_bytes());
+    (head.bits() & (V6 | RICH | IS_WIDE) == 0).then_some((head, address))
 }
 
 /// Cells that the entry, or the wide value, takes which begins these.

@@ -433,26 +433,9 @@ impl Session {
     /// What was learnt.
     #[must_use]
     pub fn into_report(self, now: Instant) -> SessionReport {
-        let mut hops: Vec<Hop> = Vec::with_capacity(usize::from(self.schedule.farthest()));
-        for index in 0..self.probes.len() {
-            let Some((ttl, probe)) = self.probes.record(index) else {
-                continue;
-            };
-            // Nearly always the last hop, or the one behind it.
-            let at = match hops.last() {
-                Some(last) if last.ttl == ttl => Ok(hops.len() - 1),
-                Some(last) if last.ttl > ttl => hops.binary_search_by_key(&ttl, |hop| hop.ttl),
-                _ => Err(hops.len()),
-            };
-            match at {
-                Ok(at) => hops[at].probes.push(probe),
-                Err(at) => {
-                    let mut probes = Vec::with_capacity(self.schedule.probes_a_hop());
-                    probes.push(probe);
-                    hops.insert(at, Hop { ttl, probes });
-                }
-            }
-        }
+        // An answer to fewer probes may have told where the destination is.
+        let most = usize::from(self.schedule.farthest()) + 1;
+        let hops = self.probes.hops(most);
         let handshake = self.cold.opening.handshake();
         let (verdict, ended) = match self.cold.verdict {
             Some(verdict) => (verdict, self.cold.ended),

@@ -11,7 +11,9 @@ use super::ProbeId;
 use super::cells::{self, Cell, Common, Entry, NEAR_MAX, Slot, TRIPLE_MAX, Wide, Written};
 use super::connection::{later, nanos};
 use crate::time::{Duration, Instant};
-use crate::trace::{Probe, Reply, ReplyKind, Rewrite};
+use crate::trace::{ReplyKind, Rewrite};
+
+mod recall;
 
 /// What became of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,8 +209,7 @@ impl Probes {
             self.make_room(1);
         }
         let index = usize::from(self.len);
-        let slot = Slot::new(ttl, sent as u32);
-        self.put(index, slot);
+        self.put(index, Slot::new(ttl, sent as u32));
         self.len += 1;
         self.flying += 1;
         if sent > u64::from(u32::MAX) {
@@ -218,17 +219,30 @@ impl Probes {
     }
 
     /// It left at `at`, not at the moment it was decided.
+    #[inline]
     pub(super) fn sent(&mut self, probe: ProbeId, at: Instant) {
         let sent = self.ticks(at);
         let index = index(probe);
-        let Some(mut slot) = self.slot(index) else {
+        if index < usize::from(self.len)
+            && sent <= u64::from(u32::MAX)
+            && let Some(cell) = self.cells.get_mut(index)
+        {
+            let mut slot = Slot::from(*cell);
+            if slot.is_flying() && !slot.is_wide() {
+                slot.set_sent(sent as u32);
+                *cell = slot.into();
+                return;
+            }
+        }
+        self.sent_long(index, sent);
+    }
+
+    /// The same, of one that is answered already or does not fit into its slot.
+    #[inline(never)]
+    fn sent_long(&mut self, index: usize, sent: u64) {
+        let Some(slot) = self.slot(index) else {
             return;
         };
-        if slot.is_flying() && !slot.is_wide() && sent <= u64::from(u32::MAX) {
-            slot.set_sent(sent as u32);
-            self.put(index, slot);
-            return;
-        }
         // Its answer may have been read before: that it arrived when it did
         // stands.
         let before = self.sent_ticks(slot);
@@ -655,33 +669,6 @@ impl Probes {
         lost.map(|(_, slot)| slot.ttl()).min()
     }
 
-    /// For the record.
-    #[inline]
-    pub(super) fn record(&self, index: usize) -> Option<(u8, Probe)> {
-        let slot = self.slot(index)?;
-        let reply = self.written(slot).map(|answer| {
-            let (head, from) = (answer.head, answer.from());
-            let kind = head.kind();
-            let (mtu, mpls) = answer.rich();
-            Reply {
-                kind,
-                from,
-                name: None,
-                asn: None,
-                rtt: Duration::from_nanos(u64::from(self.rtt_ticks(slot)) * TICK),
-                rtt_bound: head.bound(),
-                icmp: icmp_type(kind, from.is_ipv4()).map(|number| (number, head.code())),
-                reply_ttl: Some(head.reply_ttl()),
-                quoted_ttl: head.quoted_ttl(),
-                mtu,
-                mpls,
-                rewrites: rewrites(head.rewrites()),
-            }
-        });
-        let sent = Duration::from_nanos(self.sent_ticks(slot) * TICK);
-        Some((slot.ttl(), Probe { sent, reply }))
-    }
-
     #[inline]
     fn ticks(&self, at: Instant) -> u64 {
         let nanos = at.as_nanos().saturating_sub(self.start.as_nanos());
@@ -712,35 +699,14 @@ pub(super) const fn bit(rewrite: Rewrite) -> u16 {
     1 << rewrite as u16
 }
 
-fn rewrites(bits: u16) -> Vec<Rewrite> {
-    if bits == 0 {
-        return Vec::new();
-    }
-    Rewrite::ALL
-        .into_iter()
-        .filter(|rewrite| bits & bit(*rewrite) != 0)
-        .collect()
-}
-
-/// Type numbers as on the wire (RFC 792, RFC 4443): each kind has one a family.
-const fn icmp_type(kind: ReplyKind, v4: bool) -> Option<u8> {
-    Some(match (kind, v4) {
-        (ReplyKind::TimeExceeded, true) => 11,
-        (ReplyKind::TimeExceeded, false) => 3,
-        (ReplyKind::Unreachable, true) => 3,
-        (ReplyKind::Unreachable, false) => 1,
-        (ReplyKind::PacketTooBig, true) => 3,
-        (ReplyKind::PacketTooBig, false) => 2,
-        (ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst, _) => return None,
-    })
-}
-
 /// The index of a probe.
+#[inline]
 pub(super) fn index(probe: ProbeId) -> usize {
     usize::from(probe.0.get()) - 1
 }
 
 /// The number of the probe at an index.
+#[inline]
 pub(super) fn id(index: usize) -> ProbeId {
     ProbeId(NonZeroU16::MIN.saturating_add(index as u16))
 }
