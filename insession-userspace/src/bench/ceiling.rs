@@ -204,7 +204,7 @@ pub fn transmit(
         while link.receive(BUDGET, &mut |_| {})? == BUDGET {}
         Ok(room as u64)
     };
-    timed(link.as_mut(), settings, &mut batch)
+    timed(link.as_mut(), settings, &mut || (), &mut batch)
 }
 
 /// Receives what the far end sends, once.
@@ -225,10 +225,10 @@ pub fn receive(
     let (over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| frames.send_back(&far.name, &over, &sent));
-        let mut at_first = None;
-        let run = timed(link.as_mut(), settings, &mut |link| {
-            // What is on the way already when it begins is too little to matter.
-            at_first.get_or_insert_with(|| sent.load(Ordering::Relaxed));
+        // What is on the way at the two moments is too little to matter.
+        let mut marks = Vec::new();
+        let mut mark = || marks.push(sent.load(Ordering::Relaxed));
+        let run = timed(link.as_mut(), settings, &mut mark, &mut |link| {
             let got = link.receive(BUDGET, &mut |_| {})?;
             if got == 0 {
                 let until = link.now() + NAP;
@@ -236,7 +236,6 @@ pub fn receive(
             }
             Ok(got as u64)
         });
-        let offered = sent.load(Ordering::Relaxed);
         over.store(true, Ordering::Relaxed);
         let ended = sender.join().unwrap_or_else(|_| {
             Err(BenchError::Failed(
@@ -245,15 +244,20 @@ pub fn receive(
         });
         let mut run = run?;
         ended?;
-        run.offered = Some(offered - at_first.unwrap_or(0));
+        run.offered = match marks[..] {
+            [before, after] => Some(after - before),
+            _ => None,
+        };
         Ok(run)
     })
 }
 
-/// Repeats `batch` for a tenth of the duration, then for all of it.
+/// Repeats `batch` for a tenth of the duration, then for all of it; calls `mark`
+/// where counting begins and where it ends.
 fn timed(
     link: &mut dyn Link,
     settings: &Settings<'_>,
+    mark: &mut dyn FnMut(),
     batch: &mut dyn FnMut(&mut dyn Link) -> Result<u64, LinkError>,
 ) -> Result<Run, BenchError> {
     let thread = Thread::current();
@@ -262,6 +266,7 @@ fn timed(
     while link.now() < begin {
         batch(link)?;
     }
+    mark();
     let (start, before) = (link.now(), read());
     let end = start + settings.duration;
     let mut run = Run::default();
@@ -273,6 +278,7 @@ fn timed(
             return Err(BenchError::Interrupted);
         }
     }
+    mark();
     run.spent = read().since(&before);
     run.seconds = now.since(start).as_secs_f64();
     Ok(run)

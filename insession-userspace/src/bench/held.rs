@@ -25,7 +25,7 @@ pub struct Held {
     pub link: String,
     /// How many were asked for: no more is opened.
     pub wanted: usize,
-    /// How many were open at the end, none ended before.
+    /// How many were open at once, when nearly all were or time was up.
     pub sessions: Figure,
     /// Resident memory a session, octets: what came with the link is in it.
     pub octets: Figure,

@@ -22,7 +22,7 @@ use std::time::Duration;
 use insession_common::reflect::Network;
 use serde::Serialize;
 
-use super::cpu::{self, Thread};
+use super::cpu;
 use super::meter::Metered;
 use super::suite::Place;
 use super::trial::{self, Endless, Options};
@@ -30,8 +30,8 @@ use super::{BenchError, Figure, Ground, Settings};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
 use crate::engine::{EngineOptions, Output};
-use crate::link::Link;
 use crate::link::mirror::MirrorLink;
+use crate::link::{Link, clock};
 use crate::session::SessionOptions;
 
 /// Hops of every way of the curve.
@@ -314,14 +314,12 @@ fn in_memory(
                 over,
             };
             let shared = Shared::new(engine, &told, stop, stats);
-            let thread = Thread::current();
-            let read = || thread.as_ref().and_then(Thread::read).unwrap_or_default();
-            let before = read();
+            let before = clock::thread();
             let mut link = Metered::new(&mut link, &mut when_quiet);
             worker::run(&mut link, &mut jobs, &shared)?;
-            let total = read().since(&before).total();
+            let total = clock::thread().saturating_sub(before);
             run.link = link.inside();
-            run.engine = Duration::from_secs_f64(total).saturating_sub(run.link);
+            run.engine = total.saturating_sub(run.link);
             run.probes = stats.probes.load(Ordering::Relaxed);
             run.held = held;
             Ok::<_, BenchError>(run)

@@ -280,7 +280,7 @@ fn held(results: &Results) -> Option<Section> {
     let held = results.held.as_ref()?;
     let mut section = Section::new("Sessions held");
     section.notes.push(format!(
-        "{} were asked for; none of them ended ({}). The kernel's maps are not in the memory a session.",
+        "{} were asked for ({}). The kernel's maps are not in the memory a session.",
         number(held.wanted as f64),
         held.link
     ));
@@ -288,7 +288,7 @@ fn held(results: &Results) -> Option<Section> {
     section.row("memory", &held.octets, "octets/session");
     let maps = Figure::new([held.map_octets as f64 / 1048576.0]);
     section.row("the kernel's maps", &maps, "MiB");
-    section.row("until all were open", &held.seconds, "s");
+    section.row("until nearly all were open", &held.seconds, "s");
     Some(section)
 }
 

@@ -8,9 +8,10 @@ pub(crate) fn monotonic() -> Instant {
     Instant::from_nanos(read(libc::CLOCK_MONOTONIC))
 }
 
-/// The processor time of this thread, nanoseconds.
-pub(crate) fn thread() -> u64 {
-    read(libc::CLOCK_THREAD_CPUTIME_ID)
+/// The calling thread's time on a processor so far (CLOCK_THREAD_CPUTIME_ID): exact
+/// to the moment, and a system call.
+pub(crate) fn thread() -> crate::time::Duration {
+    crate::time::Duration::from_nanos(read(libc::CLOCK_THREAD_CPUTIME_ID))
 }
 
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC at this moment, nanoseconds.

@@ -96,7 +96,7 @@ impl Yardstick {
         for (flow, session) in &flows {
             self.flows.add(flow, *session)?;
         }
-        Ok(Duration::from_nanos(clock::thread().saturating_sub(before)))
+        Ok(clock::thread().saturating_sub(before))
     }
 
     /// Adds the flows of these numbers, so many at a time; the processor time that took.
@@ -110,7 +110,7 @@ impl Yardstick {
         for flows in flows.chunks(batch.max(1)) {
             self.flows.add_all(flows)?;
         }
-        Ok(Duration::from_nanos(clock::thread().saturating_sub(before)))
+        Ok(clock::thread().saturating_sub(before))
     }
 
     /// Runs a program on a frame, so many times: its last answer, and the
@@ -145,7 +145,7 @@ impl Yardstick {
         // the program into its dispatcher when there is more than one.
         let (_, trouble) = run(2)?;
         let (answer, spent) = run(repeat.saturating_add(2))?;
-        let spent = spent.saturating_sub(trouble) as f64;
+        let spent = spent.saturating_sub(trouble).as_nanos() as f64;
         Ok((answer, spent / f64::from(repeat.max(1))))
     }
 }
