@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::num::NonZeroU16;
 
+mod short;
+
 use super::ProbeId;
 use super::cells::{self, Cell, Common, Entry, NEAR_MAX, Slot, TRIPLE_MAX, Wide, Written};
 use super::connection::{later, nanos};
@@ -436,100 +438,6 @@ impl Probes {
         }
         let from = self.place(index, slot.ttl(), &entry);
         self.answer_wide(index, self.ticks(at), from)
-    }
-
-    /// The same for what one cell holds, as it does of nearly all answers; `None`
-    /// where something does not fit, and nothing was written. Where it is `fresh`,
-    /// no probe of this TTL was answered before.
-    #[inline(always)]
-    pub(super) fn answer_short(
-        &mut self,
-        index: usize,
-        mut slot: Slot,
-        at: Instant,
-        head: Cell,
-        fresh: bool,
-    ) -> Option<u32> {
-        // A stamp may be older than the moment after the kick that sent the probe.
-        let rtt = self.ticks(at).saturating_sub(u64::from(slot.sent()));
-        if slot.is_wide() || rtt > u64::from(TRIPLE_MAX) {
-            return None;
-        }
-        let from = match fresh {
-            true => self.write_short(head)?,
-            // Probes of a hop are mostly answered in the order of sending.
-            false => match self.beside_short(index.wrapping_sub(1), slot.ttl(), head) {
-                Some(place) => place,
-                None => self.place_short(index, slot.ttl(), head)?,
-            },
-        };
-        let flying = slot.is_flying();
-        slot.set_rtt(rtt as u32, from as u8);
-        slot.answer();
-        self.put(index, slot);
-        if flying {
-            self.landed(index);
-        }
-        Some(rtt as u32)
-    }
-
-    /// The place of an entry of this one cell, if that probe is of the same hop and
-    /// has it.
-    #[inline(always)]
-    fn beside_short(&self, index: usize, ttl: u8, head: Cell) -> Option<u32> {
-        let slot = self.slot(index)?;
-        let same = slot.ttl() == ttl && slot.is_answered() && !slot.is_wide();
-        let place = slot.place();
-        (same && *self.at(place)?.first()? == head).then_some(place)
-    }
-
-    /// Writes an entry of one cell down; `None` where its place does not fit into a
-    /// slot.
-    #[inline]
-    fn write_short(&mut self, head: Cell) -> Option<u32> {
-        if self.back >= NEAR_MAX {
-            return None;
-        }
-        if self.room() == 0 {
-            self.make_room(1);
-        }
-        self.back += 1;
-        let at = self.cells.len() - self.back as usize;
-        if let Some(cell) = self.cells.get_mut(at) {
-            *cell = head;
-        }
-        Some(self.back)
-    }
-
-    /// Where an entry of one cell stands, or is written down; `None` where the
-    /// place does not fit into a slot.
-    #[inline(never)]
-    fn place_short(&mut self, index: usize, ttl: u8, head: Cell) -> Option<u32> {
-        // The probe before was asked already.
-        let behind = self.beside_short(index + 1, ttl, head);
-        match behind.or_else(|| self.recent_short(head)) {
-            Some(place) => (place <= NEAR_MAX).then_some(place),
-            None => self.write_short(head),
-        }
-    }
-
-    /// The place of this only cell of an entry, if it is among the newest.
-    #[inline]
-    fn recent_short(&self, head: Cell) -> Option<u32> {
-        let mut place = self.back;
-        for _ in 0..RECENT {
-            let cells = self.at(place)?;
-            let first = cells.first()?;
-            if *first == head {
-                return Some(place);
-            }
-            let size = match cells::is_single(*first) {
-                true => 1,
-                false => cells::size(cells) as u32,
-            };
-            place = place.checked_sub(size)?;
-        }
-        None
     }
 
     /// The same, where it does not fit into the slot.
