@@ -113,6 +113,20 @@ pub(super) fn settle(
     slot: u32,
     now: Instant,
 ) -> Rest {
+    // A timer that is set was set for an older probe: it comes no later than it
+    // has to, and what is due is looked at then. (None is set in the opening that
+    // outlasts it: before the first probe nothing is awaited.)
+    if session.is_under_way() && wheel.is_armed(slot) {
+        debug_assert!({
+            let next = session.after(options, now);
+            let due = next
+                .timeout
+                .map(|(at, _)| at.max(now + Duration::from_nanos(1)));
+            next.wants_transmit && due.is_some_and(|at| wheel.fires_by(slot, at))
+        });
+        ready.push(slot);
+        return Rest::Nothing;
+    }
     while let Some(event) = session.poll_event() {
         if run.live || event == Event::Established {
             return Rest::Tell(event);

@@ -97,10 +97,25 @@ impl Wheel {
     /// and whose moments are put off more often than they come.
     #[inline]
     pub fn arm_by(&mut self, key: u32, at: Instant) {
-        match self.nodes.get(key as usize) {
-            Some(node) if node.previous != OUT && node.tick <= tick_of(at) => {}
-            _ => self.arm(key, at),
+        if !self.fires_by(key, at) {
+            self.arm(key, at);
         }
+    }
+
+    /// Whether the timer of `key` is set for `at` or before.
+    #[must_use]
+    #[inline]
+    pub fn fires_by(&self, key: u32, at: Instant) -> bool {
+        let node = self.nodes.get(key as usize);
+        node.is_some_and(|node| node.previous != OUT && node.tick <= tick_of(at))
+    }
+
+    /// Whether the timer of `key` is set.
+    #[must_use]
+    #[inline]
+    pub fn is_armed(&self, key: u32) -> bool {
+        let node = self.nodes.get(key as usize);
+        node.is_some_and(|node| node.previous != OUT)
     }
 
     /// Unsets the timer of `key`, if it is set.

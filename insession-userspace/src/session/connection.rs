@@ -289,10 +289,12 @@ impl Connection {
     }
 
     /// What the peer expects next of us: the gap byte, never sent.
+    #[inline]
     pub(super) fn snd_una(&self) -> u32 {
         self.iss.wrapping_add(1)
     }
 
+    #[inline]
     fn tsval(&self, now: Instant) -> u32 {
         self.ts_offset
             .wrapping_add((now.as_nanos() / 1_000_000) as u32)
@@ -338,6 +340,7 @@ impl Connection {
     }
 
     /// A segment of the open connection.
+    #[inline]
     pub(super) fn segment(&self, now: Instant, ttl: u8, sequence: u32, bits: u8) -> Varying {
         let options = if self.timestamps && bits & flags::RST == 0 {
             SegmentOptions::Timestamps {

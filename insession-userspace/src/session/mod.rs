@@ -41,6 +41,7 @@ use core::net::SocketAddr;
 use crate::time::Instant;
 use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
+use crate::wire::template::Varying;
 
 use close::Close;
 use connection::{Connection, Opening, Phase, later, nanos};
@@ -179,10 +180,11 @@ impl Session {
 
     /// What `poll_transmit` gave out has been handed to the wire, at `at`: RTTs
     /// count from here.
+    #[inline]
     pub fn handle_transmitted(&mut self, kind: TransmitKind, at: Instant) {
         match kind {
-            TransmitKind::Syn => self.cold.opening.syn_sent(at),
             TransmitKind::Probe(id) => self.probes.sent(id, at),
+            TransmitKind::Syn => self.cold.opening.syn_sent(at),
             TransmitKind::Ack | TransmitKind::Fin | TransmitKind::Rst => {}
         }
     }
@@ -201,7 +203,11 @@ impl Session {
 
     /// The next segment, if there is one to be sent now.
     #[must_use]
+    #[inline]
     pub fn poll_transmit(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
+        if self.has(Flag::Sent) && self.is_probing() {
+            return self.poll_probe(options, now);
+        }
         let transmit = self.decide(options, now)?;
         self.begin(now);
         Some(transmit)
@@ -215,24 +221,38 @@ impl Session {
         }
     }
 
-    fn decide(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
-        if self.connection.phase != Phase::Open
-            || self.connection.ack_due
-            || self.flags.has_either(Flag::Ended, Flag::Stray)
-        {
-            return self.control(options, now);
-        }
+    /// Whether all there is to send is probes.
+    #[inline]
+    fn is_probing(&self) -> bool {
+        self.connection.phase == Phase::Open
+            && !self.connection.ack_due
+            && !self.flags.has_either(Flag::Ended, Flag::Stray)
+    }
+
+    /// The probe that may go out now.
+    #[inline]
+    fn poll_probe(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
         let window = self.connection.snd_wnd;
         let ttl = self.schedule.next(options, &self.probes, window, now)?;
         let sequence = self.probes.next_sequence();
-        let mut segment = self.connection.segment(now, ttl, sequence, flags::PSH);
-        segment.payload_len = 1;
         let id = self.probes.push(ttl, now);
         self.schedule.sent(options);
+        let segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         Some(Transmit {
             kind: TransmitKind::Probe(id),
-            segment,
+            segment: Varying {
+                payload_len: 1,
+                ..segment
+            },
         })
+    }
+
+    #[inline(never)]
+    fn decide(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
+        match self.is_probing() {
+            true => self.poll_probe(options, now),
+            false => self.control(options, now),
+        }
     }
 
     /// The segment that is due and no probe. Where an ACK is owed that is not
@@ -320,11 +340,9 @@ impl Session {
     /// [`Session::wants_transmit`] and [`Session::poll_timeout`] at once, for less
     /// than both.
     #[must_use]
+    #[inline]
     pub fn after(&self, options: &SessionOptions, now: Instant) -> Next {
-        if self.connection.phase != Phase::Open
-            || self.connection.ack_due
-            || self.flags.has_either(Flag::Ended, Flag::Stray)
-        {
+        if !self.is_probing() {
             return self.after_others(options, now);
         }
         let oldest = self.probes.oldest();
@@ -336,6 +354,19 @@ impl Session {
             wants_transmit: hold.is_none(),
             timeout: timeout(options, oldest, hold),
         }
+    }
+
+    /// Whether it wants to send its next probe, has told no event, and waits for
+    /// nothing but the time-outs of those before: what [`Session::after`] says of
+    /// most sessions most of the time, to be told without looking at a probe.
+    #[must_use]
+    #[inline]
+    pub fn is_under_way(&self) -> bool {
+        self.waiting == 0
+            && !self.has(Flag::Overflow)
+            && self.is_probing()
+            && self.schedule.is_under_way(&self.probes)
+            && self.probes.fits(self.connection.snd_wnd)
     }
 
     /// The same while it is not just probing.
@@ -386,6 +417,7 @@ impl Session {
     /// Whether the verdict is in and the connection is closed: the session can
     /// be turned into its report and its slot given back.
     #[must_use]
+    #[inline]
     pub fn is_finished(&self) -> bool {
         self.has(Flag::Ended) && !self.has(Flag::Stray) && self.cold.close == Close::Done
     }

@@ -323,6 +323,13 @@ impl Schedule {
         self.ttl <= self.last && probes.fits(window)
     }
 
+    /// Whether some are in flight, and fewer than may be.
+    #[inline]
+    pub(super) fn is_under_way(&self, probes: &Probes) -> bool {
+        let flying = probes.in_flight();
+        self.ttl <= self.last && 0 < flying && flying < usize::from(self.most)
+    }
+
     /// The TTL to probe now, if a probe may go out.
     #[inline]
     pub(super) fn next(
@@ -416,10 +423,17 @@ impl Schedule {
     #[inline]
     pub(super) fn sent(&mut self, options: &SessionOptions) {
         self.marks &= !SENT_ALONE;
+        self.nth += 1;
+        if self.most == 0 || self.nth >= self.probes {
+            self.sent_last(options);
+        }
+    }
+
+    /// It was the last of its hop, or one that may have been sent alone.
+    fn sent_last(&mut self, options: &SessionOptions) {
         if self.most == 0 && self.pace() == Pace::Alone {
             self.marks |= SENT_ALONE;
         }
-        self.nth += 1;
         if self.nth >= self.probes {
             if let Some(next) = self.ttl.checked_add(1) {
                 (self.ttl, self.nth) = (next, 0);
@@ -446,6 +460,7 @@ impl Schedule {
 
     /// Twice the largest RTT seen: an answer that takes longer is an exception.
     /// In nanoseconds.
+    #[inline]
     fn release_delay(&self, options: &SessionOptions) -> u64 {
         (u64::from(self.rtt) * (2 * TICK))
             .clamp(RELEASE.0, RELEASE.1)
