@@ -147,15 +147,16 @@ pub fn steer<B: Frame, F: Flows>(frame: &B, flows: &F) -> Decision {
 
 #[inline(always)]
 fn packet<A: Address, B: Frame, F: Flows>(frame: &B, flows: &F, l3: usize) -> Decision {
+    let mut claim = Claim::<A>::NOTHING;
     let soon = match l3 {
-        ETHERNET => plain(frame, flows),
+        ETHERNET => plain(frame, flows, &mut claim),
         _ => None,
     };
-    let claim = match soon {
-        Some(claim) => claim,
-        None => claim::<A, B, F>(frame, flows, l3),
+    let read = match soon {
+        Some(read) => read,
+        None => find(frame, flows, l3, &mut claim),
     };
-    match claim.and_then(|claim| settle(flows, &claim)) {
+    match read.and_then(|()| settle(flows, &claim)) {
         Ok((session, kind)) => Decision::Ours {
             session,
             kind,
@@ -166,34 +167,56 @@ fn packet<A: Address, B: Frame, F: Flows>(frame: &B, flows: &F, l3: usize) -> De
 }
 
 /// What a frame's headers say, of which the flows have to be asked.
-enum Claim<A> {
-    /// A TCP segment for one of our ports.
-    Segment(Ends<A>),
-    /// An ICMP or ICMPv6 error that quotes a TCP segment.
-    Error {
-        /// Where it comes from.
-        from: A,
-        /// Where it goes.
-        to: A,
-        /// A quote is what we sent: its source is our end.
-        quoted: Ends<A>,
-    },
+///
+/// No enum, and not carried in a `Result`: those leave bytes unwritten, and the
+/// compiler copies them whole. To a process without CAP_PERFMON the verifier
+/// refuses reads of unwritten stack, also on ways that only a processor's
+/// speculation takes: there a claim is an error that was made as a segment, or
+/// is one though none was made (kernel/bpf/verifier.c, `sanitize_speculative_path`;
+/// 6.17 and later stop the speculation instead).
+struct Claim<A> {
+    /// Whether it is an ICMP or ICMPv6 error that quotes a TCP segment, or else
+    /// a TCP segment for one of our ports.
+    is_error: bool,
+    /// Where an error comes from.
+    from: A,
+    /// Where an error goes.
+    to: A,
+    /// A segment's, or a quoted one's. A quote is what we sent: its source is
+    /// our end.
+    ends: Ends<A>,
+}
+
+impl<A: Address> Claim<A> {
+    /// All of it written.
+    const NOTHING: Self = Claim {
+        is_error: false,
+        from: A::ZERO,
+        to: A::ZERO,
+        ends: Ends {
+            local: A::ZERO,
+            remote: A::ZERO,
+            local_port: [0; 2],
+            remote_port: [0; 2],
+        },
+    };
 }
 
 /// Most of what a host receives has no tag, no IP options, and is not ours; most
 /// of what is ours has none either. That is read from fixed places, and what
-/// [`claim`] would say is said sooner. `None`: it is something else.
+/// [`find`] would say is said sooner. `None`: it is something else.
 #[inline(always)]
 fn plain<A: Address, B: Frame, F: Flows>(
     frame: &B,
     flows: &F,
-) -> Option<Result<Claim<A>, Counter>> {
+    claim: &mut Claim<A>,
+) -> Option<Result<(), Counter>> {
     let ip = A::plain(frame)?;
     if ip.protocol == PROTOCOL_TCP {
         if ip.payload + 20 > ip.end {
             return None;
         }
-        return Some(segment(frame, flows, &ip, A::plain_tcp(frame)?));
+        return Some(segment(frame, flows, &ip, A::plain_tcp(frame)?, claim));
     }
     if ip.protocol != A::ICMP {
         return Some(Err(Counter::OtherProtocol));
@@ -204,12 +227,11 @@ fn plain<A: Address, B: Frame, F: Flows>(
     if !A::is_error(A::plain_icmp_type(frame)?) {
         return Some(Err(Counter::OtherIcmp));
     }
-    let quoted = A::plain_quote(frame, ip.end)?;
-    Some(Ok(Claim::Error {
-        from: ip.source,
-        to: ip.destination,
-        quoted,
-    }))
+    claim.ends = A::plain_quote(frame, ip.end)?;
+    claim.from = ip.source;
+    claim.to = ip.destination;
+    claim.is_error = true;
+    Some(Ok(()))
 }
 
 #[inline(always)]
@@ -263,6 +285,9 @@ impl<A> Header<A> {
 
 /// What differs between the families.
 trait Address: Copy + Eq {
+    /// No address.
+    const ZERO: Self;
+
     /// The protocol number of this family's ICMP.
     const ICMP: u8;
 
@@ -312,19 +337,20 @@ struct Ends<A> {
 
 /// Reads a packet whose headers may be anywhere.
 #[inline(always)]
-fn claim<A: Address, B: Frame, F: Flows>(
+fn find<A: Address, B: Frame, F: Flows>(
     frame: &B,
     flows: &F,
     l3: usize,
-) -> Result<Claim<A>, Counter> {
+    claim: &mut Claim<A>,
+) -> Result<(), Counter> {
     let ip = A::header(frame, l3, None)?;
     if ip.protocol == PROTOCOL_TCP {
         let tcp = read::<20, B>(frame, ip.payload, ip.end)?;
-        return segment(frame, flows, &ip, tcp);
+        return segment(frame, flows, &ip, tcp, claim);
     }
     if ip.protocol == A::ICMP {
         ip.is_whole(frame)?;
-        return error(frame, &ip);
+        return error(frame, &ip, claim);
     }
     Err(Counter::OtherProtocol)
 }
@@ -336,7 +362,8 @@ fn segment<A: Address, B: Frame, F: Flows>(
     flows: &F,
     ip: &Header<A>,
     tcp: [u8; 20],
-) -> Result<Claim<A>, Counter> {
+    claim: &mut Claim<A>,
+) -> Result<(), Counter> {
     let ends = Ends {
         local: ip.destination,
         remote: ip.source,
@@ -355,12 +382,17 @@ fn segment<A: Address, B: Frame, F: Flows>(
         return Err(Counter::Truncated);
     }
     ip.is_whole(frame)?;
-    Ok(Claim::Segment(ends))
+    claim.ends = ends;
+    Ok(())
 }
 
 /// An ICMP or ICMPv6 message.
 #[inline(always)]
-fn error<A: Address, B: Frame>(frame: &B, ip: &Header<A>) -> Result<Claim<A>, Counter> {
+fn error<A: Address, B: Frame>(
+    frame: &B,
+    ip: &Header<A>,
+    claim: &mut Claim<A>,
+) -> Result<(), Counter> {
     let icmp = read::<8, B>(frame, ip.payload, ip.end)?;
     if !A::is_error(icmp[0]) {
         return Err(Counter::OtherIcmp);
@@ -372,11 +404,11 @@ fn error<A: Address, B: Frame>(frame: &B, ip: &Header<A>) -> Result<Claim<A>, Co
     // RFC 792: 64 bits of the datagram's data, ports and sequence number. What
     // follows in longer quotes may have been cut anywhere.
     let tcp = read::<8, B>(frame, quote.payload, quote.end)?;
-    Ok(Claim::Error {
-        from: ip.source,
-        to: ip.destination,
-        quoted: quoted(quote.source, quote.destination, tcp),
-    })
+    claim.ends = quoted(quote.source, quote.destination, tcp);
+    claim.from = ip.source;
+    claim.to = ip.destination;
+    claim.is_error = true;
+    Ok(())
 }
 
 /// The ends of a quoted segment.
@@ -396,33 +428,30 @@ fn settle<A: Address, F: Flows>(
     flows: &F,
     claim: &Claim<A>,
 ) -> Result<(SessionId, SteerKind), Counter> {
-    match claim {
-        Claim::Segment(ends) => {
-            let session = match flows.by_port() {
-                true => live_port(flows, ends.local_port),
-                false => A::session(flows, ends),
-            };
-            let session = session.ok_or(Counter::NoFlow)?;
-            Ok((session, SteerKind::Segment))
-        }
-        Claim::Error { from, to, quoted } => {
-            let in_range = in_range(flows, quoted.local_port);
-            let session = match in_range {
-                true if flows.by_port() => live_port(flows, quoted.local_port),
-                true => A::session(flows, quoted),
-                false => None,
-            };
-            if let Some(session) = session {
-                return Ok((session, SteerKind::Quote));
-            }
-            if flows.by_port() {
-                return Err(Counter::QuoteNoFlow);
-            }
-            match rewritten(flows, *from, *to, quoted, in_range) {
-                Some(session) => Ok((session, SteerKind::RewrittenQuote)),
-                None => Err(Counter::QuoteNoFlow),
-            }
-        }
+    let ends = &claim.ends;
+    if !claim.is_error {
+        let session = match flows.by_port() {
+            true => live_port(flows, ends.local_port),
+            false => A::session(flows, ends),
+        };
+        let session = session.ok_or(Counter::NoFlow)?;
+        return Ok((session, SteerKind::Segment));
+    }
+    let in_range = in_range(flows, ends.local_port);
+    let session = match in_range {
+        true if flows.by_port() => live_port(flows, ends.local_port),
+        true => A::session(flows, ends),
+        false => None,
+    };
+    if let Some(session) = session {
+        return Ok((session, SteerKind::Quote));
+    }
+    if flows.by_port() {
+        return Err(Counter::QuoteNoFlow);
+    }
+    match rewritten(flows, claim.from, claim.to, ends, in_range) {
+        Some(session) => Ok((session, SteerKind::RewrittenQuote)),
+        None => Err(Counter::QuoteNoFlow),
     }
 }
 

@@ -6,7 +6,7 @@
 mod log;
 mod yardstick;
 
-use core::mem::{MaybeUninit, transmute};
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::bindings::{BPF_F_CURRENT_NETNS, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
@@ -193,7 +193,7 @@ impl Frame for Packet<'_> {
     #[inline(always)]
     fn read_at<const AT: usize, const N: usize>(&self) -> Option<[u8; N]> {
         /// For whole-word stores to it.
-        #[repr(align(4))]
+        #[repr(align(8))]
         struct Aligned<const N: usize>([u8; N]);
         let start = self.0.data();
         if start + AT + N > self.0.data_end() {
@@ -205,14 +205,24 @@ impl Frame for Packet<'_> {
             return Some(unsafe { *(from as *const [u8; N]) });
         }
         let mut bytes = MaybeUninit::<Aligned<N>>::uninit();
-        let to = bytes.as_mut_ptr().cast::<u32>();
+        let to = bytes.as_mut_ptr().cast::<u64>();
         let mut word = 0;
-        while word < N / 4 {
-            // SAFETY: the same bytes, word by word, all of them. They stand as
-            // the kernel aligns IP headers (NET_IP_ALIGN) where its processor
-            // wants that; elsewhere a word may stand anywhere.
-            unsafe { to.add(word).write(*(from as *const u32).add(word)) };
+        while word < N / 8 {
+            // SAFETY: the same bytes, eight at a time. They stand as the kernel
+            // aligns IP headers (NET_IP_ALIGN) where its processor wants that,
+            // hence two halves; elsewhere a word may stand anywhere.
+            unsafe {
+                let half = (from as *const u32).add(2 * word);
+                to.add(word).write(joined(*half, *half.add(1)));
+            }
             word += 1;
+        }
+        if N % 8 != 0 {
+            // SAFETY: the last four.
+            unsafe {
+                let last = *(from as *const u32).add(2 * word);
+                to.add(word).cast::<u32>().write(last);
+            }
         }
         // SAFETY: all of its words were written.
         Some(unsafe { bytes.assume_init() }.0)
@@ -223,20 +233,24 @@ impl Frame for Packet<'_> {
 ///
 /// Keys are put together from words: from fields of bytes the compiler makes a
 /// call of `memset` for the three zero bytes, a loop on a stack pointer that
-/// the verifier forbids to a process without CAP_PERFMON.
+/// the verifier forbids to a process without CAP_PERFMON. From words of eight
+/// bytes, because to such a process Linux 6.1 forbids a store of four beside
+/// four that it has noted as a spilled register (kernel/bpf/verifier.c,
+/// `check_stack_write_fixed_off`: "attempt to corrupt spilled pointer").
 struct Maps<'a>(&'a XdpContext);
 
 impl Maps<'_> {
     /// Whether the kernel, in the interface's network namespace, has a socket
     /// for a `bpf_sock_tuple`: addresses, then ports, the sender's first.
     #[inline(always)]
-    fn kernel<const N: usize>(&self, tuple: &mut [u32; N]) -> bool {
-        // SAFETY: the helper reads the tuple, 12 or 36 bytes, by its size.
+    fn kernel<const N: usize>(&self, tuple: &mut [u64; N]) -> bool {
+        // SAFETY: the helper reads the tuple by its size, 12 or 36 bytes: all
+        // but the last half of its last word.
         let socket = unsafe {
             helpers::bpf_skc_lookup_tcp(
                 self.0.ctx.cast(),
                 tuple.as_mut_ptr().cast(),
-                size_of_val(tuple) as u32,
+                (size_of_val(tuple) - 4) as u32,
                 BPF_F_CURRENT_NETNS as u64,
                 0,
             )
@@ -250,17 +264,15 @@ impl Maps<'_> {
     }
 }
 
-/// What IPv4 addresses begin with in the IPv4-mapped form.
-const V4_MAPPED: [u32; 3] = [0, 0, u32::from_be(0xffff)];
+/// The second half of the twelve bytes that IPv4 addresses begin with in the
+/// IPv4-mapped form; the first eight are zero.
+const V4_MAPPED: u32 = u32::from_be(0xffff);
 
 /// The hash by which an entry's bucket is known.
 #[inline(always)]
 fn bucket_hash(words: [u32; 3]) -> u32 {
     let [a, b, c, d] = &BUCKET_KEY;
-    bucket::hash(
-        &[constant(a), constant(b), constant(c), constant(d)],
-        words,
-    )
+    bucket::hash(&[constant(a), constant(b), constant(c), constant(d)], words)
 }
 
 /// Looks for an entry in its bucket.
@@ -273,20 +285,28 @@ fn find<const WORDS: usize>(bucket: *const Bucket, wanted: [u64; WORDS]) -> Foun
     })
 }
 
+/// Two words of four bytes as one, in the order of memory.
 #[inline(always)]
-fn words(address: [u8; 16]) -> [u32; 4] {
+fn joined(first: u32, second: u32) -> u64 {
+    if cfg!(target_endian = "big") {
+        (first as u64) << 32 | second as u64
+    } else {
+        (second as u64) << 32 | first as u64
+    }
+}
+
+#[inline(always)]
+fn words(address: [u8; 16]) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
     [
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-        u32::from_ne_bytes([i, j, k, l]),
-        u32::from_ne_bytes([m, n, o, p]),
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
     ]
 }
 
 #[inline(always)]
-fn ports([a, b]: [u8; 2], [c, d]: [u8; 2]) -> u32 {
-    u32::from_ne_bytes([a, b, c, d])
+fn ports([a, b]: [u8; 2], [c, d]: [u8; 2], protocol: u8) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, protocol, 0, 0, 0])
 }
 
 impl Flows for Maps<'_> {
@@ -304,9 +324,11 @@ impl Flows for Maps<'_> {
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {
         let remote = u32::from_ne_bytes(key.remote);
         let local = u32::from_ne_bytes(key.local);
-        let ports = ports(key.remote_port, key.local_port);
-        let hash = bucket_hash([remote, local, ports]);
-        let wanted = bucket::flow(remote, local, ports, UNRESOLVED);
+        let [a, b] = key.remote_port;
+        let [c, d] = key.local_port;
+        let both = u32::from_ne_bytes([a, b, c, d]);
+        let hash = bucket_hash([remote, local, both]);
+        let wanted = bucket::flow(remote, local, both, UNRESOLVED);
         if let Some(bucket) = FLOW_BUCKETS.get_ptr(hash & constant(&FLOW_MASK)) {
             match find::<{ bucket::FLOW }>(bucket, wanted) {
                 Found::Here(state) => return Some(bucket::session(state)),
@@ -315,65 +337,55 @@ impl Flows for Maps<'_> {
             }
         }
         let words = [
-            remote,
-            local,
-            ports,
-            u32::from_ne_bytes([key.protocol, 0, 0, 0]),
+            joined(remote, local),
+            ports(key.remote_port, key.local_port, key.protocol),
         ];
-        // SAFETY: as large, as aligned, and every bit pattern is a key.
-        let key = unsafe { transmute::<[u32; 4], FlowKeyV4>(words) };
+        // SAFETY: as large, more than aligned, and every bit pattern is a key.
+        let key = unsafe { &*words.as_ptr().cast::<FlowKeyV4>() };
         // SAFETY: the value is copied at once; a word is written whole.
         unsafe { FLOWS_V4.get(key) }.copied()
     }
 
     #[inline(always)]
     fn v6(&self, key: &FlowKeyV6) -> Option<SessionId> {
-        let [a, b, c, d] = words(key.remote);
-        let [e, f, g, h] = words(key.local);
-        let words = [
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
-            g,
-            h,
-            ports(key.remote_port, key.local_port),
-            u32::from_ne_bytes([key.protocol, 0, 0, 0]),
-        ];
+        let [a, b] = words(key.remote);
+        let [c, d] = words(key.local);
+        let ports = ports(key.remote_port, key.local_port, key.protocol);
+        let words = [a, b, c, d, ports];
         // SAFETY: as above.
-        let key = unsafe { transmute::<[u32; 10], FlowKeyV6>(words) };
+        let key = unsafe { &*words.as_ptr().cast::<FlowKeyV6>() };
         // SAFETY: as above.
         unsafe { FLOWS_V6.get(key) }.copied()
     }
 
     #[inline(always)]
     fn has_peer(&self, key: &PeerKey) -> bool {
-        let [a, b, c, d] = words(key.remote);
-        let [e, f] = key.remote_port;
-        if [a, b, c] == V4_MAPPED {
-            let port = u16::from_ne_bytes([e, f]);
-            let hash = bucket_hash([d, u32::from(port), 0]);
+        let [a, b] = words(key.remote);
+        let [c, d] = key.remote_port;
+        let [.., e, f, g, h, i, j, k, l] = key.remote;
+        if a == 0 && u32::from_ne_bytes([e, f, g, h]) == V4_MAPPED {
+            let (host, port) = (u32::from_ne_bytes([i, j, k, l]), u16::from_ne_bytes([c, d]));
+            let hash = bucket_hash([host, u32::from(port), 0]);
             if let Some(bucket) = PEER_BUCKETS.get_ptr(hash & constant(&PEER_MASK)) {
-                match find::<{ bucket::PEER }>(bucket, bucket::peer(d, port)) {
+                match find::<{ bucket::PEER }>(bucket, bucket::peer(host, port)) {
                     Found::Here(_) => return true,
                     Found::Nowhere => return false,
                     Found::Elsewhere => {}
                 }
             }
         }
-        let words = [a, b, c, d, u32::from_ne_bytes([e, f, key.protocol, 0])];
-        // SAFETY: as above.
-        let key = unsafe { transmute::<[u32; 5], PeerKey>(words) };
+        let words = [a, b, ports([c, d], [key.protocol, 0], 0)];
+        // SAFETY: larger by the last half word, which is not read.
+        let key = unsafe { &*words.as_ptr().cast::<PeerKey>() };
         // SAFETY: as above.
         unsafe { PEERS.get(key) }.is_some_and(|live| *live > 0)
     }
 
     #[inline(always)]
     fn has_local(&self, address: &[u8; 16]) -> bool {
+        let words = words(*address);
         // SAFETY: as above.
-        let key = unsafe { transmute::<[u32; 4], [u8; 16]>(words(*address)) };
+        let key = unsafe { &*words.as_ptr().cast::<[u8; 16]>() };
         // SAFETY: as above.
         unsafe { LOCALS.get(key) }.is_some_and(|live| *live > 0)
     }
@@ -386,28 +398,20 @@ impl Flows for Maps<'_> {
     #[inline(always)]
     fn kernel_v4(&self, key: &FlowKeyV4) -> bool {
         let mut tuple = [
-            u32::from_ne_bytes(key.remote),
-            u32::from_ne_bytes(key.local),
-            ports(key.remote_port, key.local_port),
+            joined(
+                u32::from_ne_bytes(key.remote),
+                u32::from_ne_bytes(key.local),
+            ),
+            ports(key.remote_port, key.local_port, 0),
         ];
         self.kernel(&mut tuple)
     }
 
     #[inline(always)]
     fn kernel_v6(&self, key: &FlowKeyV6) -> bool {
-        let [a, b, c, d] = words(key.remote);
-        let [e, f, g, h] = words(key.local);
-        let mut tuple = [
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
-            g,
-            h,
-            ports(key.remote_port, key.local_port),
-        ];
+        let [a, b] = words(key.remote);
+        let [c, d] = words(key.local);
+        let mut tuple = [a, b, c, d, ports(key.remote_port, key.local_port, 0)];
         self.kernel(&mut tuple)
     }
 }

@@ -8,6 +8,8 @@ use crate::counters::Counter;
 use crate::flow::{FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, SessionId, mapped};
 
 impl Address for [u8; 4] {
+    const ZERO: Self = [0; 4];
+
     const ICMP: u8 = PROTOCOL_ICMP;
 
     #[inline(always)]
@@ -91,6 +93,8 @@ impl Address for [u8; 4] {
 }
 
 impl Address for [u8; 16] {
+    const ZERO: Self = [0; 16];
+
     const ICMP: u8 = PROTOCOL_ICMPV6;
 
     #[inline(always)]
