@@ -209,9 +209,17 @@ fn with_metadata_already_what_is_ours_is_passed_untouched() {
     for length in [4, 16, 32, 208] {
         let metadata = vec![0x5a; length];
         let before = kernel.counters();
-        let ran = kernel
-            .run_with_metadata(&metadata, &frames::sack())
-            .unwrap();
+        let ran = match kernel.run_with_metadata(&metadata, &frames::sack()) {
+            Ok(ran) => ran,
+            // Linux 6.1 has no metadata longer than that (include/net/xdp.h,
+            // `xdp_metalen_invalid`).
+            Err(said) if length > 32 && said.contains("InvalidInput") => {
+                println!("{length} bytes of metadata are none on this kernel: {said}");
+                assert!(before == kernel.counters(), "refused, and yet it ran");
+                continue;
+            }
+            Err(said) => panic!("{length} bytes of metadata: {said}"),
+        };
         assert_eq!(ran.action, XDP_PASS);
         assert_eq!(
             moved(&before, &kernel.counters()),
