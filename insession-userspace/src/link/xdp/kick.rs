@@ -10,24 +10,30 @@ use crate::link::LinkError;
 const VAIN_KICKS: u32 = 4;
 
 impl XdpLink {
-    pub(super) fn reclaim(&mut self) {
-        if let Some(queue) = self.queues.first_mut() {
-            let (returned, unknown) = queue.reclaim();
-            self.returned |= returned > 0;
-            self.unknown_frames += unknown;
-        }
+    /// Takes sent frames back; whether there were any.
+    pub(super) fn reclaim(&mut self) -> bool {
+        let Some(queue) = self.queues.first_mut() else {
+            return false;
+        };
+        let (returned, unknown) = queue.reclaim();
+        self.returned |= returned > 0;
+        self.unknown_frames += unknown;
+        returned > 0
     }
 
     /// Has the kernel send what stands in the TX ring, if it wants to be asked.
     ///
     /// In copy mode one call sends at most 32 frames on kernels before 6.17, and
     /// stops with EAGAIN when the socket's buffer is full; so it is called again
-    /// as long as that gets frames out. In zero-copy mode the driver goes on by
-    /// itself.
+    /// as long as that gets frames out. That it did shows in the TX ring on newer
+    /// kernels; older ones (6.1, 6.12) say how far they are there only when they
+    /// have taken all that they saw, and until then only frames that come back
+    /// tell. In zero-copy mode the driver goes on by itself.
     pub(super) fn kick(&mut self) -> Result<(), LinkError> {
         let always = !self.need_wakeup;
         let mut vain = 0;
         let mut left = u32::MAX;
+        let mut came_back = false;
         loop {
             let Some((queue, ring)) = self.queues.first_mut().and_then(|queue| {
                 let untaken = queue.transmit.as_mut()?.ring.untaken();
@@ -36,7 +42,11 @@ impl XdpLink {
             }) else {
                 return Ok(());
             };
-            vain = if ring < left { 0 } else { vain + 1 };
+            vain = if ring < left || came_back {
+                0
+            } else {
+                vain + 1
+            };
             left = ring;
             if vain == VAIN_KICKS {
                 return Ok(());
@@ -45,10 +55,10 @@ impl XdpLink {
             let answer = queue.kick_tx();
             match answer.as_ref().err().and_then(io::Error::raw_os_error) {
                 None if zero_copy => return Ok(()),
-                None | Some(libc::EINTR) => {}
+                None | Some(libc::EINTR) => came_back = false,
                 // Buffers or completion ring full, driver busy, no memory: all
                 // pass, and all are helped by taking frames back.
-                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => self.reclaim(),
+                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => came_back = self.reclaim(),
                 Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => return Err(self.down()),
                 Some(_) => {
                     return answer.map_err(|source| LinkError::System {
