@@ -105,15 +105,37 @@ fn enter(namespace: &File) {
 
 /// `ip` in this thread's namespace.
 pub fn ip(arguments: &str) {
+    if let Err(said) = try_ip(arguments) {
+        panic!("ip {arguments}: {said}");
+    }
+}
+
+/// Gives an interface another name. Before Linux 6.2 one that is up keeps its
+/// name (EBUSY): there it is down for that moment.
+pub fn rename(interface: &str, name: &str) {
+    let command = format!("link set {interface} name {name}");
+    match try_ip(&command) {
+        Ok(()) => {}
+        Err(said) if said.contains("Device or resource busy") => {
+            println!("renamed while down: {}", said.trim());
+            ip(&format!("link set {interface} down"));
+            ip(&command);
+            ip(&format!("link set {name} up"));
+        }
+        Err(said) => panic!("ip {command}: {said}"),
+    }
+}
+
+/// What `ip` says against it, in case.
+fn try_ip(arguments: &str) -> Result<(), String> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 /// AF_PACKET on one interface and ethertype.

@@ -16,7 +16,7 @@ use insession::time::{Duration, Instant};
 use insession_common::stamp::SteerKind;
 
 use frames::{flow, flow_v6, segment, time_exceeded};
-use lab::{FAR, Lab, NEAR, ip, with_pair};
+use lab::{FAR, Lab, NEAR, ip, rename, with_pair};
 
 /// An ethertype for local experiments (IEEE 802).
 const EXPERIMENTAL: u16 = 0x88b5;
@@ -583,7 +583,7 @@ fn renamed_interface_and_short_loss_of_carrier_do_no_harm() {
     with_pair(1, |lab| {
         let mut link = open(lab, XdpMode::Auto);
         link.add_flow(&flow(61_001), 1).unwrap();
-        ip(&format!("link set {NEAR} name renamed0"));
+        rename(NEAR, "renamed0");
         lab.far(|| ip(&format!("link set {FAR} down")));
         for _ in 0..3 {
             let next = link.now() + Duration::from_millis(101);
