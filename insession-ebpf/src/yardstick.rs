@@ -8,6 +8,9 @@
 //! before they are read, they would have to be forwarded from the store buffer,
 //! which no frame from a NIC has. Without steering it does all the rest: the
 //! difference is what steering costs.
+//!
+//! It writes at places that its orders choose: to load it takes CAP_PERFMON, which
+//! the program that it measures does without.
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::helpers;

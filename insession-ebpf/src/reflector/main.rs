@@ -5,6 +5,8 @@
 //! A frame's head is read into a buffer, the reply is made in another one and
 //! written back over a packet of its length. That costs two helper calls, and
 //! it makes room towards the head, where there always is some.
+//!
+//! To load it takes CAP_PERFMON, for a length is a difference of packet pointers.
 #![no_std]
 #![no_main]
 
