@@ -289,9 +289,9 @@ fn find<const WORDS: usize>(bucket: *const Bucket, wanted: [u64; WORDS]) -> Foun
 #[inline(always)]
 fn joined(first: u32, second: u32) -> u64 {
     if cfg!(target_endian = "big") {
-        (first as u64) << 32 | second as u64
+        ((first as u64) << 32) | second as u64
     } else {
-        (second as u64) << 32 | first as u64
+        ((second as u64) << 32) | first as u64
     }
 }
 

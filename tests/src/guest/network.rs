@@ -153,6 +153,10 @@ pub fn losses() -> Result<String> {
             .args(["netns", "exec", router])
             .args(["grep", "-h", "Icmp:\\|Ip:", "/proc/net/snmp"]))?);
     }
+    // Connections that it did not take, segments that it did not answer.
+    text.push_str(&run(Command::new("ip")
+        .args(["netns", "exec", "server"])
+        .args(["grep", "-h", "^TcpExt:", "/proc/net/netstat"]))?);
     Ok(text)
 }
 
