@@ -57,6 +57,8 @@ counters! {
     Malformed = "malformed",
     /// The checksum behind the IP header is wrong; dropped by the destination.
     Checksum = "checksum",
+    /// To the gateway itself; left to the kernel behind it.
+    Gateway = "gateway",
     /// The driver has no room for the reply; dropped.
     NoRoom = "no-room",
 }

@@ -12,6 +12,8 @@ mod neighbour;
 mod network;
 mod tcp;
 
+use core::net::{IpAddr, Ipv4Addr};
+
 pub use counters::Counter;
 pub use frame::{ADDRESS_PAD, FRAME_BYTES, FRAME_WORDS, Frame, READ_BYTES};
 pub use network::{
@@ -31,6 +33,11 @@ pub const PROGRAM: &str = "reflector";
 pub const NETWORK: &str = "NETWORK";
 /// `PerCpuArray<u64>`: one counter a [`Counter`].
 pub const COUNTERS: &str = "REFLECTED";
+
+/// The gateway's own address: what is for it is left to the kernel at the far
+/// end, so that traffic of others can flow over the same wire.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+const GATEWAY: Host = Host::new(IpAddr::V4(GATEWAY_V4));
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +139,9 @@ fn ip<F: Family>(
     }
     if header.ttl == 0 {
         return Answer::none(Counter::Malformed);
+    }
+    if !F::IS_V6 && F::destination(request) == GATEWAY {
+        return Answer::none(Counter::Gateway);
     }
     let way = Way::to(network, F::destination(request));
     let ends = FlowEnds {

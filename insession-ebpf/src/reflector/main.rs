@@ -10,7 +10,7 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action::XDP_DROP;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::helpers;
 use aya_ebpf::macros::{btf_map, xdp};
@@ -76,6 +76,10 @@ fn reflector(ctx: XdpContext) -> u32 {
     }
 
     let answer = reflect(&network, request, length, reply, &forget);
+    if answer.counter == Counter::Gateway as u32 {
+        count(answer.counter);
+        return XDP_PASS;
+    }
     if answer.length == 0 {
         return drop(answer.counter);
     }

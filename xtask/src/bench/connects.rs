@@ -69,7 +69,7 @@ fn figures(count: u64, usage: Usage) -> Figures {
 }
 
 fn ours(bench: &mut Bench) -> Result<Figures> {
-    let count = bench.size(60_000, 10_000);
+    let count = bench.size(200_000, 40_000);
     let records = bench.scratch.file("insession.json");
     let mut command = bench.insession();
     command
@@ -87,7 +87,7 @@ fn ours(bench: &mut Bench) -> Result<Figures> {
 }
 
 fn kernel(bench: &mut Bench) -> Result<Figures> {
-    let count = bench.size(60_000, 10_000);
+    let count = bench.size(200_000, 40_000);
     let mut command = Command::new(std::env::current_exe().context("this program")?);
     command.args(["connect", "--count", &count.to_string()]);
     bench.note_command("kernel: handshakes", &command);

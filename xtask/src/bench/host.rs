@@ -244,7 +244,7 @@ fn ours(bench: &mut Bench) -> Result<Figures> {
     let mut command = pinned("0");
     command.arg(bench.built.join("insession"));
     // More than is done in the time.
-    scanners::endless(&mut command, 80_000);
+    scanners::endless(&mut command, 150_000);
     bench.note_command("host traffic: insession", &command);
     let before = network::counters(network::NEAR)?.sent;
     let mut figures = beside(bench, &mut command)?;

@@ -219,6 +219,7 @@ fn run(args: Args) -> Result<()> {
         )
     })?;
     process::become_subreaper()?;
+    process::allow_long_command_lines()?;
     interrupt::catch();
     let mut bench = Bench {
         rounds: if args.quick {

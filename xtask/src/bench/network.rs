@@ -154,7 +154,7 @@ fn snmp(text: &str, name: &str) -> Option<u64> {
 
 /// The far end's own address, behind which the reflector lets a kernel answer.
 pub fn host() -> std::net::Ipv4Addr {
-    std::net::Ipv4Addr::new(198, 18, 0, 2)
+    reflect::GATEWAY_V4
 }
 
 fn parse(text: &str, interface: &str) -> Option<Counters> {

@@ -94,6 +94,23 @@ pub fn become_subreaper() -> Result<()> {
 /// Two at a time have files of their own.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
+/// From now on a command line may hold a few hundred thousand targets: the kernel
+/// allows a quarter of the stack's limit, and 6 MiB at most (execve(2)).
+pub fn allow_long_command_lines() -> Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live local of the right type.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) };
+    limit.rlim_cur = (64 << 20).min(limit.rlim_max);
+    // SAFETY: as above.
+    if done != 0 || unsafe { libc::setrlimit(libc::RLIMIT_STACK, &limit) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("RLIMIT_STACK");
+    }
+    Ok(())
+}
+
 /// A program that goes on.
 #[derive(Debug)]
 pub struct Running {

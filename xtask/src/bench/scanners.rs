@@ -177,7 +177,7 @@ fn most(probes: u64) -> u64 {
 
 fn ours(bench: &mut Bench) -> Result<Figures> {
     bench.network()?.set(&quiet())?;
-    let sessions = bench.size(30_000, 3_000);
+    let sessions = bench.size(40_000, 5_000);
     let mut command = bench.insession();
     endless(&mut command, sessions);
     let asked = u64::from(sessions) * u64::from(TTLS) * u64::from(PROBES);

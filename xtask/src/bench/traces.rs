@@ -22,6 +22,7 @@ const HOPS: u8 = 4;
 const PROBES: u8 = 3;
 /// No run takes longer.
 const LIMIT: Duration = Duration::from_secs(120);
+const STARTED: &str = "ms of CPU for one trace";
 const RATE: &str = "traces/CPU-s";
 
 /// Measures both rows.
@@ -41,6 +42,11 @@ pub fn measure(bench: &mut Bench, targets: &[&'static Target]) -> Vec<Row> {
         shown: RATE,
         run: ours,
     }];
+    arms.push(Arm {
+        name: "start-up",
+        shown: STARTED,
+        run: start_up,
+    });
     if wants("traces-vs-scamper") {
         arms.push(Arm {
             name: "scamper",
@@ -134,7 +140,7 @@ struct Hop {
 }
 
 fn ours(bench: &mut Bench) -> Result<Figures> {
-    let count = bench.size(40_000, 4_000);
+    let count = bench.size(150_000, 20_000);
     let records = bench.scratch.file("insession.json");
     let mut command = bench.insession();
     command
@@ -158,6 +164,18 @@ fn ours(bench: &mut Bench) -> Result<Figures> {
         }
     }
     figures(complete, count as usize, ended.usage)
+}
+
+/// What `insession trace` takes before its first packet and after its last: it is
+/// in all figures of whole processes.
+fn start_up(bench: &mut Bench) -> Result<Figures> {
+    let mut command = bench.insession();
+    command
+        .args(["trace", "-n", "-i", network::NEAR, "-p", "80"])
+        .args(["--progress", "never", "--json", "-o", "/dev/null"])
+        .args(network::addresses(1));
+    let ended = process::run(&mut command, &bench.scratch, LIMIT)?;
+    Ok(Figures::from([(STARTED, ended.usage.cpu() * 1e3)]))
 }
 
 fn scamper(bench: &mut Bench) -> Result<Figures> {
@@ -240,8 +258,8 @@ fn each(bench: &mut Bench, arm: &str, command: &dyn Fn(&str) -> Command) -> Resu
         usage.user += ended.usage.user;
         usage.system += ended.usage.system;
         usage.wall += ended.usage.wall;
-        let last = ended.output.lines().rfind(|line| !line.trim().is_empty());
-        let answered = last.is_some_and(|line| {
+        // Pietrasanta's says a few lines more behind it.
+        let answered = ended.output.lines().any(|line| {
             let mut words = line.split_whitespace();
             words.next() == Some(&HOPS.to_string())
                 && words.next() == Some(&address)
