@@ -200,7 +200,7 @@ impl Frame for Packet<'_> {
             return None;
         }
         let from = start + AT;
-        if AT % 4 != 2 || N % 4 != 0 {
+        if AT % 4 != 2 || !N.is_multiple_of(4) {
             // SAFETY: `N` bytes from `AT` on lie inside the packet, checked above.
             return Some(unsafe { *(from as *const [u8; N]) });
         }
@@ -217,7 +217,7 @@ impl Frame for Packet<'_> {
             }
             word += 1;
         }
-        if N % 8 != 0 {
+        if !N.is_multiple_of(8) {
             // SAFETY: the last four.
             unsafe {
                 let last = *(from as *const u32).add(2 * word);
