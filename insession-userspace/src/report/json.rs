@@ -8,20 +8,35 @@ use std::io;
 use std::net::IpAddr;
 
 use serde::Serialize;
-use serde::ser::{SerializeSeq as _, Serializer};
+use serde::ser::Serializer;
 
 use super::civil::Rfc3339;
 use crate::time::Duration;
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
+use crate::trace::{Handshake, LinkInfo, Trace};
+
+mod hops;
 
 /// Writes the record of one target, with its line end.
 ///
 /// # Errors
 /// When `out` cannot be written.
 pub fn write(trace: &Trace, out: &mut dyn io::Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &Record::new(trace))?;
-    out.write_all(b"\n")
+    // Some 250 octets a probe with its reply.
+    let probes: usize = trace.hops.iter().map(|hop| hop.probes.len()).sum();
+    let mut line = Vec::with_capacity(768 + 256 * probes);
+    serde_json::to_writer(&mut line, &Record::new(trace))?;
+    // The object goes on.
+    line.pop();
+    line.extend_from_slice(b",\"hops\":");
+    hops::write(&trace.hops, &mut line)?;
+    line.extend_from_slice(b",\"link\":");
+    let link = trace.link.as_ref().map(LinkRecord::new);
+    serde_json::to_writer(&mut line, &link)?;
+    line.extend_from_slice(b"}\n");
+    out.write_all(&line)
 }
+
+/// All that comes before the hops.
 
 #[derive(Serialize)]
 struct Record<'a> {
@@ -39,9 +54,6 @@ struct Record<'a> {
     detail: Option<&'a str>,
     handshake: Option<HandshakeRecord>,
     destination_ttl: Option<u8>,
-    #[serde(serialize_with = "hops")]
-    hops: &'a [Hop],
-    link: Option<LinkRecord<'a>>,
 }
 
 impl<'a> Record<'a> {
@@ -60,8 +72,6 @@ impl<'a> Record<'a> {
             detail: trace.detail.as_deref(),
             handshake: trace.handshake.as_ref().map(HandshakeRecord::new),
             destination_ttl: trace.destination_ttl,
-            hops: &trace.hops,
-            link: trace.link.as_ref().map(LinkRecord::new),
         }
     }
 }
@@ -106,66 +116,6 @@ impl<'a> LinkRecord<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct HopRecord<'a> {
-    ttl: u8,
-    #[serde(serialize_with = "probes")]
-    probes: &'a [Probe],
-}
-
-#[derive(Serialize)]
-struct SilentRecord {
-    kind: &'static str,
-    sent_us: f64,
-}
-
-#[derive(Serialize)]
-struct ReplyRecord<'a> {
-    kind: &'static str,
-    from: IpAddr,
-    name: Option<&'a str>,
-    asn: Option<u32>,
-    rtt_us: f64,
-    rtt_bound: &'static str,
-    sent_us: f64,
-    icmp_type: Option<u8>,
-    icmp_code: Option<u8>,
-    reply_ttl: Option<u8>,
-    quoted_ttl: Option<u8>,
-    #[serde(serialize_with = "mpls")]
-    mpls: &'a [MplsLabel],
-    #[serde(serialize_with = "rewrites")]
-    rewrites: &'a Reply,
-}
-
-impl<'a> ReplyRecord<'a> {
-    fn new(sent: Duration, reply: &'a Reply) -> Self {
-        ReplyRecord {
-            kind: reply.kind.as_str(),
-            from: reply.from,
-            name: reply.name.as_deref(),
-            asn: reply.asn,
-            rtt_us: micros(reply.rtt),
-            rtt_bound: reply.rtt_bound.as_str(),
-            sent_us: micros(sent),
-            icmp_type: reply.icmp.map(|(number, _)| number),
-            icmp_code: reply.icmp.map(|(_, code)| code),
-            reply_ttl: reply.reply_ttl,
-            quoted_ttl: reply.quoted_ttl,
-            mpls: &reply.mpls,
-            rewrites: reply,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct LabelRecord {
-    label: u32,
-    tc: u8,
-    s: bool,
-    ttl: u8,
-}
-
 fn micros(span: Duration) -> f64 {
     // One division of an integer, so that 57_100 ns prints as 57.1.
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) as f64 / 1_000.0
@@ -176,40 +126,6 @@ fn display<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
-}
-
-fn hops<S: Serializer>(hops: &&[Hop], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(hops.iter().map(|hop| HopRecord {
-        ttl: hop.ttl,
-        probes: &hop.probes,
-    }))
-}
-
-fn probes<S: Serializer>(probes: &&[Probe], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut sequence = serializer.serialize_seq(Some(probes.len()))?;
-    for probe in *probes {
-        match &probe.reply {
-            Some(reply) => sequence.serialize_element(&ReplyRecord::new(probe.sent, reply))?,
-            None => sequence.serialize_element(&SilentRecord {
-                kind: "none",
-                sent_us: micros(probe.sent),
-            })?,
-        }
-    }
-    sequence.end()
-}
-
-fn mpls<S: Serializer>(labels: &&[MplsLabel], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(labels.iter().map(|label| LabelRecord {
-        label: label.label,
-        tc: label.tc,
-        s: label.bottom,
-        ttl: label.ttl,
-    }))
-}
-
-fn rewrites<S: Serializer>(reply: &&Reply, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(reply.rewrites.iter().map(|rewrite| rewrite.as_str()))
 }
 
 #[cfg(test)]
