@@ -148,6 +148,12 @@ impl Bench {
     pub fn note_command(&mut self, arm: &str, command: &Command) {
         if !self.commands.contains_key(arm) {
             let mut line = command_line(command);
+            // Where this machine keeps the repository and its scratch files is of
+            // no use to who reads it.
+            let here = std::env::current_dir().unwrap_or_default();
+            for folder in [here, std::env::temp_dir()] {
+                line = line.replace(&format!("{}/", folder.display()), "");
+            }
             if line.len() > 300 {
                 line.truncate(line.floor_char_boundary(280));
                 line.push_str(" …");
