@@ -153,7 +153,6 @@ fn steering_row(target: &'static Target, costs: &SteeringCosts) -> Result<Row> {
         let worst = costs
             .foreign
             .iter()
-            .filter(|foreign| foreign.name.starts_with("tcp") || foreign.name.starts_with("udp"))
             .max_by(|a, b| a.ratio.total_cmp(&b.ratio))
             .context("no foreign frame was measured")?;
         Row::of_spreads(
@@ -162,7 +161,7 @@ fn steering_row(target: &'static Target, costs: &SteeringCosts) -> Result<Row> {
             Some(costs.xdp_foreign),
             costs.rounds,
             format!(
-                "{how}; the dearest of TCP and UDP that is not ours: {}",
+                "{how}; the dearest kind of frame that is not ours: {}",
                 worst.name
             ),
         )
