@@ -2,6 +2,8 @@
 //! only place where they are named: the map's index, the metric label and the
 //! documentation all come from it.
 
+use crate::stamp::SteerKind;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $label:literal,)+) => {
         /// Why a packet went where it went.
@@ -58,6 +60,19 @@ counters! {
     Malformed = "malformed",
     /// More VLAN tags or IPv6 extension headers than are followed; passed.
     TooDeep = "too-deep",
+}
+
+impl Counter {
+    /// That of a packet of ours which was recognised in this way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(kind: SteerKind) -> Self {
+        match kind {
+            SteerKind::Segment => Counter::Segment,
+            SteerKind::Quote => Counter::Quote,
+            SteerKind::RewrittenQuote => Counter::RewrittenQuote,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -128,11 +128,7 @@ fn hand_over(ctx: &XdpContext, session: SessionId, kind: SteerKind, l3_offset: u
     if session == UNRESOLVED && matches!(kind, SteerKind::RewrittenQuote) {
         log(log::UNRESOLVED, queue);
     }
-    count(match kind {
-        SteerKind::Segment => Counter::Segment,
-        SteerKind::Quote => Counter::Quote,
-        SteerKind::RewrittenQuote => Counter::RewrittenQuote,
-    });
+    count(Counter::of(kind));
     redirect
 }
 

@@ -118,11 +118,7 @@ impl MirrorLink {
                     kind,
                     l3_offset: usize::from(l3_offset),
                 },
-                match kind {
-                    SteerKind::Segment => Counter::Segment,
-                    SteerKind::Quote => Counter::Quote,
-                    SteerKind::RewrittenQuote => Counter::RewrittenQuote,
-                },
+                Counter::of(kind),
             ),
         };
         reply.steered = Some(steered);

@@ -124,11 +124,7 @@ impl SimLink {
                     kind,
                     l3_offset: usize::from(l3_offset),
                 });
-                match kind {
-                    SteerKind::Segment => Counter::Segment,
-                    SteerKind::Quote => Counter::Quote,
-                    SteerKind::RewrittenQuote => Counter::RewrittenQuote,
-                }
+                Counter::of(kind)
             }
         };
         if let Some(count) = self.counters.get_mut(counter as usize) {
