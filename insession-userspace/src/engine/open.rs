@@ -10,6 +10,7 @@ use super::lookup::Known;
 use super::slab::Slab;
 use super::{Output, Target};
 use crate::session::{Flow, ProbeId, Session};
+use crate::trace::write_address;
 use crate::wire::template::{Layout, Own, Way};
 
 /// The sessions of a worker.
@@ -116,24 +117,10 @@ impl Open {
     }
 }
 
-/// What `Display` makes of it, for a tenth of the price: once a session.
+/// An address as a target is named by it.
 fn text(address: IpAddr) -> String {
-    let IpAddr::V4(address) = address else {
-        return address.to_string();
-    };
     let mut text = Vec::with_capacity("255.255.255.255".len());
-    for (nth, octet) in address.octets().into_iter().enumerate() {
-        if nth > 0 {
-            text.push(b'.');
-        }
-        if octet >= 100 {
-            text.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            text.push(b'0' + octet / 10 % 10);
-        }
-        text.push(b'0' + octet % 10);
-    }
+    write_address(address, &mut text);
     String::from_utf8(text).unwrap_or_default()
 }
 

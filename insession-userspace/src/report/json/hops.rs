@@ -4,10 +4,10 @@
 //! known to need no escaping; text from outside (host names) goes through serde_json.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::time::Duration;
-use crate::trace::{Hop, Probe, Reply};
+use crate::trace::{Hop, Probe, Reply, write_address};
 
 /// Writes the array of hops.
 ///
@@ -115,20 +115,8 @@ fn optional(value: Option<impl Into<u64>>, out: &mut Vec<u8>) {
 
 fn address(address: IpAddr, out: &mut Vec<u8>) {
     out.push(b'"');
-    match address {
-        IpAddr::V4(address) => dotted(address, out),
-        IpAddr::V6(address) => out.extend_from_slice(address.to_string().as_bytes()),
-    }
+    write_address(address, out);
     out.push(b'"');
-}
-
-fn dotted(address: Ipv4Addr, out: &mut Vec<u8>) {
-    for (nth, octet) in address.octets().into_iter().enumerate() {
-        if nth > 0 {
-            out.push(b'.');
-        }
-        number(octet.into(), out);
-    }
 }
 
 /// Microseconds with as many digits behind the point as there are, at least one:
