@@ -106,14 +106,18 @@ pub(super) fn kernel_config() -> Option<String> {
     .find_map(|path| fs::read_to_string(path).ok())
 }
 
-fn field(text: &str, name: &str) -> Option<String> {
+/// The value of a line `name: value`, as files of /proc have them.
+#[must_use]
+pub fn field(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then(|| value.trim().to_owned())
     })
 }
 
-fn number(text: &str, name: &str) -> u64 {
+/// The number that such a value begins with; 0 without one.
+#[must_use]
+pub fn number(text: &str, name: &str) -> u64 {
     field(text, name)
         .and_then(|value| value.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)

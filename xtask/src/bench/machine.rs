@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use insession::bench::machine::{field, number};
 use serde::Serialize;
 
 /// The machine.
@@ -35,22 +36,16 @@ pub type Versions = BTreeMap<String, String>;
 /// Looks at it.
 pub fn machine() -> Machine {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let of = |key: &str| {
-        cpuinfo
-            .lines()
-            .find(|line| line.starts_with(key))
-            .and_then(|line| line.split_once(':'))
-            .map(|(_, value)| value.trim().to_owned())
-    };
-    let number = |key| of(key).and_then(|value| value.parse::<u32>().ok());
+    let of = |key| field(&cpuinfo, key);
+    let count = |key| of(key).and_then(|value| value.parse::<u32>().ok());
     Machine {
         cpu: of("model name").unwrap_or_else(|| "unknown".into()),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
-        threads_a_core: number("siblings")
-            .zip(number("cpu cores"))
+        threads_a_core: count("siblings")
+            .zip(count("cpu cores"))
             .and_then(|(siblings, cores)| siblings.checked_div(cores)),
         virtual_machine: of("flags").is_some_and(|flags| flags.contains("hypervisor")),
-        memory: memory(),
+        memory: number(&line("/proc/meminfo"), "MemTotal") * 1024,
         kernel: line("/proc/sys/kernel/osrelease"),
         load: line("/proc/loadavg")
             .split_whitespace()
@@ -66,15 +61,6 @@ fn line(path: &str) -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
-}
-
-fn memory() -> u64 {
-    let text = line("/proc/meminfo");
-    let kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 fn mitigations() -> BTreeMap<String, String> {

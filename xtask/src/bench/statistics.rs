@@ -1,5 +1,6 @@
 //! Medians and their spread: what a handful of rounds is worth.
 
+use insession::bench::Figure;
 use serde::Serialize;
 
 /// One figure over the rounds.
@@ -18,23 +19,15 @@ pub struct Spread {
 impl Spread {
     /// Of these values; `None` when there is none, or one is not a number.
     pub fn of(values: &[f64]) -> Option<Spread> {
-        if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
+        if values.iter().any(|value| !value.is_finite()) {
             return None;
         }
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let upper = *sorted.get(middle)?;
-        let median = if sorted.len() % 2 == 1 {
-            upper
-        } else {
-            (upper + *sorted.get(middle - 1)?) / 2.0
-        };
+        let figure = Figure::new(values.iter().copied());
         Some(Spread {
-            median,
-            min: *sorted.first()?,
-            max: *sorted.last()?,
-            rounds: sorted.len(),
+            median: figure.median?,
+            min: figure.min?,
+            max: figure.max?,
+            rounds: values.len(),
         })
     }
 
