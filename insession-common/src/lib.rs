@@ -16,6 +16,7 @@
 pub mod bucket;
 pub mod counters;
 pub mod flow;
+pub mod live;
 pub mod names;
 pub mod reflect;
 pub mod stamp;

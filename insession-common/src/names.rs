@@ -25,12 +25,22 @@ pub const LOCALS: &str = "LOCALS";
 pub const PORTS: &str = "PORTS";
 /// `XskMap`: queue number → AF_XDP socket.
 pub const SOCKETS: &str = "SOCKETS";
+/// `Array<crate::live::Slot>`, mapped by its writer: frames that the program sends,
+/// [`crate::live::SLOTS`] a sender.
+pub const LIVE_SLOTS: &str = "LIVE_SLOTS";
+/// `Array<u64>`, mapped: how many of its slots each sender's runs have taken.
+pub const LIVE_TAKEN: &str = "LIVE_TAKEN";
+/// `DevMap` of one: the interface by which the program sends.
+pub const LIVE_DEVICE: &str = "LIVE_DEVICE";
 /// `PerCpuArray<u64>`: one counter a [`crate::counters::Counter`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Load-time constant (`u16`): the first local port of ours.
 pub const PORT_FIRST: &str = "PORT_FIRST";
 /// Load-time constant (`u16`): the last local port of ours.
 pub const PORT_LAST: &str = "PORT_LAST";
+/// Load-time constant (`u32`): the index of the interface that frames seem to come
+/// from which the program is to send, the loopback's; 0, the default: there are none.
+pub const LIVE_FROM: &str = "LIVE_FROM";
 /// Load-time constant ([`crate::bucket::Key`]): the buckets' secret.
 pub const BUCKET_KEY: &str = "BUCKET_KEY";
 /// Load-time constant (`u32`): how many [`FLOW_BUCKETS`] there are, less one.

@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod live;
 mod log;
 mod yardstick;
 
@@ -69,6 +70,9 @@ fn insession(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run(ctx: &XdpContext) -> u32 {
+    if live::is_ours(ctx) {
+        return live::send(ctx);
+    }
     match steer(&Packet(ctx), &Maps(ctx)) {
         Decision::Ours {
             session,

@@ -26,7 +26,8 @@
 //! | `open` | from an interface to links |
 //! | `shared` | what the links of an interface share |
 //! | `processors` | which processor a queue's worker is to run on |
-//! | `kick` | sending what was written |
+//! | `kick` | sending what was written, by the TX ring |
+//! | `live` | the same by the program, where the driver copies |
 //! | `ring` | index arithmetic, four rings as four types |
 //! | `umem` | frame memory, and whose each frame is |
 //! | `huge` | huge pages for it |
@@ -58,6 +59,7 @@ mod device;
 mod flow_maps;
 mod huge;
 mod kick;
+mod live;
 pub mod object;
 mod open;
 mod options;
@@ -74,7 +76,7 @@ mod zero_copy;
 use device::{Device, State};
 pub use flow_maps::Steering;
 use flow_maps::key;
-pub use options::{HugePages, XdpMode, XdpOptions, ZeroCopy};
+pub use options::{HugePages, Transmission, XdpMode, XdpOptions, ZeroCopy};
 use shared::Shared;
 use socket::Queue;
 
@@ -109,6 +111,10 @@ pub struct XdpLink {
     returned: bool,
     bad_stamps: u64,
     unknown_frames: u64,
+    /// Sends in place of the TX ring, where that is cheaper.
+    live: Option<live::Live>,
+    /// Frames for which the TX ring had no room after all.
+    unsent: u64,
 }
 
 impl std::fmt::Debug for XdpLink {
@@ -290,6 +296,9 @@ impl Link for XdpLink {
     }
 
     fn room(&mut self) -> usize {
+        if let Some(live) = &self.live {
+            return live.room();
+        }
         self.reclaim();
         let transmit = self
             .queues
@@ -299,27 +308,16 @@ impl Link for XdpLink {
     }
 
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), LinkError> {
-        let queue = self.queues.first_mut().ok_or(LinkError::Full)?;
-        let transmit = queue.transmit.as_mut().ok_or(LinkError::Full)?;
-        let chunk = transmit.frames.next().ok_or(LinkError::Full)?;
-        let bytes = queue.umem.chunk_mut(chunk).ok_or(LinkError::Full)?;
-        let length = fill(bytes).min(umem::CHUNK);
-        if length == 0 {
-            return Ok(());
-        }
-        // The ring has as many entries as there are frames: it is not full.
-        if !transmit
-            .ring
-            .push(u64::from(chunk) * umem::CHUNK as u64, length as u32)
-        {
-            return Err(LinkError::Full);
-        }
-        transmit.frames.hand_over();
-        transmit.frames.check();
-        Ok(())
+        let written = match (&mut self.live, self.queues.first_mut()) {
+            (Some(live), _) => live.write(fill),
+            (None, Some(queue)) => queue.write(fill),
+            (None, None) => false,
+        };
+        if written { Ok(()) } else { Err(LinkError::Full) }
     }
 
     fn flush(&mut self) -> Result<(), LinkError> {
+        self.send_slots();
         if let Some(transmit) = self.queues.first_mut().and_then(|q| q.transmit.as_mut()) {
             transmit.ring.publish();
         }
@@ -464,6 +462,9 @@ impl Link for XdpLink {
             }
         }
         counters.extend(kernel);
+        let live = self.live.as_ref().map_or(0, live::Live::sent);
+        counters.push(("tx-live", live));
+        counters.push(("tx-unsent", self.unsent));
         counters.push(("bad-stamp", self.bad_stamps));
         counters.push(("unknown-frame", self.unknown_frames));
         counters

@@ -3,9 +3,11 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
+use insession_common::live::SENDERS;
+
 use super::device::{Device, State};
 use super::options::{FEWEST_RX, rx_frames, size};
-use super::processors;
+use super::{live, processors};
 use super::program::{Attached, Program};
 use super::shared::Shared;
 use super::socket::{Copying, Queue, Setup};
@@ -67,7 +69,10 @@ impl XdpLink {
         if device.state() == State::Down {
             return Err(LinkError::Down(interface.name.clone()));
         }
-        let shared = Arc::new(Shared::new(Program::open(&device, options)?));
+        live::check(options.transmission, options.zero_copy)?;
+        let senders = u32::try_from(most).map_or(SENDERS, |most| most.min(device.queues()));
+        let program = Program::open(&device, options, senders)?;
+        let shared = Arc::new(Shared::new(program));
         let copying = copying(&device, shared.attached(), options.zero_copy)?;
         // The number of queues is asked after attaching, which may change it.
         let wanted = options.queues.unwrap_or(u32::MAX);
@@ -97,6 +102,13 @@ impl XdpLink {
             }
             link.watch_queues();
         }
+        for (number, link) in (0..).zip(&mut opened) {
+            // What the driver takes as it is needs no other way.
+            if link.queues.iter().all(|queue| queue.zero_copy) {
+                continue;
+            }
+            link.live = shared.program().live(number)?;
+        }
         if let Some(first) = opened.first_mut() {
             first.wait_for_carrier()?;
             tracing::debug!(
@@ -104,6 +116,7 @@ impl XdpLink {
                 links,
                 zero_copy = first.info().zero_copy,
                 huge_pages = first.huge_pages(),
+                live = first.live.is_some(),
                 "opened"
             );
         }
@@ -154,6 +167,8 @@ fn link(
         returned: false,
         bad_stamps: 0,
         unknown_frames: 0,
+        live: None,
+        unsent: 0,
     })
 }
 

@@ -28,6 +28,20 @@ pub enum ZeroCopy {
     Off,
 }
 
+/// How frames go out in copy mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transmission {
+    /// As live frames where nothing is lost by it: over veth, if its other end takes
+    /// redirected frames (has an XDP program, or GRO). By the TX ring elsewhere.
+    #[default]
+    Auto,
+    /// By AF_XDP's TX ring.
+    Ring,
+    /// By the XDP program, run over live frames (Linux 5.18), or an error: no socket
+    /// buffer a frame. The driver drops what it has no room for, and does not tell.
+    Live,
+}
+
 /// Whether frames lie in huge pages (2 MiB): fewer misses of the TLB, and fewer
 /// pages for the kernel to pin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +86,8 @@ pub struct XdpOptions {
     /// Bind with `XDP_USE_NEED_WAKEUP`: the kernel says when it wants a call.
     /// Without it every flush calls.
     pub need_wakeup: bool,
+    /// How frames go out in copy mode.
+    pub transmission: Transmission,
     /// Whether frames lie in huge pages.
     pub huge_pages: HugePages,
     /// By what the program tells which frames are ours.
@@ -95,6 +111,7 @@ impl Default for XdpOptions {
             queues: None,
             busy_poll: None,
             need_wakeup: true,
+            transmission: Transmission::Auto,
             huge_pages: HugePages::Auto,
             steering: Steering::Flow,
             program_log: false,

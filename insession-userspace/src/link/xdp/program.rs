@@ -14,12 +14,14 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKey, SessionId};
+use insession_common::live::{SENDERS, SLOTS};
 use insession_common::names;
 
 use super::device::Device;
 use super::flow_maps::{FlowMaps, Room};
 use super::object::OBJECT;
-use super::{Steering, XdpMode, XdpOptions};
+use super::live::{self, Live, LiveMaps};
+use super::{Steering, Transmission, XdpMode, XdpOptions};
 use crate::link::LinkError;
 use crate::link::permit::{self, BPF, NET_ADMIN};
 
@@ -50,6 +52,8 @@ pub(super) struct Program {
     // First: detaches before anything else is closed.
     _link: FdLink,
     attached: Attached,
+    /// Where links can send by the program.
+    live: Option<LiveMaps>,
     flows: FlowMaps,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -60,8 +64,12 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Loads the program and attaches it.
-    pub(super) fn open(device: &Device, options: &XdpOptions) -> Result<Self, LinkError> {
+    /// Loads the program and attaches it; at most `senders` links are to send by it.
+    pub(super) fn open(
+        device: &Device,
+        options: &XdpOptions,
+        senders: u32,
+    ) -> Result<Self, LinkError> {
         let interface = device.name();
         let what = format!("interface {interface}: XDP program");
         let (first, last) = (*options.ports.start(), *options.ports.end());
@@ -74,8 +82,16 @@ impl Program {
         };
         // Each flow may have a local address of its own, and both families share these.
         let room = Room::new(flows, flows, flows.saturating_mul(2));
+        let senders = match live::is_wanted(device, options.transmission) {
+            true => senders.clamp(1, SENDERS),
+            false => 0,
+        };
+        let live_from = if senders == 0 { 0 } else { live::LOOPBACK };
         let mut loader = EbpfLoader::new();
         loader
+            .override_global(names::LIVE_FROM, &live_from, true)
+            .map_max_entries(names::LIVE_SLOTS, senders.max(1) * SLOTS)
+            .map_max_entries(names::LIVE_TAKEN, senders.max(1))
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
             .override_global(names::STEERING, &steering, true)
@@ -86,6 +102,16 @@ impl Program {
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
         let program = load(&mut ebpf, &what)?;
         let (link, attached) = attach(program, device, options.mode)?;
+        let takes_live = query(program, device)?.feature_flags & live::NDO_XMIT != 0;
+        if options.transmission == Transmission::Live && !takes_live {
+            return Err(LinkError::Unsupported {
+                what: format!("interface {interface}: live frames"),
+                reason: "its driver takes no redirected frames as it is set up (or Linux is older than 6.3, which does not say)".into(),
+                mend: "use the TX ring; on veth, attach an XDP program to the other end, or turn GRO on there".into(),
+            });
+        }
+        let program_fd = program.fd().map_err(|error| refused(&error))?;
+        let program_fd = program_fd.try_clone().map_err(|error| refused(&error))?;
         let log = if options.program_log {
             let mut logger =
                 aya_log::EbpfLogger::init(&mut ebpf).map_err(|error| refused(&error))?;
@@ -93,7 +119,12 @@ impl Program {
         } else {
             None
         };
+        let live = match senders > 0 && takes_live {
+            true => Some(LiveMaps::take(&mut ebpf, program_fd, device, senders)?),
+            false => None,
+        };
         Ok(Program {
+            live,
             _link: link,
             attached,
             flows: FlowMaps::take(
@@ -113,6 +144,15 @@ impl Program {
 
     pub(super) fn attached(&self) -> Attached {
         self.attached
+    }
+
+    /// What this link is to send by, if by the program.
+    pub(super) fn live(&self, number: u32) -> Result<Option<Live>, LinkError> {
+        let Some(maps) = &self.live else {
+            return Ok(None);
+        };
+        let live = maps.sender(number);
+        live.map_err(|error| self.failed(names::LIVE_SLOTS, &error))
     }
 
     /// Replies that arrive on this queue go to this socket.
@@ -194,7 +234,10 @@ fn load<'a>(ebpf: &'a mut Ebpf, what: &str) -> Result<&'a mut Xdp, LinkError> {
                 mend: "use a newer kernel, or `--link packet`".into(),
             })
         }
-        Err(error) => Err(refusal(what, &error)),
+        Err(error) => {
+            tracing::debug!(%error, "XDP program not loaded");
+            Err(refusal(what, &error))
+        }
     }
 }
 

@@ -314,6 +314,34 @@ impl Queue {
         self.fill.publish();
     }
 
+    /// Writes a frame into the TX ring's batch; `false`: there is no room, and `fill`
+    /// was not called.
+    pub(super) fn write(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> bool {
+        let Some(transmit) = self.transmit.as_mut() else {
+            return false;
+        };
+        let Some(chunk) = transmit.frames.next() else {
+            return false;
+        };
+        let Some(bytes) = self.umem.chunk_mut(chunk) else {
+            return false;
+        };
+        let length = fill(bytes).min(CHUNK);
+        if length == 0 {
+            return true;
+        }
+        // The ring has as many entries as there are frames: it is not full.
+        if !transmit
+            .ring
+            .push(u64::from(chunk) * CHUNK as u64, length as u32)
+        {
+            return false;
+        }
+        transmit.frames.hand_over();
+        transmit.frames.check();
+        true
+    }
+
     /// Takes back the frames that are sent; how many, and how many that were
     /// never out.
     pub(super) fn reclaim(&mut self) -> (usize, u64) {

@@ -1,0 +1,272 @@
+//! Sending without socket buffers where the driver copies: the XDP program run over
+//! live frames ([`insession_common::live`]), one call a batch.
+//!
+//! A frame costs a fifth of what it does through the TX ring in copy mode, but a call
+//! has the kernel make a page pool and take it down again: some ten microseconds.
+//! So small batches go by the ring ([`FEWEST`]).
+//!
+//! A driver whose ring is full says nothing of it here, and drops. Nothing tells how
+//! many frames it would take: unasked, only veth is sent to so, which hands frames
+//! over within the call, and loses what is too much either way.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use aya::Ebpf;
+use aya::maps::{DevMap, Map, MapData};
+use aya::programs::ProgramFd;
+use insession_common::live::{self, BYTES, FIRST_LENGTH, ROOM, SENDERS, SHORTEST, SLOTS, Slot};
+use insession_common::names;
+use libbpf_rs::libbpf_sys;
+
+use super::device::Device;
+use super::program::{absent, map, refusal};
+use super::umem::Mapping;
+use super::{Transmission, XdpLink, ZeroCopy};
+use crate::link::LinkError;
+
+/// The fewest frames that make a call worth while: fewer cost less by the ring.
+const FEWEST: u32 = 16;
+
+/// Frames that leave together. A veth's ring has 256 entries, and is drained between
+/// two such flushes.
+const FLUSH: u32 = 64;
+
+/// include/uapi/linux/netdev.h, `NETDEV_XDP_ACT_NDO_XMIT`: others can redirect to it.
+pub(super) const NDO_XMIT: u64 = 1 << 2;
+
+/// include/net/net_namespace.h, `LOOPBACK_IFINDEX`: that of every namespace's loopback,
+/// which live frames seem to come from.
+pub(super) const LOOPBACK: u32 = 1;
+
+/// Whether a link is to send so, as far as can be told before the program is attached.
+pub(super) fn is_wanted(device: &Device, transmission: Transmission) -> bool {
+    device.index() != LOOPBACK
+        && match transmission {
+            Transmission::Ring => false,
+            Transmission::Live => true,
+            Transmission::Auto => device.driver().as_deref() == Some("veth"),
+        }
+}
+
+/// Whether the options contradict each other.
+pub(super) fn check(transmission: Transmission, zero_copy: ZeroCopy) -> Result<(), LinkError> {
+    if transmission == Transmission::Live && zero_copy == ZeroCopy::On {
+        return Err(LinkError::Unsupported {
+            what: "live frames with zero-copy".into(),
+            reason: "live frames are for drivers that copy; zero-copy sends from the TX ring for less".into(),
+            mend: "leave one of both away".into(),
+        });
+    }
+    Ok(())
+}
+
+/// What all links of an interface send so by.
+pub(super) struct LiveMaps {
+    slots: MapData,
+    taken: MapData,
+    /// Nobody asks it: it holds the interface.
+    _device: DevMap<MapData>,
+    program: ProgramFd,
+    senders: u32,
+}
+
+impl LiveMaps {
+    /// Takes them, and has the program send by this interface.
+    pub(super) fn take(
+        ebpf: &mut Ebpf,
+        program: ProgramFd,
+        device: &Device,
+        senders: u32,
+    ) -> Result<Self, LinkError> {
+        let mut interface: DevMap<MapData> = map(ebpf, names::LIVE_DEVICE)?;
+        interface
+            .set(0, device.index(), None, 0)
+            .map_err(|error| refusal(names::LIVE_DEVICE, &error))?;
+        Ok(LiveMaps {
+            slots: array(ebpf, names::LIVE_SLOTS)?,
+            taken: array(ebpf, names::LIVE_TAKEN)?,
+            _device: interface,
+            program,
+            senders,
+        })
+    }
+
+    /// What the link of this number sends by, if it is to.
+    pub(super) fn sender(&self, number: u32) -> io::Result<Option<Live>> {
+        if number >= self.senders {
+            return Ok(None);
+        }
+        let octets = (self.senders * SLOTS) as usize * size_of::<Slot>();
+        let words = self.senders as usize * size_of::<u64>();
+        Ok(Some(Live {
+            slots: Mapping::shared(octets, self.slots.fd().as_fd(), 0)?,
+            taken: Mapping::shared(words, self.taken.fd().as_fd(), 0)?,
+            program: self.program.as_fd().try_clone_to_owned()?,
+            sender: number,
+            written: 0,
+            sent: 0,
+        }))
+    }
+}
+
+fn array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LinkError> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(data)) => Ok(data),
+        _ => Err(absent(name)),
+    }
+}
+
+/// The sending half of a link that sends so.
+#[derive(Debug)]
+pub(super) struct Live {
+    slots: Mapping,
+    taken: Mapping,
+    /// The program that is run.
+    program: OwnedFd,
+    sender: u32,
+    /// Slots that have a frame.
+    written: u32,
+    /// Frames sent so.
+    sent: u64,
+}
+
+impl Live {
+    /// How many more frames there is room for.
+    pub(super) fn room(&self) -> usize {
+        (SLOTS - self.written) as usize
+    }
+
+    /// Where a slot begins in the mapping.
+    fn at(&self, number: u32) -> usize {
+        (self.sender * SLOTS + number) as usize * size_of::<Slot>()
+    }
+
+    /// Writes a frame into the next slot; `false`: there is none.
+    pub(super) fn write(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> bool {
+        if self.written == SLOTS {
+            return false;
+        }
+        let at = self.at(self.written);
+        // SAFETY: a slot of this sender's inside the mapping, which has `SLOTS` for
+        // each sender, at a multiple of 8; nobody reads it before the next call.
+        let (extra, bytes) = unsafe {
+            let slot = self.slots.start().as_ptr().add(at);
+            let bytes = std::slice::from_raw_parts_mut(slot.add(BYTES), ROOM);
+            (&mut *slot, bytes)
+        };
+        let length = fill(bytes).min(ROOM);
+        if length >= SHORTEST as usize {
+            *extra = (length - SHORTEST as usize) as u8;
+            self.written += 1;
+        }
+        true
+    }
+
+    /// The frame of a slot.
+    fn frame(&self, number: u32) -> &[u8] {
+        let at = self.at(number.min(SLOTS - 1));
+        // SAFETY: as in `write`; the kernel only reads slots.
+        unsafe {
+            let slot = self.slots.start().as_ptr().add(at);
+            let length = SHORTEST as usize + usize::from(slot.read());
+            std::slice::from_raw_parts(slot.add(BYTES), length)
+        }
+    }
+
+    /// Has the program send all that is written. Some may be left when it fails:
+    /// see [`Live::taken`].
+    fn run(&mut self) -> io::Result<()> {
+        // What the runs are given: its length says who they are for.
+        let given = [0_u8; (FIRST_LENGTH + SENDERS) as usize];
+        self.taken().store(0, Ordering::Relaxed);
+        // The kernel reads what was written before.
+        fence(Ordering::Release);
+        loop {
+            let before = self.taken().load(Ordering::Relaxed);
+            let left = self.written.saturating_sub(before as u32);
+            if left == 0 {
+                return Ok(());
+            }
+            let mut options = libbpf_sys::bpf_test_run_opts {
+                sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+                data_in: given.as_ptr().cast(),
+                data_size_in: live::length(self.sender),
+                repeat: left as i32,
+                flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+                batch_size: FLUSH.min(left),
+                ..Default::default()
+            };
+            // SAFETY: the options are of their size, and point to more octets than
+            // they say.
+            let answer = unsafe {
+                libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &raw mut options)
+            };
+            let error = io::Error::from_raw_os_error(-answer);
+            if answer < 0 && error.raw_os_error() != Some(libc::EINTR) {
+                return Err(error);
+            }
+            // A run that takes no slot would be repeated for ever.
+            if self.taken().load(Ordering::Relaxed) <= before && answer == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+    }
+
+    /// How many slots the program has taken since the last run began.
+    fn taken(&self) -> &AtomicU64 {
+        // SAFETY: one word for each sender, at a multiple of 8; the kernel writes it
+        // whole, and the process only here.
+        unsafe {
+            let words = self.taken.start().as_ptr().cast::<AtomicU64>();
+            &*words.add(self.sender as usize)
+        }
+    }
+
+    /// Frames sent so.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+}
+
+impl XdpLink {
+    /// Sends what stands in slots: by the program, or, if that is little, by the ring.
+    pub(super) fn send_slots(&mut self) {
+        let Some(live) = self.live.as_mut().filter(|live| live.written > 0) else {
+            return;
+        };
+        let mut first = 0;
+        let mut refused = false;
+        if live.written >= FEWEST {
+            let result = live.run();
+            first = live.taken().load(Ordering::Relaxed).min(live.written.into()) as u32;
+            live.sent += u64::from(first);
+            if let Err(error) = result {
+                tracing::debug!(%error, sent = first, of = live.written, "live frames refused");
+                refused = error.raw_os_error() != Some(libc::ENOMEM);
+            }
+        }
+        let written = std::mem::take(&mut live.written);
+        for number in first..written {
+            let frame = live.frame(number);
+            let Some(queue) = self.queues.first_mut() else {
+                break;
+            };
+            if queue.transmit.as_ref().is_none_or(|it| it.frames.idle() == 0) {
+                queue.reclaim();
+            }
+            let mut copy = |chunk: &mut [u8]| {
+                let copied = frame.len().min(chunk.len());
+                chunk[..copied].copy_from_slice(&frame[..copied]);
+                copied
+            };
+            if !queue.write(&mut copy) {
+                self.unsent += 1;
+            }
+        }
+        if refused {
+            self.live = None;
+        }
+    }
+}
