@@ -59,7 +59,7 @@ fn trace(sessions: u32, hops: u8, probes: u8) -> Result<String, String> {
         ports: 61_000..=65_535,
         secret: *b"always the same!",
         live: false,
-        batch: worker::BATCH,
+        batch: None,
         latency: false,
     };
     let mut link = memory::link(hops);

@@ -6,11 +6,10 @@
 use serde::Serialize;
 
 use super::latency::POLL_BUDGET;
-use super::probes::BATCH;
 use super::search;
 use super::trial::{self, LinkChoice, Options, Trial};
 use super::{BenchError, Figure, Ground, Settings};
-use crate::link::xdp::{HugePages, Steering, XdpMode, XdpOptions, ZeroCopy};
+use crate::link::xdp::{HugePages, Steering, Transmission, XdpMode, XdpOptions, ZeroCopy};
 
 /// Batch sizes that are compared.
 pub const BATCHES: [usize; 6] = [1, 8, 32, 64, 128, 256];
@@ -44,7 +43,7 @@ struct Variant {
     value: String,
     default: bool,
     link: LinkChoice,
-    batch: usize,
+    batch: Option<usize>,
     workers: u32,
 }
 
@@ -142,7 +141,7 @@ fn variants(queues: u32) -> Vec<Variant> {
         value: value.to_owned(),
         default,
         link,
-        batch: BATCH,
+        batch: None,
         workers: 1,
     };
     let mut all = vec![
@@ -173,6 +172,18 @@ fn variants(queues: u32) -> Vec<Variant> {
         ),
         make("socket", "AF_XDP", true, plain()),
         make("socket", "AF_PACKET", false, LinkChoice::Packet),
+        make(
+            "sending",
+            "live frames",
+            false,
+            xdp(&|it| it.transmission = Transmission::Live),
+        ),
+        make(
+            "sending",
+            "TX ring",
+            false,
+            xdp(&|it| it.transmission = Transmission::Ring),
+        ),
         make("waiting", "interrupts", true, plain()),
         make(
             "waiting",
@@ -209,8 +220,8 @@ fn variants(queues: u32) -> Vec<Variant> {
     ];
     for batch in BATCHES {
         all.push(Variant {
-            batch,
-            ..make("batch", &batch.to_string(), batch == BATCH, plain())
+            batch: Some(batch),
+            ..make("batch", &batch.to_string(), false, plain())
         });
     }
     for workers in 1..=queues.max(2) {
@@ -253,7 +264,7 @@ mod tests {
         let batches: Vec<_> = variants
             .iter()
             .filter(|it| it.choice == "batch")
-            .map(|it| it.batch)
+            .filter_map(|it| it.batch)
             .collect();
         assert_eq!(batches, BATCHES);
     }

@@ -42,8 +42,8 @@ const NAP: Duration = Duration::from_millis(1);
 pub struct CeilingOptions {
     /// Which link.
     pub link: LinkChoice,
-    /// Frames a kick.
-    pub batch: usize,
+    /// Frames a kick; `None`: as many as suit the link.
+    pub batch: Option<usize>,
 }
 
 /// One ceiling.
@@ -127,10 +127,7 @@ pub fn measure(
     options: &CeilingOptions,
     settings: &Settings<'_>,
 ) -> Result<Ceilings, BenchError> {
-    let mut ceilings = Ceilings {
-        batch: options.batch,
-        ..Ceilings::default()
-    };
+    let mut ceilings = Ceilings::default();
     let (mut bare, mut answered, mut received) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=settings.rounds {
         settings.step(&format!("ceiling, round {round}: sending"))?;
@@ -146,7 +143,9 @@ pub fn measure(
     }
     let sample = Frames::new(ground, Answered::No)?;
     ceilings.frame_octets = sample.frames.first().map_or(0, Vec::len);
-    ceilings.link = trial::link_words(&trial::open(ground, &options.link)?.info());
+    let link = trial::open(ground, &options.link)?;
+    ceilings.batch = options.batch.unwrap_or_else(|| link.batch());
+    ceilings.link = trial::link_words(&link.info());
     ceilings.tx = Ceiling::of(&bare);
     ceilings.tx_answered = (!answered.is_empty()).then(|| Ceiling::of(&answered));
     ceilings.rx = (!received.is_empty()).then(|| Ceiling::of(&received));
@@ -184,9 +183,10 @@ pub fn transmit(
         // Answers come to us, not to the kernel.
         frames.steer(link.as_mut())?;
     }
+    let most = options.batch.unwrap_or_else(|| link.batch());
     let mut turn = frames.frames.iter().cycle();
     let mut batch = |link: &mut dyn Link| -> Result<u64, LinkError> {
-        let room = link.room().min(options.batch);
+        let room = link.room().min(most);
         for frame in turn.by_ref().take(room) {
             link.transmit(&mut |out| {
                 out.get_mut(..frame.len()).map_or(0, |out| {

@@ -70,6 +70,10 @@ impl Link for Metered<'_> {
         self.inner.remove_flow(flow);
     }
 
+    fn batch(&self) -> usize {
+        self.inner.batch()
+    }
+
     fn room(&mut self) -> usize {
         self.inner.room()
     }

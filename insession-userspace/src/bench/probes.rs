@@ -8,9 +8,6 @@ use super::cpu::Accounting;
 use super::trial::{self, Options};
 use super::{BenchError, Figure, Ground, Settings};
 
-/// Frames a kick of the engine's, unless told otherwise.
-pub const BATCH: usize = 64;
-
 /// What a probe costs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Probes {

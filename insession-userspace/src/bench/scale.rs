@@ -269,7 +269,7 @@ fn in_memory(
         ports: 61_000..=65_535,
         secret: *b"no secret at all",
         live: false,
-        batch: super::probes::BATCH,
+        batch: None,
         latency: false,
     };
     let (told, mut heard) = tokio::sync::mpsc::channel(4096);

@@ -70,8 +70,8 @@ pub struct Options<'a> {
     pub first: u64,
     /// Looks at every record.
     pub check: Option<&'a Check<'a>>,
-    /// Frames a kick.
-    pub batch: usize,
+    /// Frames a kick; `None`: as many as suit the link.
+    pub batch: Option<usize>,
     /// Workers, a queue each.
     pub workers: u32,
     /// Measure from the kernel's stamp to the session.
@@ -95,7 +95,7 @@ impl Default for Options<'_> {
             grace: Duration::from_secs(15),
             first: 0,
             check: None,
-            batch: super::probes::BATCH,
+            batch: None,
             workers: 1,
             latency: false,
             until_held: false,

@@ -66,8 +66,8 @@ pub struct EngineOptions {
     /// Emit [`Output::Established`], [`Output::Answer`] and
     /// [`Output::Destination`] as they come; without it only records.
     pub live: bool,
-    /// Frames a kick, at most ([`worker::BATCH`]).
-    pub batch: usize,
+    /// Frames a kick, at most; `None`: as many as suit the link ([`crate::link::Link::batch`]).
+    pub batch: Option<usize>,
     /// Measure how long frames take from the kernel's stamp to being credited
     /// ([`stats::Stats::latency`]). Costs a clock reading a frame, and frames are
     /// taken in one by one.

@@ -37,10 +37,6 @@ use crate::session::{Handshaker, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::{LinkInfo, Verdict};
 
-/// Frames a kick, where nobody says otherwise ([`EngineOptions::batch`]). All of a
-/// batch count their round-trip times from its kick, so a longer batch makes the
-/// last ones look slower (1 µs a frame on veth); a shorter one pays more kicks.
-pub const BATCH: usize = 64;
 /// No more than this many flows linger; the oldest go first. A flow map needs
 /// room for them beside those of the open sessions.
 pub const LINGER_MAX: usize = 1 << 16;
@@ -188,7 +184,7 @@ pub(super) struct Worker<'a> {
     pub(super) handoff: Option<Handoff>,
     /// The batch being built: whose segment, and what for.
     pub(super) batch: Vec<(SessionId, TransmitKind)>,
-    /// [`EngineOptions::batch`].
+    /// Frames a kick.
     pub(super) batch_size: usize,
     /// A job that waits until a session ends.
     pub(super) parked: Option<Job>,
@@ -227,6 +223,7 @@ impl<'a> Worker<'a> {
             None => options.ports.clone(),
         };
         let secret = Secret::new(&options.secret);
+        let batch_size = options.batch.unwrap_or_else(|| link.batch()).max(1);
         let kernel_owned = link.kernel_owns_connections();
         let mut session = options.session.clone();
         if kernel_owned {
@@ -250,8 +247,8 @@ impl<'a> Worker<'a> {
             outbox: Outbox::new(shared.outputs),
             tally: Tally::default(),
             lingering: Lingering::default(),
-            batch: Vec::with_capacity(options.batch.max(1)),
-            batch_size: options.batch.max(1),
+            batch: Vec::with_capacity(batch_size),
+            batch_size,
             parked: None,
             permits: 0,
             held: None,

@@ -267,6 +267,10 @@ impl<L: Link + ?Sized> Link for Capture<L> {
         self.inner.remove_flow(flow);
     }
 
+    fn batch(&self) -> usize {
+        self.inner.batch()
+    }
+
     fn room(&mut self) -> usize {
         self.inner.room()
     }

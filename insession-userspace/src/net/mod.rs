@@ -7,6 +7,7 @@ mod error;
 pub(crate) mod ethtool;
 mod interfaces;
 mod neighbour;
+pub(crate) mod netdev;
 mod netlink;
 pub mod ports;
 mod route;

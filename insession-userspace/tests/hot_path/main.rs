@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use insession::engine::jobs::Job;
 use insession::engine::stats::Stats;
-use insession::engine::worker::{self, BATCH, Shared};
+use insession::engine::worker::{self, Shared};
 use insession::engine::{EngineOptions, Output, Target};
 use insession::net::{Interface, Route};
 use insession::session::SessionOptions;
@@ -83,7 +83,7 @@ fn a_probe_and_its_answer_allocate_nothing() {
         ports: 61_000..=65_535,
         secret: *b"no secret at all",
         live: false,
-        batch: BATCH,
+        batch: None,
         latency: false,
     };
     let (outputs, mut read) = tokio::sync::mpsc::channel(4 * SESSIONS as usize);

@@ -59,6 +59,17 @@ impl Lab {
         result
     }
 
+    /// Whether the peer's end takes redirected frames from ours: it does with GRO.
+    pub fn far_takes_redirected(&self, takes: bool) {
+        let gro = if takes { "on" } else { "off" };
+        let status = self.far(|| {
+            std::process::Command::new("ethtool")
+                .args(["-K", FAR, "gro", gro])
+                .status()
+        });
+        assert!(status.unwrap().success());
+    }
+
     /// Our end.
     pub fn interface(&self) -> Interface {
         interface(NEAR)

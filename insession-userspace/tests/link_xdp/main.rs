@@ -3,6 +3,7 @@
 
 mod frames;
 mod lab;
+mod live;
 mod owners;
 mod queues;
 

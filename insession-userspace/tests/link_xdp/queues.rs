@@ -418,7 +418,7 @@ fn trace_over(
         ports: PORTS,
         secret: *b"no secret at all",
         live: false,
-        batch: 64,
+        batch: Some(64),
         latency: false,
     };
     let (outputs, mut read) = tokio::sync::mpsc::channel(1 << 16);

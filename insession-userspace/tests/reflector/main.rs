@@ -70,7 +70,7 @@ fn traces(bed: &Bed, targets: Vec<SocketAddr>) -> Vec<Trace> {
         ports: 61_000..=65_535,
         secret: *b"no secret at all",
         live: false,
-        batch: insession::engine::worker::BATCH,
+        batch: None,
         latency: false,
     };
     let (outputs, mut read) = mpsc::channel(1 << 14);

@@ -16,7 +16,7 @@ use super::plan::Plan;
 use crate::cli::exit::{self, Failure};
 use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
-use crate::engine::worker::{BATCH, LINGER_MAX};
+use crate::engine::worker::LINGER_MAX;
 use crate::engine::{EngineOptions, Output, Target};
 use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::pcap::{Capture, PcapWriter};
@@ -97,7 +97,7 @@ impl Engine {
                 ports,
                 secret: secret()?,
                 live,
-                batch: BATCH,
+                batch: None,
                 latency: false,
             },
         })

@@ -191,7 +191,11 @@ fn a_full_map_costs_a_few_of_the_flows_that_linger() {
             .all(|record| record.verdict == Verdict::Complete)
     );
     assert!(!tap.left.is_empty());
-    assert!(tap.left.iter().all(|left| *left >= 300 - worker::BATCH));
+    assert!(
+        tap.left
+            .iter()
+            .all(|left| *left >= 300 - crate::link::BATCH)
+    );
 }
 
 #[test]

@@ -10,7 +10,6 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tokio::sync::mpsc;
 
-use super::worker::BATCH;
 use super::{EngineOptions, Output, Target};
 use crate::net::{Interface, Route};
 use crate::session::SessionOptions;
@@ -29,7 +28,7 @@ fn options() -> EngineOptions {
         ports: 61_000..=65_535,
         secret: *b"no secret at all",
         live: false,
-        batch: BATCH,
+        batch: None,
         latency: false,
     }
 }

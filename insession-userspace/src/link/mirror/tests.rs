@@ -431,7 +431,7 @@ fn traces(network: Network, targets: Vec<SocketAddr>) -> Vec<crate::trace::Trace
         ports: 61_000..=65_535,
         secret: *b"no secret at all",
         live: false,
-        batch: crate::engine::worker::BATCH,
+        batch: None,
         latency: false,
     };
     let (outputs, mut read) = mpsc::channel(1 << 17);

@@ -3,6 +3,7 @@
 use crate::link::LinkError;
 use crate::net::Interface;
 use crate::net::ethtool::Ethtool;
+use crate::net::netdev::Netdev;
 
 /// How the interface is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) struct Device {
     /// The name when it was opened: for messages.
     name: String,
     ethtool: Ethtool,
+    /// On kernels that have it (Linux 6.3).
+    netdev: Option<Netdev>,
 }
 
 impl Device {
@@ -41,6 +44,7 @@ impl Device {
             index: interface.index,
             name: interface.name.clone(),
             ethtool,
+            netdev: Netdev::open().ok(),
         })
     }
 
@@ -68,6 +72,14 @@ impl Device {
         } else {
             State::NoCarrier
         }
+    }
+
+    /// Whether frames can be redirected to it, as far as the kernel tells.
+    pub(super) fn takes_redirected(&mut self) -> bool {
+        let index = self.index;
+        self.netdev
+            .as_mut()
+            .is_some_and(|netdev| netdev.takes_redirected(index).unwrap_or(false))
     }
 
     /// The driver's name, where it has one.

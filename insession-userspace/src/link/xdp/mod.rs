@@ -48,7 +48,7 @@ use insession_common::flow::SessionId;
 use insession_common::stamp::{ReplyStamp, SteerKind};
 
 use crate::link::sys::{self, Polled};
-use crate::link::{Link, LinkError, Received, clock};
+use crate::link::{BATCH, Link, LinkError, Received, clock};
 use crate::net::ports;
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
@@ -113,6 +113,8 @@ pub struct XdpLink {
     unknown_frames: u64,
     /// Sends in place of the TX ring, where that is cheaper.
     live: Option<live::Live>,
+    /// Frames that it has sent.
+    live_sent: u64,
     /// Frames for which the TX ring had no room after all.
     unsent: u64,
 }
@@ -188,8 +190,11 @@ impl XdpLink {
 
     /// Whether interface and driver are still alive.
     fn check(&mut self, now: Instant) -> Result<(), LinkError> {
-        if self.presence.is_due(now) && !self.presence.observe(now, self.device.state()) {
-            return Err(self.down());
+        if self.presence.is_due(now) {
+            if !self.presence.observe(now, self.device.state()) {
+                return Err(self.down());
+            }
+            self.check_live();
         }
         let out = self.out();
         if !self
@@ -296,15 +301,22 @@ impl Link for XdpLink {
     }
 
     fn room(&mut self) -> usize {
+        self.reclaim();
         if let Some(live) = &self.live {
             return live.room();
         }
-        self.reclaim();
         let transmit = self
             .queues
             .first()
             .and_then(|queue| queue.transmit.as_ref());
         transmit.map_or(0, |transmit| transmit.frames.idle())
+    }
+
+    fn batch(&self) -> usize {
+        match &self.live {
+            Some(_) => live::BATCH,
+            None => BATCH,
+        }
     }
 
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), LinkError> {
@@ -313,7 +325,11 @@ impl Link for XdpLink {
             (None, Some(queue)) => queue.write(fill),
             (None, None) => false,
         };
-        if written { Ok(()) } else { Err(LinkError::Full) }
+        if written {
+            Ok(())
+        } else {
+            Err(LinkError::Full)
+        }
     }
 
     fn flush(&mut self) -> Result<(), LinkError> {
@@ -462,8 +478,7 @@ impl Link for XdpLink {
             }
         }
         counters.extend(kernel);
-        let live = self.live.as_ref().map_or(0, live::Live::sent);
-        counters.push(("tx-live", live));
+        counters.push(("tx-live", self.live_sent));
         counters.push(("tx-unsent", self.unsent));
         counters.push(("bad-stamp", self.bad_stamps));
         counters.push(("unknown-frame", self.unknown_frames));

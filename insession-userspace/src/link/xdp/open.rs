@@ -7,11 +7,11 @@ use insession_common::live::SENDERS;
 
 use super::device::{Device, State};
 use super::options::{FEWEST_RX, rx_frames, size};
-use super::{live, processors};
 use super::program::{Attached, Program};
 use super::shared::Shared;
 use super::socket::{Copying, Queue, Setup};
 use super::{XdpLink, XdpOptions, ZeroCopy, watch, zero_copy};
+use super::{live, processors};
 use crate::link::{Link, LinkError, kernel, sys};
 use crate::net::Interface;
 
@@ -65,13 +65,13 @@ impl XdpLink {
         options: &XdpOptions,
         most: usize,
     ) -> Result<Vec<XdpLink>, LinkError> {
-        let device = Device::open(interface)?;
+        let mut device = Device::open(interface)?;
         if device.state() == State::Down {
             return Err(LinkError::Down(interface.name.clone()));
         }
         live::check(options.transmission, options.zero_copy)?;
         let senders = u32::try_from(most).map_or(SENDERS, |most| most.min(device.queues()));
-        let program = Program::open(&device, options, senders)?;
+        let program = Program::open(&mut device, options, senders)?;
         let shared = Arc::new(Shared::new(program));
         let copying = copying(&device, shared.attached(), options.zero_copy)?;
         // The number of queues is asked after attaching, which may change it.
@@ -168,6 +168,7 @@ fn link(
         bad_stamps: 0,
         unknown_frames: 0,
         live: None,
+        live_sent: 0,
         unsent: 0,
     })
 }

@@ -19,8 +19,8 @@ use insession_common::names;
 
 use super::device::Device;
 use super::flow_maps::{FlowMaps, Room};
-use super::object::OBJECT;
 use super::live::{self, Live, LiveMaps};
+use super::object::OBJECT;
 use super::{Steering, Transmission, XdpMode, XdpOptions};
 use crate::link::LinkError;
 use crate::link::permit::{self, BPF, NET_ADMIN};
@@ -66,11 +66,11 @@ pub(super) struct Program {
 impl Program {
     /// Loads the program and attaches it; at most `senders` links are to send by it.
     pub(super) fn open(
-        device: &Device,
+        device: &mut Device,
         options: &XdpOptions,
         senders: u32,
     ) -> Result<Self, LinkError> {
-        let interface = device.name();
+        let interface = device.name().to_owned();
         let what = format!("interface {interface}: XDP program");
         let (first, last) = (*options.ports.start(), *options.ports.end());
         let log = u8::from(options.program_log);
@@ -102,7 +102,8 @@ impl Program {
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
         let program = load(&mut ebpf, &what)?;
         let (link, attached) = attach(program, device, options.mode)?;
-        let takes_live = query(program, device)?.feature_flags & live::NDO_XMIT != 0;
+        // Asked after attaching, which may change it.
+        let takes_live = device.takes_redirected();
         if options.transmission == Transmission::Live && !takes_live {
             return Err(LinkError::Unsupported {
                 what: format!("interface {interface}: live frames"),
@@ -137,7 +138,7 @@ impl Program {
             sockets: map(&mut ebpf, names::SOCKETS)?,
             counters: map(&mut ebpf, names::COUNTERS)?,
             log,
-            interface: interface.to_owned(),
+            interface,
             _ebpf: ebpf,
         })
     }

@@ -1,0 +1,168 @@
+//! Live frames: sending by the XDP program in place of the TX ring.
+
+use insession::link::xdp::{Transmission, XdpLink, XdpMode, XdpOptions, ZeroCopy};
+use insession::link::{Link, LinkError};
+
+use crate::lab::NEAR;
+use crate::lab::{Lab, with_pair};
+use crate::{EXPERIMENTAL, counter, numbered, settle};
+
+fn open(lab: &Lab, transmission: Transmission) -> Result<XdpLink, LinkError> {
+    let options = XdpOptions {
+        transmission,
+        ..XdpOptions::default()
+    };
+    XdpLink::open(&lab.interface(), &options)
+}
+
+fn send(link: &mut XdpLink, frames: std::ops::Range<u32>) {
+    for n in frames {
+        let frame = numbered(n);
+        link.transmit(&mut |bytes| {
+            bytes[..frame.len()].copy_from_slice(&frame);
+            frame.len()
+        })
+        .unwrap();
+    }
+    link.flush().unwrap();
+}
+
+fn arrive(mode: XdpMode) {
+    with_pair(1, |lab| {
+        lab.far_takes_redirected(true);
+        let far = lab.far_socket(EXPERIMENTAL);
+        let options = XdpOptions {
+            mode,
+            transmission: Transmission::Live,
+            ..XdpOptions::default()
+        };
+        let mut link = XdpLink::open(&lab.interface(), &options).unwrap();
+        let total = link.room() as u32;
+        assert_eq!(link.batch(), total as usize);
+        let mut first = 0;
+        // Few go by the ring, which keeps its order with the others.
+        for count in [total, 1, 40, 15, 16, 3, total, 17] {
+            send(&mut link, first..first + count);
+            for n in first..first + count {
+                assert_eq!(far.receive(), Some(numbered(n)), "frame {n} of {count}");
+            }
+            first += count;
+        }
+        settle(&mut link);
+        assert_eq!((link.room() as u32, link.in_flight()), (total, 0));
+        let by_ring = 1 + 15 + 3;
+        assert_eq!(counter(&mut link, "tx-live"), u64::from(first - by_ring));
+        for label in ["tx-unsent", "xsk-tx-invalid", "unknown-frame"] {
+            assert_eq!(counter(&mut link, label), 0, "{label}");
+        }
+    });
+}
+
+#[test]
+fn frames_arrive_byte_for_byte_beside_the_driver() {
+    arrive(XdpMode::Native);
+}
+
+#[test]
+fn frames_arrive_byte_for_byte_beside_the_generic_path() {
+    arrive(XdpMode::Generic);
+}
+
+#[test]
+fn the_ring_is_used_unasked_where_frames_would_be_lost() {
+    with_pair(1, |lab| {
+        lab.far_takes_redirected(false);
+        let far = lab.far_socket(EXPERIMENTAL);
+        let mut link = open(lab, Transmission::Auto).unwrap();
+        send(&mut link, 0..64);
+        for n in 0..64 {
+            assert_eq!(far.receive(), Some(numbered(n)));
+        }
+        assert_eq!(counter(&mut link, "tx-live"), 0);
+        drop(link);
+        let error = open(lab, Transmission::Live).unwrap_err();
+        assert!(matches!(error, LinkError::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains(NEAR), "{error}");
+        lab.far_takes_redirected(true);
+        let mut link = open(lab, Transmission::Auto).unwrap();
+        send(&mut link, 0..64);
+        assert_eq!(counter(&mut link, "tx-live"), 64);
+    });
+}
+
+#[test]
+fn the_ring_takes_over_when_the_other_end_changes() {
+    with_pair(1, |lab| {
+        lab.far_takes_redirected(true);
+        let far = lab.far_socket(EXPERIMENTAL);
+        let mut link = open(lab, Transmission::Live).unwrap();
+        send(&mut link, 0..64);
+        for n in 0..64 {
+            assert_eq!(far.receive(), Some(numbered(n)));
+        }
+        lab.far_takes_redirected(false);
+        let until = link.now() + insession::time::Duration::from_millis(300);
+        while link.now() < until {
+            link.wait(until).unwrap();
+        }
+        assert_eq!(counter(&mut link, "tx-live"), 64);
+        send(&mut link, 64..128);
+        for n in 64..128 {
+            assert_eq!(far.receive(), Some(numbered(n)));
+        }
+        assert_eq!(counter(&mut link, "tx-live"), 64, "by the ring");
+    });
+}
+
+#[test]
+fn links_of_several_queues_send_each_its_own() {
+    with_pair(2, |lab| {
+        lab.far_takes_redirected(true);
+        let far = lab.far_socket(EXPERIMENTAL);
+        let options = XdpOptions {
+            transmission: Transmission::Live,
+            ..XdpOptions::default()
+        };
+        let mut links = XdpLink::open_queues(&lab.interface(), &options).unwrap();
+        assert_eq!(links.len(), 2);
+        // Written in turn, sent one after the other.
+        let [first, second] = &mut links[..] else {
+            unreachable!()
+        };
+        for n in 0..100 {
+            let link = if n % 2 == 0 {
+                &mut *first
+            } else {
+                &mut *second
+            };
+            let frame = numbered(n);
+            link.transmit(&mut |bytes| {
+                bytes[..frame.len()].copy_from_slice(&frame);
+                frame.len()
+            })
+            .unwrap();
+        }
+        second.flush().unwrap();
+        first.flush().unwrap();
+        let order = (1..100).step_by(2).chain((0..100).step_by(2));
+        for n in order {
+            assert_eq!(far.receive(), Some(numbered(n)), "frame {n}");
+        }
+        for link in &mut links {
+            assert_eq!(counter(link, "tx-live"), 50);
+        }
+    });
+}
+
+#[test]
+fn zero_copy_and_live_frames_exclude_each_other() {
+    with_pair(1, |lab| {
+        let options = XdpOptions {
+            transmission: Transmission::Live,
+            zero_copy: ZeroCopy::On,
+            ..XdpOptions::default()
+        };
+        let error = XdpLink::open(&lab.interface(), &options).unwrap_err();
+        assert!(matches!(error, LinkError::Unsupported { .. }), "{error}");
+    });
+}
