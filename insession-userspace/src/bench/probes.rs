@@ -17,13 +17,16 @@ pub struct Probes {
     pub probes: Figure,
     /// Packets a second: handshakes and closes with them.
     pub packets: Figure,
-    /// Frames a second of the bare link, nothing answered; measured in turn with it.
+    /// Frames a second of the bare link by AF_XDP's TX ring, nothing answered; measured
+    /// in turn with it.
     pub ceiling: Figure,
-    /// The same, everything answered.
+    /// The same as the link sends unless told otherwise: by live frames, where it does.
+    pub ceiling_unasked: Figure,
+    /// That, everything answered.
     pub ceiling_answered: Figure,
-    /// Row `tx-vs-ceiling`: probes a second by frames a second of the bare link.
+    /// Row `tx-vs-ceiling`: probes a second by frames a second of the TX ring.
     pub tx_vs_ceiling: Figure,
-    /// The same by packets.
+    /// Packets by what the link sends unless told otherwise, nothing answered.
     pub packets_vs_ceiling: Figure,
     /// Packets by the bare link's when everything is answered.
     pub packets_vs_ceiling_answered: Figure,
@@ -53,11 +56,21 @@ pub fn measure(
     base: &Options<'_>,
     settings: &Settings<'_>,
 ) -> Result<Probes, BenchError> {
+    // The same batch for all of them.
+    let batch = match base.batch {
+        Some(batch) => batch,
+        None => trial::open(ground, &base.link)?.batch(),
+    };
     let bare = CeilingOptions {
         link: base.link.clone(),
-        batch: base.batch,
+        batch: Some(batch),
     };
-    let (mut trials, mut ceilings, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+    let ring = CeilingOptions {
+        link: base.link.by_ring(),
+        ..bare.clone()
+    };
+    let mut trials = Vec::new();
+    let (mut ceilings, mut unasked, mut answered) = (Vec::new(), Vec::new(), Vec::new());
     // A bound on the rate is one on the bare link too, which knows none.
     let floods = base.rate.is_none();
     for round in 1..=settings.rounds {
@@ -65,7 +78,8 @@ pub fn measure(
         trials.push(trial::run(ground, base, settings)?);
         if floods {
             settings.step(&format!("probes, round {round}: bare link"))?;
-            ceilings.push(ceiling::transmit(ground, &bare, Answered::No, settings)?.rate());
+            ceilings.push(ceiling::transmit(ground, &ring, Answered::No, settings)?.rate());
+            unasked.push(ceiling::transmit(ground, &bare, Answered::No, settings)?.rate());
         }
         if floods && ground.has_reflector() {
             answered.push(ceiling::transmit(ground, &bare, Answered::Yes, settings)?.rate());
@@ -89,9 +103,10 @@ pub fn measure(
         probes: of(&trial::Trial::probes_per_second),
         packets: of(&trial::Trial::packets_per_second),
         tx_vs_ceiling: by(&trial::Trial::probes_per_second, &ceilings),
-        packets_vs_ceiling: by(&trial::Trial::packets_per_second, &ceilings),
+        packets_vs_ceiling: by(&trial::Trial::packets_per_second, &unasked),
         packets_vs_ceiling_answered: by(&trial::Trial::packets_per_second, &answered),
         ceiling: Figure::new(ceilings.iter().copied()),
+        ceiling_unasked: Figure::new(unasked.iter().copied()),
         ceiling_answered: Figure::new(answered.iter().copied()),
         user: of(&|trial| each(trial.workers.user, trial)),
         system: of(&|trial| each(trial.workers.system, trial)),

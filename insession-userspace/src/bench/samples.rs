@@ -124,6 +124,7 @@ fn probes() -> Probes {
         probes: around(560_000.0),
         packets: around(600_000.0),
         ceiling: around(1_000_000.0),
+        ceiling_unasked: around(2_500_000.0),
         ceiling_answered: around(620_000.0),
         tx_vs_ceiling: Figure::new([0.9, 0.88, 0.93]),
         packets_vs_ceiling: Figure::new([0.95, 0.93, 0.97]),

@@ -111,7 +111,8 @@ fn probes(results: &Results) -> Option<Section> {
     let mut section = Section::new("Probes with live sessions");
     section.row("probes", &probes.probes, "/s");
     section.row("packets", &probes.packets, "/s");
-    section.row("bare link, nothing answered", &probes.ceiling, "/s");
+    section.row("bare TX ring, nothing answered", &probes.ceiling, "/s");
+    section.row("bare link, nothing answered", &probes.ceiling_unasked, "/s");
     section.row("bare link, all answered", &probes.ceiling_answered, "/s");
     section.row("tx-vs-ceiling", &probes.tx_vs_ceiling, "");
     section.row("packets by bare link", &probes.packets_vs_ceiling, "");

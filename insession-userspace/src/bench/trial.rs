@@ -25,7 +25,7 @@ use crate::engine::stats::Stats;
 use crate::engine::worker::{self, LINGER_MAX, Shared};
 use crate::engine::{EngineOptions, Output};
 use crate::link::packet::{PacketLink, PacketOptions};
-use crate::link::xdp::{XdpLink, XdpOptions};
+use crate::link::xdp::{Transmission, XdpLink, XdpOptions};
 use crate::link::{Link, LinkError, permit};
 use crate::session::SessionOptions;
 use crate::trace::{LinkInfo, Trace, Verdict};
@@ -44,6 +44,20 @@ pub enum LinkChoice {
     Xdp(XdpOptions),
     /// AF_PACKET; connections are the kernel's.
     Packet,
+}
+
+impl LinkChoice {
+    /// The same, but that frames go out by the socket's ring in any case.
+    #[must_use]
+    pub fn by_ring(&self) -> Self {
+        match self {
+            LinkChoice::Xdp(options) => LinkChoice::Xdp(XdpOptions {
+                transmission: Transmission::Ring,
+                ..options.clone()
+            }),
+            LinkChoice::Packet => LinkChoice::Packet,
+        }
+    }
 }
 
 /// Looks at every record, on the thread that reads them.

@@ -5,6 +5,7 @@ use insession::link::{Link, LinkError};
 
 use crate::lab::NEAR;
 use crate::lab::{Lab, with_pair};
+use crate::owners::{CAP_IPC_LOCK, without_all_but_three};
 use crate::{EXPERIMENTAL, counter, numbered, settle};
 
 fn open(lab: &Lab, transmission: Transmission) -> Result<XdpLink, LinkError> {
@@ -164,5 +165,25 @@ fn zero_copy_and_live_frames_exclude_each_other() {
         };
         let error = XdpLink::open(&lab.interface(), &options).unwrap_err();
         assert!(matches!(error, LinkError::Unsupported { .. }), "{error}");
+    });
+}
+
+#[test]
+fn three_capabilities_are_enough() {
+    with_pair(1, |lab| {
+        lab.far_takes_redirected(true);
+        let far = lab.far_socket(EXPERIMENTAL);
+        // Another test changes the limit of locked memory meanwhile.
+        without_all_but_three(&[CAP_IPC_LOCK]);
+        let options = XdpOptions {
+            transmission: Transmission::Live,
+            ..XdpOptions::default()
+        };
+        let mut link = XdpLink::open(&lab.interface(), &options).unwrap();
+        send(&mut link, 0..64);
+        for n in 0..64 {
+            assert_eq!(far.receive(), Some(numbered(n)));
+        }
+        assert_eq!(counter(&mut link, "tx-live"), 64);
     });
 }

@@ -25,9 +25,10 @@ pub fn ceiling(bench: &mut Bench, targets: &[&'static Target]) -> Vec<Row> {
                 &rounds(probes, "probes")?,
                 &rounds(probes, "ceiling")?,
                 Spread::of(&rounds(probes, "tx_vs_ceiling")?),
-                "`insession bench --only probes`: probes alone, without SYN, ACK and RST, by bare frames of the same length that nobody answers, same batch, measured in turn",
+                "`insession bench --only probes`: probes alone, without SYN, ACK and RST, by bare frames of the same length through AF_XDP's TX ring that nobody answers, same batch, measured in turn; ceiling_unasked is the bare link by live frames, as ours sends",
             );
             for name in [
+                "ceiling_unasked",
                 "packets_vs_ceiling",
                 "packets_vs_ceiling_answered",
                 "ceiling_answered",

@@ -84,6 +84,9 @@ pub struct Arguments {
     /// Zero-copy; auto: on drivers where it is known to work
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub zero_copy: ZeroCopyName,
+    /// Live frames: without zero-copy, the XDP program sends; auto: over veth
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub live_frames: LiveFramesName,
     /// How sessions are closed
     #[arg(long, value_enum, value_name = "HOW", default_value = "rst")]
     pub close: CloseName,
@@ -175,6 +178,17 @@ pub enum ZeroCopyName {
     /// Or fail
     On,
     /// Never
+    Off,
+}
+
+/// `--live-frames`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LiveFramesName {
+    /// Over veth, where the other end takes them
+    Auto,
+    /// Or fail; the driver drops what it has no room for, and does not tell
+    On,
+    /// By the socket's TX ring
     Off,
 }
 

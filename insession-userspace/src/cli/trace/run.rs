@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::arguments::{Arguments, CloseName, LinkName, XdpModeName, ZeroCopyName};
+use super::arguments::{Arguments, CloseName, LinkName, LiveFramesName, XdpModeName, ZeroCopyName};
 use super::plan::Plan;
 use crate::cli::exit::{self, Failure};
 use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
@@ -20,7 +20,7 @@ use crate::engine::worker::LINGER_MAX;
 use crate::engine::{EngineOptions, Output, Target};
 use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::pcap::{Capture, PcapWriter};
-use crate::link::xdp::{XdpLink, XdpMode, XdpOptions, ZeroCopy};
+use crate::link::xdp::{Transmission, XdpLink, XdpMode, XdpOptions, ZeroCopy};
 use crate::link::{Link, LinkError, permit};
 use crate::net::{self, Interface, NetError, NextHop, Router, RouterOptions};
 use crate::trace::LinkInfo;
@@ -230,6 +230,11 @@ impl Links {
                 ZeroCopyName::On => ZeroCopy::On,
                 ZeroCopyName::Off => ZeroCopy::Off,
             },
+            transmission: match arguments.live_frames {
+                LiveFramesName::Auto => Transmission::Auto,
+                LiveFramesName::On => Transmission::Live,
+                LiveFramesName::Off => Transmission::Ring,
+            },
             ports,
             flows: u32::try_from(flows).unwrap_or(u32::MAX),
             // Costs the program a map and its branches: for who debugs.
@@ -237,7 +242,9 @@ impl Links {
             ..XdpOptions::default()
         };
         // Who asks for a kind of XDP would not get it from the packet link.
-        let insists = xdp.mode != XdpMode::Auto || xdp.zero_copy == ZeroCopy::On;
+        let insists = xdp.mode != XdpMode::Auto
+            || xdp.zero_copy == ZeroCopy::On
+            || xdp.transmission == Transmission::Live;
         let kind = match arguments.link {
             LinkName::Auto if insists => LinkName::Xdp,
             kind => kind,

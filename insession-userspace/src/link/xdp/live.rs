@@ -51,6 +51,15 @@ pub(super) fn is_wanted(device: &Device, transmission: Transmission) -> bool {
         }
 }
 
+/// Of an interface that is to send so, and cannot.
+pub(super) fn refused(interface: &str) -> LinkError {
+    LinkError::Unsupported {
+        what: format!("interface {interface}: live frames"),
+        reason: "its driver takes no redirected frames as it is set up (or Linux is older than 6.3, which does not say)".into(),
+        mend: "use `--live-frames auto` or `off`; on veth, attach an XDP program to the other end, or turn GRO on there".into(),
+    }
+}
+
 /// Whether the options contradict each other.
 pub(super) fn check(transmission: Transmission, zero_copy: ZeroCopy) -> Result<(), LinkError> {
     if transmission == Transmission::Live && zero_copy == ZeroCopy::On {

@@ -83,8 +83,11 @@ impl Program {
         // Each flow may have a local address of its own, and both families share these.
         let room = Room::new(flows, flows, flows.saturating_mul(2));
         let senders = match live::is_wanted(device, options.transmission) {
-            true => senders.clamp(1, SENDERS),
-            false => 0,
+            true if device.takes_redirected() => senders.clamp(1, SENDERS),
+            true if options.transmission == Transmission::Live => {
+                return Err(live::refused(&interface));
+            }
+            _ => 0,
         };
         let live_from = if senders == 0 { 0 } else { live::LOOPBACK };
         let mut loader = EbpfLoader::new();
@@ -102,15 +105,6 @@ impl Program {
         let mut ebpf = loader.load(OBJECT).map_err(|error| refused(&error))?;
         let program = load(&mut ebpf, &what)?;
         let (link, attached) = attach(program, device, options.mode)?;
-        // Asked after attaching, which may change it.
-        let takes_live = device.takes_redirected();
-        if options.transmission == Transmission::Live && !takes_live {
-            return Err(LinkError::Unsupported {
-                what: format!("interface {interface}: live frames"),
-                reason: "its driver takes no redirected frames as it is set up (or Linux is older than 6.3, which does not say)".into(),
-                mend: "use the TX ring; on veth, attach an XDP program to the other end, or turn GRO on there".into(),
-            });
-        }
         let program_fd = program.fd().map_err(|error| refused(&error))?;
         let program_fd = program_fd.try_clone().map_err(|error| refused(&error))?;
         let log = if options.program_log {
@@ -120,9 +114,9 @@ impl Program {
         } else {
             None
         };
-        let live = match senders > 0 && takes_live {
-            true => Some(LiveMaps::take(&mut ebpf, program_fd, device, senders)?),
-            false => None,
+        let live = match senders {
+            0 => None,
+            senders => Some(LiveMaps::take(&mut ebpf, program_fd, device, senders)?),
         };
         Ok(Program {
             live,
