@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
@@ -106,6 +107,14 @@ fn option(socket: &OwnedFd, level: i32, name: i32) -> Result<i32> {
     };
     check(answer.into()).with_context(|| format!("getsockopt({level}, {name})"))?;
     Ok(value)
+}
+
+/// Has a listening socket keep so many connections that nobody has taken yet; Rust's
+/// own are 128.
+pub fn lengthen_queue(listener: &TcpListener, connections: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    let answer = unsafe { libc::listen(listener.as_raw_fd(), connections) };
+    check(answer.into()).map(drop)
 }
 
 fn check(answer: libc::c_long) -> io::Result<libc::c_long> {

@@ -6,13 +6,15 @@
 //! .0.1            .0.2    .1.1   .1.2   .2.1   .2.2        .9.0/24
 //! ```
 
+use std::collections::VecDeque;
 use std::fs;
-use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use crate::kernel;
 
 /// The interface that is traced from.
 pub const NIC: &str = "eth0";
@@ -106,16 +108,23 @@ pub fn lay() -> Result<Child> {
     Ok(server)
 }
 
-/// The server: takes connections and reads, says nothing.
+/// Connections that the server keeps open: more than are traced at a time, fewer than
+/// a process may have.
+const KEPT: usize = 512;
+
+/// The server: takes connections and says nothing. What it would read never comes, for
+/// the octet before it is missing; so no thread waits for it, whose start would keep
+/// connections waiting in the queue until the queue is full.
 pub fn serve() -> Result<()> {
     let listener = TcpListener::bind(("::", PORT)).context("the server cannot listen")?;
+    kernel::lengthen_queue(&listener, KEPT as i32).context("the server's queue")?;
+    let mut kept = VecDeque::with_capacity(KEPT);
     for stream in listener.incoming() {
-        let mut stream = stream?;
-        std::thread::spawn(move || {
-            let mut bytes = [0; 512];
-            // Ends with the client's RST.
-            while stream.read(&mut bytes).is_ok_and(|count| count > 0) {}
-        });
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        // One that was reset before it was taken is none.
+        kept.extend(stream);
     }
     Ok(())
 }
