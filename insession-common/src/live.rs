@@ -31,6 +31,8 @@ pub const SHORTEST: u32 = 14;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Slot {
+    /// When the program sent it, ns of CLOCK_MONOTONIC.
+    pub sent: u64,
     /// Octets of the frame beyond [`SHORTEST`]: a byte, so that the verifier sees that
     /// no frame is longer than `bytes`.
     pub extra: u8,
@@ -41,6 +43,9 @@ pub struct Slot {
     /// Up to the next frame's.
     pub rest: [u8; 4],
 }
+
+/// Where a slot's length lies in it.
+pub const EXTRA: usize = core::mem::offset_of!(Slot, extra);
 
 /// Where a slot's frame begins in it.
 pub const BYTES: usize = core::mem::offset_of!(Slot, bytes);

@@ -49,7 +49,7 @@ pub fn send(ctx: &XdpContext) -> u32 {
     if number >= u64::from(SLOTS) {
         return XDP_DROP;
     }
-    let Some(slot) = LIVE_SLOTS.get_ptr(sender * SLOTS + number as u32) else {
+    let Some(slot) = LIVE_SLOTS.get_ptr_mut(sender * SLOTS + number as u32) else {
         return XDP_DROP;
     };
     // SAFETY: an element of the map, written before the call.
@@ -63,7 +63,7 @@ pub fn send(ctx: &XdpContext) -> u32 {
     }
     // SAFETY: the helper reads `length` bytes, which are never more than the slot has.
     let error = unsafe {
-        let bytes = (&raw const (*slot).bytes).cast_mut();
+        let bytes = &raw mut (*slot).bytes;
         helpers::bpf_xdp_store_bytes(ctx.ctx, 0, bytes.cast(), length)
     };
     if error != 0 {
@@ -72,7 +72,10 @@ pub fn send(ctx: &XdpContext) -> u32 {
     let Ok(redirect) = LIVE_DEVICE.redirect(0, u64::from(XDP_DROP)) else {
         return XDP_DROP;
     };
-    // SAFETY: as above.
-    unsafe { taken.write_volatile(number + 1) };
+    // SAFETY: a helper without arguments; elements of maps, as above.
+    unsafe {
+        (&raw mut (*slot).sent).write_volatile(helpers::bpf_ktime_get_ns());
+        taken.write_volatile(number + 1);
+    }
     redirect
 }

@@ -70,6 +70,10 @@ impl Link for Metered<'_> {
         self.inner.remove_flow(flow);
     }
 
+    fn departures(&self, times: &mut [Instant]) -> usize {
+        self.inner.departures(times)
+    }
+
     fn batch(&self) -> usize {
         self.inner.batch()
     }

@@ -116,6 +116,13 @@ pub trait Link {
     /// not given frames back for longer than it may ([`LinkError::Stalled`]).
     fn flush(&mut self) -> Result<(), LinkError>;
 
+    /// When the frames of the last flush left, the first written first, as far as the
+    /// link knows: how many of `times` it filled. The others left at the flush.
+    fn departures(&self, times: &mut [Instant]) -> usize {
+        let _ = times;
+        0
+    }
+
     /// How many written frames the interface has not sent yet, as far as can be
     /// told: closing the link may lose them. Reclaims as [`Link::room`] does.
     fn in_flight(&mut self) -> usize {

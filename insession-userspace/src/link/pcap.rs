@@ -267,6 +267,10 @@ impl<L: Link + ?Sized> Link for Capture<L> {
         self.inner.remove_flow(flow);
     }
 
+    fn departures(&self, times: &mut [Instant]) -> usize {
+        self.inner.departures(times)
+    }
+
     fn batch(&self) -> usize {
         self.inner.batch()
     }

@@ -43,7 +43,18 @@ fn arrive(mode: XdpMode) {
         let mut first = 0;
         // Few go by the ring, which keeps its order with the others.
         for count in [total, 1, 40, 15, 16, 3, total, 17] {
+            let before = link.now();
             send(&mut link, first..first + count);
+            let after = link.now();
+            let mut times = vec![before; total as usize];
+            let known = link.departures(&mut times);
+            assert_eq!(known as u32, if count < 16 { 0 } else { count });
+            assert!(times[..known].is_sorted());
+            assert!(
+                times[..known]
+                    .iter()
+                    .all(|at| (before..=after).contains(at))
+            );
             for n in first..first + count {
                 assert_eq!(far.receive(), Some(numbered(n)), "frame {n} of {count}");
             }

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use aya::Ebpf;
 use aya::maps::{DevMap, Map, MapData};
 use aya::programs::ProgramFd;
-use insession_common::live::{self, BYTES, FIRST_LENGTH, ROOM, SENDERS, SHORTEST, SLOTS, Slot};
+use insession_common::live::{
+    self, BYTES, EXTRA, FIRST_LENGTH, ROOM, SENDERS, SHORTEST, SLOTS, Slot,
+};
 use insession_common::names;
 use libbpf_rs::libbpf_sys;
 
@@ -25,6 +27,7 @@ use super::program::{absent, map, refusal};
 use super::umem::Mapping;
 use super::{Transmission, XdpLink, ZeroCopy};
 use crate::link::LinkError;
+use crate::time::Instant;
 
 /// The fewest frames that make a call worth while: fewer cost less by the ring.
 const FEWEST: u32 = 16;
@@ -118,6 +121,7 @@ impl LiveMaps {
             program: self.program.as_fd().try_clone_to_owned()?,
             sender: number,
             written: 0,
+            left: 0,
         }))
     }
 }
@@ -139,6 +143,8 @@ pub(super) struct Live {
     sender: u32,
     /// Slots that have a frame.
     written: u32,
+    /// Slots whose frames the program sent, of the last batch.
+    left: u32,
 }
 
 impl Live {
@@ -163,7 +169,7 @@ impl Live {
         let (extra, bytes) = unsafe {
             let slot = self.slots.start().as_ptr().add(at);
             let bytes = std::slice::from_raw_parts_mut(slot.add(BYTES), ROOM);
-            (&mut *slot, bytes)
+            (&mut *slot.add(EXTRA), bytes)
         };
         let length = fill(bytes).min(ROOM);
         if length >= SHORTEST as usize {
@@ -179,9 +185,24 @@ impl Live {
         // SAFETY: as in `write`; the kernel only reads slots.
         unsafe {
             let slot = self.slots.start().as_ptr().add(at);
-            let length = SHORTEST as usize + usize::from(slot.read());
+            let length = SHORTEST as usize + usize::from(slot.add(EXTRA).read());
             std::slice::from_raw_parts(slot.add(BYTES), length)
         }
+    }
+
+    /// When the frames of the last batch left, in the order in which they were written;
+    /// how many did so by the program, those first.
+    pub(super) fn departures(&self, times: &mut [Instant]) -> usize {
+        let left = times.iter_mut().zip(0..self.left);
+        left.map(|(time, number)| {
+            // SAFETY: as in `write`: the slot's first word.
+            let sent = unsafe {
+                let slot = self.slots.start().as_ptr().add(self.at(number));
+                slot.cast::<u64>().read()
+            };
+            *time = Instant::from_nanos(sent);
+        })
+        .count()
     }
 
     /// Has the program send all that is written. Some may be left when it fails:
@@ -267,6 +288,7 @@ impl XdpLink {
                 refused = error.raw_os_error() != Some(libc::ENOMEM);
             }
         }
+        live.left = first;
         let written = std::mem::take(&mut live.written);
         for number in first..written {
             let frame = live.frame(number);

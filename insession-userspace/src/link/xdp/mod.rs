@@ -342,6 +342,10 @@ impl Link for XdpLink {
         self.check(now)
     }
 
+    fn departures(&self, times: &mut [Instant]) -> usize {
+        self.live.as_ref().map_or(0, |live| live.departures(times))
+    }
+
     fn in_flight(&mut self) -> usize {
         self.reclaim();
         self.out()
