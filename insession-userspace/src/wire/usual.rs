@@ -95,8 +95,8 @@ impl Words {
     }
 
     #[inline]
-    const fn sum(self) -> u64 {
-        add(add(self.0, self.1), self.2 as u64)
+    const fn sum(self) -> Total {
+        Total(0).with(self.0).with(self.1).with(self.2 as u64)
     }
 }
 
@@ -117,7 +117,12 @@ impl<'a> Exceeded<'a> {
     fn of_probe(packet: &'a [u8; WHOLE]) -> Option<Self> {
         let (longs, last) = packet.last_chunk::<PROBE>()?.split_first_chunk::<32>()?;
         let last = u64::from_ne_bytes([*last.first()?, 0, 0, 0, 0, 0, 0, 0]);
-        Self::check(packet.first_chunk()?, PROBE, sum(longs, last))
+        let (longs, _) = longs.as_chunks::<8>();
+        Self::check(
+            packet.first_chunk()?,
+            PROBE,
+            Total(0).with(last).with_all(longs),
+        )
     }
 
     /// It is of any length, and the header says which.
@@ -134,15 +139,15 @@ impl<'a> Exceeded<'a> {
 
     /// `len` octets of the quoted segment are there, and `behind` is their sum.
     #[inline(always)]
-    fn check(head: &'a [u8; LEAST], len: usize, behind: u64) -> Option<Self> {
+    fn check(head: &'a [u8; LEAST], len: usize, behind: Total) -> Option<Self> {
         let (outer, rest) = head.split_first_chunk::<IPV4_LEN>()?;
         let (icmp, rest) = rest.split_first_chunk::<ICMP_LEN>()?;
         let quoted = rest.first_chunk::<IPV4_LEN>()?;
         let icmp = u64::from_ne_bytes(*icmp);
         let (out, said) = (Words::new(outer), Words::new(quoted));
         let odd = PLAIN.odd(out.0) | PLAIN.odd(said.0) | ICMP.odd(out.1) | TCP.odd(said.1);
-        let message = add(add(behind, said.sum()), icmp);
-        if odd | EXCEEDED.odd(icmp) != 0 || !is_valid(out.sum()) || !is_valid(message) {
+        let message = behind.and(said.sum()).with(icmp);
+        if odd | EXCEEDED.odd(icmp) != 0 || !out.sum().is_valid() || !message.is_valid() {
             return None;
         }
         // Whole, with nothing behind it, and right; or cut short: then nothing is
@@ -158,7 +163,8 @@ impl<'a> Exceeded<'a> {
         let [a, b] = (len as u16).to_be_bytes();
         let tail = u64::from(u32::from_ne_bytes([0, PROTOCOL_TCP, a, b]));
         let addresses = u64::from_ne_bytes(*quoted.last_chunk::<8>()?);
-        is_valid(add(add(behind, addresses), tail)).then_some(Exceeded { head })
+        let segment = behind.with(addresses).with(tail);
+        segment.is_valid().then_some(Exceeded { head })
     }
 
     /// Who sent it.
@@ -213,37 +219,45 @@ impl<'a> Exceeded<'a> {
     }
 }
 
-/// One's complement sum of 64-bit words, in the processor's byte order (RFC 1071
-/// §2 B).
-#[inline]
-const fn add(one: u64, other: u64) -> u64 {
-    let (sum, carry) = one.overflowing_add(other);
-    sum + carry as u64
+/// A sum of 64-bit words, in the processor's byte order (RFC 1071 §2 B), whose
+/// carries are kept: they are added around the end once.
+#[derive(Clone, Copy)]
+struct Total(u128);
+
+impl Total {
+    #[inline]
+    const fn with(self, word: u64) -> Total {
+        Total(self.0 + word as u128)
+    }
+
+    #[inline]
+    const fn and(self, other: Total) -> Total {
+        Total(self.0 + other.0)
+    }
+
+    #[inline]
+    fn with_all(self, words: &[[u8; 8]]) -> Total {
+        let words = words.iter().map(|word| u64::from_ne_bytes(*word));
+        words.fold(self, Total::with)
+    }
+
+    /// Whether a sum over bytes that hold their checksum says they are whole. They
+    /// are not all zeros: of a sum that is not 0, a multiple of 2¹⁶ - 1 is -0.
+    #[inline]
+    const fn is_valid(self) -> bool {
+        let (sum, carry) = (self.0 as u64).overflowing_add((self.0 >> 64) as u64);
+        (sum + carry as u64).is_multiple_of(0xffff)
+    }
 }
 
 #[inline]
-fn sum(bytes: &[u8], begin: u64) -> u64 {
-    let (longs, _) = bytes.as_chunks::<8>();
-    longs
-        .iter()
-        .fold(begin, |sum, long| add(sum, u64::from_ne_bytes(*long)))
-}
-
-#[inline]
-fn sum_any(bytes: &[u8]) -> u64 {
-    let (_, rest) = bytes.as_chunks::<8>();
+fn sum_any(bytes: &[u8]) -> Total {
+    let (longs, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
     for (out, byte) in last.iter_mut().zip(rest) {
         *out = *byte;
     }
-    sum(bytes, u64::from_ne_bytes(last))
-}
-
-/// Whether a sum over bytes that hold their checksum says they are whole. They
-/// are not all zeros: of a sum that is not 0, a multiple of 2¹⁶ - 1 is -0.
-#[inline]
-const fn is_valid(sum: u64) -> bool {
-    sum.is_multiple_of(0xffff)
+    Total(u64::from_ne_bytes(last).into()).with_all(longs)
 }
 
 #[cfg(test)]
@@ -258,10 +272,10 @@ mod tests {
         #[test]
         fn sums_are_those_of_the_checksum(mut bytes: Vec<u8>) {
             bytes.insert(0, 0x45);
-            prop_assert_eq!(is_valid(sum_any(&bytes)), Sum::ZERO.bytes(&bytes).is_valid());
+            prop_assert_eq!(sum_any(&bytes).is_valid(), Sum::ZERO.bytes(&bytes).is_valid());
             bytes.resize(bytes.len().next_multiple_of(2), 0);
             bytes.extend(Sum::ZERO.bytes(&bytes).finish().to_be_bytes());
-            prop_assert!(is_valid(sum_any(&bytes)));
+            prop_assert!(sum_any(&bytes).is_valid());
             prop_assert!(Sum::ZERO.bytes(&bytes).is_valid());
         }
 
@@ -269,11 +283,11 @@ mod tests {
         fn headers_too(mut header: [u8; IPV4_LEN]) {
             header[0] = 0x45;
             let whole = Sum::ZERO.bytes(&header);
-            prop_assert_eq!(is_valid(Words::new(&header).sum()), whole.is_valid());
+            prop_assert_eq!(Words::new(&header).sum().is_valid(), whole.is_valid());
             header[10..12].fill(0);
             let checksum = Sum::ZERO.bytes(&header).finish();
             header[10..12].copy_from_slice(&checksum.to_be_bytes());
-            prop_assert!(is_valid(Words::new(&header).sum()));
+            prop_assert!(Words::new(&header).sum().is_valid());
         }
     }
 }
