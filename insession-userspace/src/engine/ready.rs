@@ -8,8 +8,8 @@
 pub struct Ready {
     /// As many as there are slots at least, a power of two.
     ring: Vec<u32>,
-    /// One bit a slot: whether it is queued.
-    queued: Vec<u64>,
+    /// Whether a slot is queued. An octet each: a bit takes longer to find.
+    queued: Vec<bool>,
     /// Counts all that were ever taken; its place in the ring is what remains.
     front: usize,
     len: usize,
@@ -26,7 +26,7 @@ impl Ready {
             for (place, slot) in self.ring.iter_mut().zip(before) {
                 *place = slot;
             }
-            self.queued.resize(self.ring.len().div_ceil(64), 0);
+            self.queued.resize(self.ring.len(), false);
         }
     }
 
@@ -45,15 +45,13 @@ impl Ready {
     /// Puts a slot at the back, unless it is in the queue.
     #[inline]
     pub fn push(&mut self, slot: u32) {
-        let capacity = self.ring.len();
         let place = self.place(self.len);
-        let (word, bit) = bit(slot);
-        let (Some(queued), Some(place)) = (self.queued.get_mut(word), self.ring.get_mut(place))
-        else {
-            return;
-        };
-        if *queued & bit == 0 && self.len < capacity {
-            *queued |= bit;
+        // Each is in it once: there is room for all that have a place here.
+        if let Some(queued) = self.queued.get_mut(slot as usize)
+            && !*queued
+            && let Some(place) = self.ring.get_mut(place)
+        {
+            *queued = true;
             *place = slot;
             self.len += 1;
         }
@@ -63,8 +61,7 @@ impl Ready {
     #[inline]
     pub fn pop(&mut self) -> Option<u32> {
         let slot = self.ahead(0)?;
-        let (word, bit) = bit(slot);
-        *self.queued.get_mut(word)? &= !bit;
+        *self.queued.get_mut(slot as usize)? = false;
         self.front = self.front.wrapping_add(1);
         self.len -= 1;
         Some(slot)
@@ -88,11 +85,6 @@ impl Ready {
     fn place(&self, turns: usize) -> usize {
         self.front.wrapping_add(turns) & self.ring.len().wrapping_sub(1)
     }
-}
-
-#[inline]
-const fn bit(slot: u32) -> (usize, u64) {
-    (slot as usize / 64, 1 << (slot % 64))
 }
 
 #[cfg(test)]
