@@ -108,6 +108,40 @@ impl Sum {
     }
 }
 
+/// The same of words in the processor's byte order, which it does not depend on
+/// but for its own (RFC 1071 §2 B): nothing that goes on the wire is turned around
+/// to be summed up. Enough room for 2³² of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NativeSum(u64);
+
+impl NativeSum {
+    /// A [`Sum`] folded before, to go on from.
+    pub(super) const fn from_folded(folded: u16) -> Self {
+        NativeSum(folded.to_be() as u64)
+    }
+
+    /// With two octets as they stand in the packet.
+    #[inline]
+    pub(super) const fn half(self, octets: [u8; 2]) -> Self {
+        NativeSum(self.0 + u16::from_ne_bytes(octets) as u64)
+    }
+
+    /// With four.
+    #[inline]
+    pub(super) const fn long(self, octets: [u8; 4]) -> Self {
+        NativeSum(self.0 + u32::from_ne_bytes(octets) as u64)
+    }
+
+    /// The checksum, as it stands in the packet.
+    #[inline]
+    pub(super) const fn finish(self) -> [u8; 2] {
+        // Each half added to the other, carries and all: both halves are the sum.
+        let sum = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+        (!sum).to_ne_bytes()
+    }
+}
+
 /// The checksum after one 16-bit word of what it covers became another: equation
 /// 3 of RFC 1624, HC' = ~(~HC + ~m + m'). Equation 4 would turn some into -0.
 #[must_use]
@@ -157,6 +191,18 @@ mod tests {
             prop_assert_eq!(Sum::ZERO.bytes(tail).bytes(head).finish(), oracle(&bytes));
             let folded = Sum::ZERO.bytes(head).fold();
             prop_assert_eq!(Sum::from_folded(folded).bytes(tail).finish(), oracle(&bytes));
+        }
+
+        #[test]
+        fn sums_of_octets_as_they_stand(words in proptest::collection::vec(any::<[u8; 4]>(), 0..99), half: [u8; 2]) {
+            let folded = Sum::ZERO.bytes(&half).fold();
+            let sum = words.iter().fold(NativeSum::from_folded(folded), |sum, word| sum.long(*word));
+            let bytes: Vec<u8> = words.iter().flatten().chain(&half).copied().collect();
+            let expected = Sum::ZERO.bytes(&bytes).finish().to_be_bytes();
+            prop_assert_eq!(sum.finish(), expected);
+            let bytes: Vec<u8> = bytes.iter().chain(&[7, 9]).copied().collect();
+            let expected = Sum::ZERO.bytes(&bytes).finish().to_be_bytes();
+            prop_assert_eq!(sum.half([7, 9]).finish(), expected);
         }
 
         /// The first word is not zero, as no header's is: of all zeros both

@@ -4,7 +4,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::checksum::Sum;
+use super::checksum::{NativeSum, Sum};
+use super::usual::RawEnds;
 use super::{be32, ethernet, ip, ipv4, ipv6, tcp};
 
 /// What all frames of a flow have in common: everything that a per-flow load
@@ -96,6 +97,33 @@ pub struct Own {
     pub flow_label: u32,
 }
 
+/// What nearly every frame is: a probe of an IPv4 flow with timestamps, one byte
+/// of payload. What differs from one to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The flow's, as they stand in the segment; the source is the layout's.
+    pub ends: RawEnds,
+    /// TTL.
+    pub ttl: u8,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgment number.
+    pub acknowledgment: u32,
+    /// The window field as it goes on the wire.
+    pub window: u16,
+    /// Our clock.
+    pub tsval: u32,
+    /// The latest of theirs.
+    pub tsecr: u32,
+}
+
+/// Octets of its segment, and of the packet.
+const PROBE_SEGMENT: usize = TCP_LEN + 12 + 1;
+const PROBE: usize = ipv4::HEADER_LEN + PROBE_SEGMENT;
+/// Header length and flags of its segment.
+const PROBE_OFFSET_AND_FLAGS: u16 =
+    ((TCP_LEN as u16 + 12) / 4) << 12 | (tcp::flags::ACK | tcp::flags::PSH) as u16;
+
 /// Most bytes that come before TCP's: Ethernet with a tag, IPv6.
 const HEAD: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN + ipv6::HEADER_LEN;
 /// As many bytes of it as are copied for IPv4: more than come before TCP's, and
@@ -128,6 +156,12 @@ pub struct Layout {
     ip_sum: u16,
     /// Sum of the pseudo-header's constant part.
     tcp_sum: u16,
+    /// Of a [`Probe`]: its IPv4 header's length.
+    probe_len: [u8; 2],
+    /// The sum of what is the same in the IPv4 header of every probe.
+    probe_ip_sum: NativeSum,
+    /// And in its segment with the pseudo-header.
+    probe_tcp_sum: NativeSum,
 }
 
 impl Layout {
@@ -188,7 +222,17 @@ impl Layout {
                 )
             }
         };
+        let probe_len = (PROBE as u16).to_be_bytes();
         Layout {
+            probe_len,
+            probe_ip_sum: NativeSum::from_folded(ip_sum.fold()).half(probe_len),
+            probe_tcp_sum: NativeSum::from_folded(
+                tcp_sum
+                    .word(PROBE_SEGMENT as u16)
+                    .word(PROBE_OFFSET_AND_FLAGS)
+                    .long(NOP_NOP_TIMESTAMPS)
+                    .fold(),
+            ),
             // 14 or 18.
             l3: l3 as u8,
             v6: way.source.is_ipv6(),
@@ -203,6 +247,58 @@ impl Layout {
     #[must_use]
     pub fn l3_offset(&self) -> usize {
         usize::from(self.l3)
+    }
+
+    /// Whether it is an IPv4 route's, and writes [`Probe`]s.
+    #[must_use]
+    #[inline]
+    pub fn writes_probes(&self) -> bool {
+        !self.v6
+    }
+
+    /// As [`Layout::write`] of the same segment, in a third of the steps.
+    ///
+    /// # Panics
+    /// When `out` is shorter than 256 bytes.
+    #[must_use]
+    #[inline(always)]
+    pub fn write_probe(&self, probe: &Probe, identification: u16, out: &mut [u8]) -> usize {
+        let l3 = self.l3_offset();
+        let out = out.first_chunk_mut::<MIN_OUT>();
+        let out = out.expect("a frame's buffer is too short");
+        out[..V4_HEAD].copy_from_slice(&self.head[..V4_HEAD]);
+        let (ip, segment) = split_packet::<{ ipv4::HEADER_LEN }>(out, l3);
+        let [_, _, _, _, a, b, c, d] = probe.ends.addresses;
+        let destination = [a, b, c, d];
+        let identification = identification.to_be_bytes();
+        // The other octet of the TTL's word is the protocol, which is summed up.
+        let sum = self.probe_ip_sum.half(identification).long(destination);
+        let checksum = sum.half([probe.ttl, 0]).finish();
+        ip[ipv4::field::TOTAL_LENGTH].copy_from_slice(&self.probe_len);
+        ip[ipv4::field::IDENTIFICATION].copy_from_slice(&identification);
+        ip[ipv4::field::TTL] = probe.ttl;
+        ip[ipv4::field::CHECKSUM].copy_from_slice(&checksum);
+        ip[ipv4::field::DESTINATION].copy_from_slice(&destination);
+
+        let sequence = probe.sequence.to_be_bytes();
+        let acknowledgment = probe.acknowledgment.to_be_bytes();
+        let window = probe.window.to_be_bytes();
+        let (tsval, tsecr) = (probe.tsval.to_be_bytes(), probe.tsecr.to_be_bytes());
+        let sum = self.probe_tcp_sum.long(destination).long(probe.ends.ports);
+        let sum = sum.long(sequence).long(acknowledgment).half(window);
+        let checksum = sum.long(tsval).long(tsecr).finish();
+        segment[..4].copy_from_slice(&probe.ends.ports);
+        segment[4..8].copy_from_slice(&sequence);
+        segment[8..12].copy_from_slice(&acknowledgment);
+        segment[12..14].copy_from_slice(&PROBE_OFFSET_AND_FLAGS.to_be_bytes());
+        segment[14..16].copy_from_slice(&window);
+        segment[16..18].copy_from_slice(&checksum);
+        segment[18..20].fill(0);
+        segment[20..24].copy_from_slice(&NOP_NOP_TIMESTAMPS.to_be_bytes());
+        segment[24..28].copy_from_slice(&tsval);
+        segment[28..32].copy_from_slice(&tsecr);
+        segment[32] = 0;
+        l3 + PROBE
     }
 
     /// Writes one whole frame to the beginning of `out`, returns its length in
@@ -553,6 +649,60 @@ mod tests {
             };
             let options: Vec<_> = tcp.options_iterator().map(Result::unwrap).collect();
             prop_assert_eq!(options, expected);
+        }
+    }
+
+    proptest! {
+        /// The short way writes what the long one does.
+        #[test]
+        fn probes_are_frames_like_any_other(
+            way: [[u8; 6]; 2],
+            vlan in proptest::option::of(0u16..4096),
+            dscp in 0u8..64,
+            ends: ([u8; 8], [u8; 4]),
+            numbers: [u32; 4],
+            ttl: u8,
+            window: u16,
+            identification: u16,
+        ) {
+            let [a, b, c, d, e, f, g, h] = ends.0;
+            let [i, j, k, l] = ends.1;
+            let layout = Layout::new(&Way {
+                source_mac: way[0],
+                next_hop_mac: way[1],
+                vlan,
+                source: IpAddr::from([a, b, c, d]),
+                dscp,
+            });
+            prop_assert!(layout.writes_probes());
+            let own = Own {
+                local_port: u16::from_be_bytes([i, j]),
+                remote: SocketAddr::from(([e, f, g, h], u16::from_be_bytes([k, l]))),
+                flow_label: 0,
+            };
+            let [sequence, acknowledgment, tsval, tsecr] = numbers;
+            let varying = Varying {
+                ttl,
+                sequence,
+                acknowledgment,
+                flags: tcp::flags::ACK | tcp::flags::PSH,
+                window,
+                options: SegmentOptions::Timestamps { tsval, tsecr },
+                payload_len: 1,
+            };
+            let probe = Probe {
+                ends: RawEnds { addresses: ends.0, ports: ends.1 },
+                ttl,
+                sequence,
+                acknowledgment,
+                window,
+                tsval,
+                tsecr,
+            };
+            let (mut long, mut short) = ([0xa5; MIN_OUT], [0xa5; MIN_OUT]);
+            let len = layout.write(&own, &varying, identification, &mut long);
+            prop_assert_eq!(layout.write_probe(&probe, identification, &mut short), len);
+            prop_assert_eq!(short, long);
         }
     }
 
