@@ -60,6 +60,12 @@ impl Open {
         }
     }
 
+    /// What to write its frames with, less what they have of their own.
+    #[inline]
+    pub(super) fn layout_id(&self) -> LayoutId {
+        self.layout
+    }
+
     /// What to write its frames with.
     #[inline]
     pub(super) fn layout(&self, flow: &Flow) -> (LayoutId, Own) {

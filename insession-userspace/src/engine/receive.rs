@@ -9,7 +9,7 @@ use super::slab;
 use super::worker::Worker;
 use crate::link::prefetch::prefetch;
 use crate::link::{Link, LinkError, Received};
-use crate::session::{Flow, Quote, Reply, Session, Undecodable, decode_with_ends as decode};
+use crate::session::{Flow, Quote, Reply, Undecodable, decode_with_ends as decode};
 use crate::time::Instant;
 
 /// Frames taken in before segments go out again.
@@ -60,15 +60,19 @@ impl Worker<'_> {
         while received < BUDGET {
             let mut sessions = [UNRESOLVED; CHUNK];
             let known = link.upcoming(&mut sessions).min(CHUNK);
-            for id in sessions.iter().take(known) {
+            let sessions = sessions.get(..known).unwrap_or_default();
+            for id in sessions {
                 self.open.prefetch(slab::index(*id));
                 self.wheel.prefetch(slab::index(*id));
             }
-            // By now the first of them have come.
-            let open = &self.open;
-            let sessions = sessions.iter().take(known).filter_map(|id| open.get(*id));
-            for cell in sessions.flat_map(Session::next_cells) {
-                prefetch(cell);
+            // By now the first of them have come. Whose id is of a session before
+            // has its successor's fetched, which harms nobody.
+            for id in sessions {
+                if let Some(session) = self.open.at(slab::index(*id)) {
+                    let [probe, answer] = session.next_cells();
+                    probe.inspect(|cell| prefetch(*cell));
+                    answer.inspect(|cell| prefetch(*cell));
+                }
             }
             // A link that cannot tell is asked for all at once.
             let (budget, last) = match known {

@@ -8,7 +8,7 @@ use super::slab;
 use super::wheel::Wheel;
 use super::worker::Worker;
 use super::{EngineOptions, Output};
-use crate::session::{Event, Session, SessionOptions};
+use crate::session::{Event, Session, SessionOptions, Timer};
 use crate::time::{Duration, Instant};
 
 /// Timers that fire before replies are looked at again.
@@ -103,7 +103,7 @@ impl Worker<'_> {
 
 /// The drain rule, as far as it touches nothing but the session, the queue of
 /// those that want to send, and the timers: nearly always all of it.
-#[inline]
+#[inline(always)]
 pub(super) fn settle(
     session: &mut Session,
     options: &SessionOptions,
@@ -114,19 +114,45 @@ pub(super) fn settle(
     now: Instant,
 ) -> Rest {
     // A timer that is set was set for an older probe: it comes no later than it
-    // has to, and what is due is looked at then. (None is set in the opening that
-    // outlasts it: before the first probe nothing is awaited.)
-    if session.is_under_way() && wheel.is_armed(slot) {
+    // has to, and what is due is looked at then.
+    if session.is_swift() {
         debug_assert!({
             let next = session.after(options, now);
-            let due = next
-                .timeout
-                .map(|(at, _)| at.max(now + Duration::from_nanos(1)));
-            next.wants_transmit && due.is_some_and(|at| wheel.fires_by(slot, at))
+            next.wants_transmit && next.timeout.is_some_and(fires_by(wheel, slot, now))
         });
         ready.push(slot);
         return Rest::Nothing;
     }
+    if session.is_held() {
+        debug_assert!({
+            let next = session.after(options, now);
+            match next.wants_transmit {
+                // The timer has not been looked at yet.
+                true => wheel.fires_by(slot, now),
+                false => next.timeout.is_some_and(fires_by(wheel, slot, now)),
+            }
+        });
+        return Rest::Nothing;
+    }
+    settle_any(session, options, run, ready, wheel, slot, now)
+}
+
+/// Whether the timer is set for this moment, or an earlier one.
+fn fires_by(wheel: &Wheel, slot: u32, now: Instant) -> impl FnOnce((Instant, Timer)) -> bool {
+    move |(at, _)| wheel.fires_by(slot, at.max(now + Duration::from_nanos(1)))
+}
+
+/// The same, whatever happened.
+#[inline(never)]
+fn settle_any(
+    session: &mut Session,
+    options: &SessionOptions,
+    run: &EngineOptions,
+    ready: &mut Ready,
+    wheel: &mut Wheel,
+    slot: u32,
+    now: Instant,
+) -> Rest {
     while let Some(event) = session.poll_event() {
         if run.live || event == Event::Established {
             return Rest::Tell(event);
@@ -144,5 +170,6 @@ pub(super) fn settle(
         Some((at, _)) => wheel.arm_by(slot, at.max(now + Duration::from_nanos(1))),
         None => wheel.cancel(slot),
     }
+    session.settled(&next);
     Rest::Nothing
 }

@@ -129,6 +129,13 @@ impl<H, C> Slab<H, C> {
         self.owned(id)?.hot[nth(id)].0.as_ref()
     }
 
+    /// The hot part of the entry that has this index now.
+    #[must_use]
+    #[inline]
+    pub fn hot_at_mut(&mut self, index: u32) -> Option<&mut H> {
+        self.chunk_mut(index)?.hot[nth(index)].0.as_mut()
+    }
+
     /// The hot part of the entry with this id.
     #[must_use]
     #[inline]
@@ -300,6 +307,8 @@ mod tests {
         assert_eq!(slab.id_at(index(first)), Some(second));
         let entry = slab.at_mut(index(first));
         assert_eq!(entry, Some((second, &mut "b", &mut 'y')));
+        assert_eq!(slab.hot_at_mut(index(first)), Some(&mut "b"));
+        assert_eq!(slab.hot_at_mut(index(first) + 1), None);
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Segments out: one batch, one kick.
 
-use insession_common::flow::SessionId;
-
 use super::open::{Layouts, Open};
-use super::settle::settle;
+use super::settle::{Rest, settle};
 use super::slab;
 use super::worker::Worker;
 use crate::link::{Link, LinkError};
@@ -40,14 +38,19 @@ impl Worker<'_> {
         self.pacer.spend(now, self.batch.len());
         self.tally.sent += self.batch.len() as u64;
         let mut batch = core::mem::take(&mut self.batch);
-        for (id, kind) in batch.drain(..) {
+        for (slot, kind) in batch.drain(..) {
             self.tally.probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
-            if let Some(session) = self.open.get_mut(id) {
+            // No slot is given to another session meanwhile.
+            if let Some(session) = self.open.hot_at_mut(slot) {
                 session.handle_transmitted(kind, at);
                 let (ready, wheel) = (&mut self.ready, &mut self.wheel);
                 let (options, run) = (&self.options, self.shared.options);
-                let rest = settle(session, options, run, ready, wheel, slab::index(id), at);
-                self.settle_rest(id, rest, at);
+                let rest = settle(session, options, run, ready, wheel, slot, at);
+                if rest != Rest::Nothing
+                    && let Some(id) = self.open.id_at(slot)
+                {
+                    self.settle_rest(id, rest, at);
+                }
             }
         }
         self.batch = batch;
@@ -68,7 +71,7 @@ impl Worker<'_> {
                 &transmit,
                 self.identification,
             ) {
-                Ok(()) => self.written(id, transmit.kind),
+                Ok(()) => self.written(slab::index(id), transmit.kind),
                 Err(LinkError::Full) => {
                     self.held = Some((id, transmit));
                     return Ok(());
@@ -87,6 +90,34 @@ impl Worker<'_> {
             let Some((id, session, open)) = self.open.at_mut(slot) else {
                 continue;
             };
+            if let Some(layout) = self.layouts.get(open.layout_id())
+                && session.is_swift()
+                && !self.shared.options.live
+                && layout.writes_probes()
+                && session.has_short_probes()
+            {
+                let (options, identification) = (&self.options, self.identification);
+                let mut probe = None;
+                let written = link.transmit(&mut |frame| {
+                    let (id, segment) = session.poll_swift(options, now);
+                    probe = Some(id);
+                    layout.write_probe(&segment, identification, frame)
+                });
+                match (written, probe) {
+                    (Ok(()), Some(probe)) => {
+                        if self.batch.len() + 1 + self.ready.len() < room
+                            && session.wants_transmit(options, now)
+                        {
+                            self.ready.push(slot);
+                        }
+                        self.written(slot, TransmitKind::Probe(probe));
+                        continue;
+                    }
+                    // It was not asked for its probe, and gives it out below.
+                    (Ok(()) | Err(LinkError::Full), _) => {}
+                    (Err(error), _) => return Err(error),
+                }
+            }
             let Some(transmit) = session.poll_transmit(&self.options, now) else {
                 continue;
             };
@@ -117,16 +148,16 @@ impl Worker<'_> {
             {
                 self.ready.push(slot);
             }
-            self.written(id, transmit.kind);
+            self.written(slot, transmit.kind);
         }
         Ok(())
     }
 
     /// A segment is in the batch.
     #[inline]
-    fn written(&mut self, id: SessionId, kind: TransmitKind) {
+    fn written(&mut self, slot: u32, kind: TransmitKind) {
         self.identification = self.identification.wrapping_add(1);
-        self.batch.push((id, kind));
+        self.batch.push((slot, kind));
     }
 
     /// Has what the session whose turn it is after `turns` others will be read

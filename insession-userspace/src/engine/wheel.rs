@@ -110,14 +110,6 @@ impl Wheel {
         node.is_some_and(|node| node.previous != OUT && node.tick <= tick_of(at))
     }
 
-    /// Whether the timer of `key` is set.
-    #[must_use]
-    #[inline]
-    pub fn is_armed(&self, key: u32) -> bool {
-        let node = self.nodes.get(key as usize);
-        node.is_some_and(|node| node.previous != OUT)
-    }
-
     /// Unsets the timer of `key`, if it is set.
     pub fn cancel(&mut self, key: u32) {
         let Some(node) = self.nodes.get_mut(key as usize) else {

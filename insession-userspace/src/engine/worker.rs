@@ -182,8 +182,8 @@ pub(super) struct Worker<'a> {
     pub(super) lingering: Lingering,
     /// To and from the other workers of the interface, where there are any.
     pub(super) handoff: Option<Handoff>,
-    /// The batch being built: whose segment, and what for.
-    pub(super) batch: Vec<(SessionId, TransmitKind)>,
+    /// The batch being built: the slot of whose segment it is, and what for.
+    pub(super) batch: Vec<(u32, TransmitKind)>,
     /// Frames a kick.
     pub(super) batch_size: usize,
     /// A job that waits until a session ends.

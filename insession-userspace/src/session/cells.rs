@@ -149,6 +149,12 @@ impl Slot {
         self.0.high & STATE == FLYING
     }
 
+    /// In flight, with values that are not wide.
+    #[inline]
+    pub(super) fn is_short(self) -> bool {
+        self.0.high & (STATE | WIDE) == FLYING
+    }
+
     pub(super) fn is_lost(self) -> bool {
         self.0.high & STATE == LOST
     }

@@ -6,7 +6,8 @@ use super::{Segment, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::Handshake;
 use crate::wire::tcp::{Options, flags};
-use crate::wire::template::{SegmentOptions, Varying};
+use crate::wire::template::{Probe, SegmentOptions, Varying};
+use crate::wire::usual::RawEnds;
 
 /// What we announce: Linux's first window, so that firewalls see nothing odd.
 const WINDOW: u16 = 64_240;
@@ -358,6 +359,26 @@ impl Connection {
             window: WINDOW >> self.rcv_scale,
             options,
             payload_len: 0,
+        }
+    }
+
+    /// Whether its segments carry timestamps.
+    #[inline]
+    pub(super) fn has_timestamps(&self) -> bool {
+        self.timestamps
+    }
+
+    /// A probe, where they do.
+    #[inline]
+    pub(super) fn probe(&self, now: Instant, ttl: u8, sequence: u32, ends: RawEnds) -> Probe {
+        Probe {
+            ends,
+            ttl,
+            sequence,
+            acknowledgment: self.rcv_nxt,
+            window: WINDOW >> self.rcv_scale,
+            tsval: self.tsval(now),
+            tsecr: self.ts_recent,
         }
     }
 

@@ -85,10 +85,10 @@ impl Session {
 
     /// The parts of its record that the next answer will most likely touch, beside
     /// the session itself: to have them fetched into the cache in time.
+    #[must_use]
     #[inline]
-    pub fn next_cells(&self) -> impl Iterator<Item = &[u8; 10]> {
-        let cells = self.probes.next_cells().into_iter().flatten();
-        cells.map(Cell::octets)
+    pub fn next_cells(&self) -> [Option<&[u8; 10]>; 2] {
+        self.probes.next_cells().map(|cell| cell.map(Cell::octets))
     }
 
     /// The same of what was read by the long way, which may have been rewritten.
@@ -111,6 +111,14 @@ impl Session {
         self.exceeded(options, at, from, sequence, ttls, rewrites, true)
     }
 
+    /// Whether a time exceeded is an answer, and nothing else.
+    #[inline]
+    pub(super) fn is_as_usual(&self) -> bool {
+        self.connection.phase == Phase::Open
+            && self.schedule.is_usual()
+            && !self.flags.has_any([Flag::Ended, Flag::Left, Flag::DupAcks])
+    }
+
     /// A time exceeded of this probe, from an IPv4 router on the way to a
     /// destination that is not found yet: credits it, unless there is more to be
     /// thought of.
@@ -129,18 +137,15 @@ impl Session {
         rewrites: u16,
         tell: bool,
     ) -> bool {
-        let unusual = self.connection.phase != Phase::Open
-            || !self.schedule.is_usual()
-            || self.flags.has_any([Flag::Ended, Flag::Left, Flag::DupAcks])
-            || self.is_target(from);
+        let usual = self.schedule.swift() != 0 || self.is_as_usual();
         // It is not the last in flight: some answer is awaited yet.
-        if unusual || self.probes.in_flight() < 2 {
+        if !usual || self.probes.in_flight() < 2 || self.is_target(from) {
             return false;
         }
         let Some(index) = self.probes.find_current(sequence) else {
             return false;
         };
-        let Some(slot) = self.probes.slot(index).filter(|slot| slot.is_flying()) else {
+        let Some(slot) = self.probes.slot(index).filter(|slot| slot.is_short()) else {
             return false;
         };
         let (kind, bound) = (ReplyKind::TimeExceeded, RttBound::Exact);
@@ -167,7 +172,7 @@ impl Session {
     fn discarded(&mut self, ttl: u8, from: IpAddr) -> bool {
         self.discarded_to = self.discarded_to.max(ttl);
         // Only a peer that names nothing has any.
-        if self.schedule.unnamed {
+        if self.schedule.is_unnamed() {
             self.doubt_duplicate_acks(ttl);
         }
         // It lets packets by: what it said of others was said of a moment.

@@ -57,7 +57,7 @@ impl Session {
                 }
             }
             Offset::None | Offset::Seen => {
-                self.schedule.alone = true;
+                self.schedule.go_alone();
                 let learn = self.learn_mut();
                 learn.quotes = Offset::Seen;
                 if learn.keep_error(at, error) {

@@ -41,7 +41,7 @@ use core::net::SocketAddr;
 use crate::time::Instant;
 use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
-use crate::wire::template::Varying;
+use crate::wire::template::{Probe, Varying};
 
 use close::Close;
 use connection::{Connection, Opening, Phase, later, nanos};
@@ -120,6 +120,7 @@ impl Session {
 
     /// A packet of this flow arrived; `at` is the kernel's receive stamp.
     pub fn handle_reply(&mut self, options: &SessionOptions, at: Instant, reply: &Reply) {
+        self.schedule.linger();
         if self.has(Flag::Ended) {
             if let Reply::Segment(segment) = reply {
                 self.segment_while_closing(segment);
@@ -150,6 +151,8 @@ impl Session {
 
     /// The moment that [`Session::poll_timeout`] named has come.
     pub fn handle_timeout(&mut self, options: &SessionOptions, now: Instant) {
+        self.schedule.linger();
+        self.flags.clear(Flag::Held);
         if self.has(Flag::Ended) {
             if self.fin_deadline().is_some_and(|at| at <= now) {
                 self.fin_unanswered();
@@ -192,6 +195,7 @@ impl Session {
     /// End it from outside (interrupt, link down, no neighbour): keeps what was
     /// learnt, closes the connection if there is one.
     pub fn abort(&mut self, now: Instant, verdict: Verdict, detail: Option<String>) {
+        self.schedule.linger();
         self.finish(now, verdict, detail, CloseMode::Rst);
         // No second round for a FIN.
         match self.cold.close {
@@ -234,9 +238,7 @@ impl Session {
     fn poll_probe(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
         let window = self.connection.snd_wnd;
         let ttl = self.schedule.next(options, &self.probes, window, now)?;
-        let sequence = self.probes.next_sequence();
-        let id = self.probes.push(ttl, now);
-        self.schedule.sent(options);
+        let (id, sequence) = self.send(options, ttl, now);
         let segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         Some(Transmit {
             kind: TransmitKind::Probe(id),
@@ -247,8 +249,40 @@ impl Session {
         })
     }
 
+    /// A probe goes out; its sequence number.
+    #[inline(always)]
+    fn send(&mut self, options: &SessionOptions, ttl: u8, now: Instant) -> (ProbeId, u32) {
+        let sequence = self.probes.next_sequence();
+        let id = self.probes.push(ttl, now);
+        if self.schedule.sent(options) {
+            self.schedule
+                .hurry_on(&self.probes, self.connection.snd_wnd);
+        }
+        (id, sequence)
+    }
+
+    /// What [`Session::poll_transmit`] gives, where [`Session::is_swift`] and
+    /// [`Session::has_short_probes`].
+    #[must_use]
+    #[inline(always)]
+    pub fn poll_swift(&mut self, options: &SessionOptions, now: Instant) -> (ProbeId, Probe) {
+        debug_assert!(self.is_swift() && self.has_short_probes());
+        let ttl = self.schedule.ttl();
+        let (id, sequence) = self.send(options, ttl, now);
+        let ends = self.ends.raw();
+        (id, self.connection.probe(now, ttl, sequence, ends))
+    }
+
+    /// Whether its probes are such as [`Probe`] describes.
+    #[must_use]
+    #[inline]
+    pub fn has_short_probes(&self) -> bool {
+        self.connection.has_timestamps() && !self.has(Flag::WideFlow)
+    }
+
     #[inline(never)]
     fn decide(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
+        self.schedule.linger();
         match self.is_probing() {
             true => self.poll_probe(options, now),
             false => self.control(options, now),
@@ -356,17 +390,51 @@ impl Session {
         }
     }
 
+    /// The drain rule was followed to its end: `next` is what [`Session::after`]
+    /// said, and the one timer is set for its moment, or for an earlier one. From
+    /// here on [`Session::is_swift`] and [`Session::is_held`] may say that nothing
+    /// of this has changed.
+    #[inline]
+    pub fn settled(&mut self, next: &Next) {
+        let Some((_, timer)) = next.timeout else {
+            self.flags.clear(Flag::Held);
+            self.schedule.linger();
+            return;
+        };
+        let plain = self.waiting == 0 && !self.has(Flag::Overflow) && self.is_as_usual();
+        if !plain || self.connection.ack_due || self.has(Flag::Stray) {
+            self.schedule.linger();
+            return;
+        }
+        self.schedule.hurry(&self.probes, self.connection.snd_wnd);
+        // All in flight count: none was released.
+        if timer == Timer::Release && self.is_full() {
+            self.flags.set(Flag::Held);
+        }
+    }
+
     /// Whether it wants to send its next probe, has told no event, and waits for
-    /// nothing but the time-outs of those before: what [`Session::after`] says of
-    /// most sessions most of the time, to be told without looking at a probe.
+    /// nothing but the time-outs of those before, for which the timer is set: what
+    /// [`Session::after`] says of most sessions most of the time, to be told without
+    /// looking at anything else.
     #[must_use]
     #[inline]
-    pub fn is_under_way(&self) -> bool {
-        self.waiting == 0
-            && !self.has(Flag::Overflow)
-            && self.is_probing()
-            && self.schedule.is_under_way(&self.probes)
-            && self.probes.fits(self.connection.snd_wnd)
+    pub fn is_swift(&self) -> bool {
+        self.probes.in_flight() < usize::from(self.schedule.swift())
+    }
+
+    /// The same, but for that as many are in flight as may be, and the timer is set
+    /// for when the oldest no longer counts, or before.
+    #[must_use]
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.has(Flag::Held) && self.is_full()
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        let most = self.schedule.swift();
+        most != 0 && self.probes.in_flight() == usize::from(most)
     }
 
     /// The same while it is not just probing.

@@ -79,7 +79,8 @@ pub(super) struct Probes {
     first: u16,
     /// Probes sent.
     len: u16,
-    /// Every probe before this index is answered or lost.
+    /// Every probe before this index is answered or lost; mostly the one at it is
+    /// not.
     settled: u16,
     /// How many are neither.
     flying: u16,
@@ -194,7 +195,13 @@ impl Probes {
     /// (from 1) of a connection ends at `base + 2n`.
     #[inline]
     pub(super) fn fits(&self, window: u32) -> bool {
-        self.len < MOST && (self.mine() + 1) * 2 <= window
+        self.fit(1, window)
+    }
+
+    /// The same of `more`.
+    #[inline]
+    pub(super) fn fit(&self, more: u32, window: u32) -> bool {
+        u32::from(self.len) + more <= u32::from(MOST) && (self.mine() + more) * 2 <= window
     }
 
     /// The sequence number of the probe that is sent next.
@@ -308,7 +315,7 @@ impl Probes {
     /// When the oldest in flight was sent.
     #[inline]
     pub(super) fn oldest(&self) -> Option<Instant> {
-        let slot = self.slot(usize::from(self.settled))?;
+        let (_, slot) = self.flying().next()?;
         Some(self.sent_at(slot))
     }
 
@@ -339,7 +346,8 @@ impl Probes {
 
     /// The oldest in flight, if it has been for `timeout`.
     pub(super) fn overdue(&self, now: Instant, timeout: Duration) -> Option<usize> {
-        (later(self.oldest()?, nanos(timeout)) <= now).then_some(usize::from(self.settled))
+        let (oldest, slot) = self.flying().next()?;
+        (later(self.sent_at(slot), nanos(timeout)) <= now).then_some(oldest)
     }
 
     /// When a probe was sent.
@@ -473,16 +481,9 @@ impl Probes {
     #[inline(always)]
     fn landed(&mut self, index: usize) {
         self.flying -= 1;
-        if index == usize::from(self.settled) {
-            let mut settled = self.settled;
-            while settled < self.len
-                && let Some(cell) = self.cells.get(usize::from(settled))
-                && !Slot::from(*cell).is_flying()
-            {
-                settled += 1;
-            }
-            self.settled = settled;
-        }
+        // Mostly they land in the order of sending. Where this was the last before
+        // others that have landed, they are stepped over when the oldest is asked for.
+        self.settled += u16::from(index == usize::from(self.settled));
     }
 
     /// Where the entry stands that says this of an answer to this probe; it is
@@ -586,9 +587,9 @@ impl Probes {
     /// The cells that the next answer will most likely touch.
     #[inline]
     pub(super) fn next_cells(&self) -> [Option<&Cell>; 2] {
-        let end = self.cells.len().checked_sub(self.back as usize + 1);
-        let back = end.and_then(|end| self.cells.get(end));
-        [self.cells.get(usize::from(self.settled)), back]
+        // Where there is none it lies behind the end.
+        let back = self.cells.len().wrapping_sub(self.back as usize + 1);
+        [usize::from(self.settled), back].map(|at| self.cells.get(at))
     }
 
     /// Cells allocated.

@@ -87,13 +87,12 @@ pub(super) struct Schedule {
     last: u8,
     /// And how many may be in flight; 0 where that is not all that counts.
     most: u8,
-    /// [`REWINDS`], [`DISPROVED`] and [`SENT_ALONE`].
+    /// How many may be in flight as long as nothing happens but answers as
+    /// [`Session::handle_usual`](super::Session::handle_usual) takes them, and
+    /// probes of the hops ahead; 0 where everything is to be looked at.
+    swift: u8,
+    /// [`REWINDS`], [`DISPROVED`], [`SENT_ALONE`], [`UNNAMED`] and [`ALONE`].
     marks: u8,
-    /// The peer's answers name no probe: [`Pace::Alone`] near the destination.
-    pub(super) unnamed: bool,
-    /// [`Pace::Alone`] everywhere: an offset is to be learnt, or an answer could
-    /// have been for several probes.
-    pub(super) alone: bool,
 }
 
 /// Rewinds left: no peer can keep us probing.
@@ -102,6 +101,11 @@ const REWINDS: u8 = 0b11;
 const DISPROVED: u8 = 1 << 2;
 /// The latest probe was sent alone.
 const SENT_ALONE: u8 = 1 << 3;
+/// The peer's answers name no probe: [`Pace::Alone`] near the destination.
+const UNNAMED: u8 = 1 << 4;
+/// [`Pace::Alone`] everywhere: an offset is to be learnt, or an answer could have
+/// been for several probes.
+const ALONE: u8 = 1 << 5;
 
 const _: () = assert!(size_of::<Schedule>() <= 24);
 
@@ -117,9 +121,8 @@ impl Schedule {
             hint: u8::MAX,
             last: 0,
             most: 0,
+            swift: 0,
             marks: 2,
-            unnamed: false,
-            alone: false,
             accounted: 0,
             rewind: None,
             doubted: None,
@@ -149,6 +152,26 @@ impl Schedule {
     /// The latest probe was sent alone.
     pub(super) fn sent_alone(&self) -> bool {
         self.marks & SENT_ALONE != 0
+    }
+
+    /// The peer's answers name no probe.
+    pub(super) fn is_unnamed(&self) -> bool {
+        self.marks & UNNAMED != 0
+    }
+
+    /// They do, or do not.
+    pub(super) fn set_unnamed(&mut self, unnamed: bool) {
+        self.marks = self.marks & !UNNAMED | if unnamed { UNNAMED } else { 0 };
+    }
+
+    /// One probe at a time, everywhere.
+    pub(super) fn is_alone(&self) -> bool {
+        self.marks & ALONE != 0
+    }
+
+    /// From now on.
+    pub(super) fn go_alone(&mut self) {
+        self.marks |= ALONE;
     }
 
     /// Whether it goes back once nothing is in flight.
@@ -221,13 +244,13 @@ impl Schedule {
     #[inline]
     pub(super) fn is_usual(&self) -> bool {
         let known = self.destination.or(self.unreachable);
-        known.is_none() && !self.unnamed && !self.alone
+        known.is_none() && self.marks & (UNNAMED | ALONE) == 0
     }
 
     /// An answer may have been for any of several probes, `lowest` the smallest
     /// TTL of them: be quiet, then probe again from there, one at a time.
     pub(super) fn ambiguous(&mut self, lowest: u8) {
-        self.alone = true;
+        self.go_alone();
         if self.marks & REWINDS > 0 {
             let lowest = NonZeroU8::new(lowest);
             self.rewind = [self.rewind, lowest].into_iter().flatten().min();
@@ -256,7 +279,7 @@ impl Schedule {
     /// So a silent hop before it may have been the destination itself.
     pub(super) fn doubtful(&self, options: &SessionOptions, destination: u8) -> Option<u8> {
         let before = destination.checked_sub(1)?;
-        let at_once = destination < self.hint && !self.unnamed;
+        let at_once = destination < self.hint && !self.is_unnamed();
         let asked = self.doubted.is_some_and(|ttl| ttl.get() <= before);
         (at_once && before >= options.first_ttl && !asked).then_some(before)
     }
@@ -287,7 +310,9 @@ impl Schedule {
     /// Answers can be read again, or it is known that they never will be; `more`
     /// says that there are others.
     pub(super) fn offset_learnt(&mut self, more: bool) {
-        self.alone &= self.unnamed || more;
+        if !self.is_unnamed() && !more {
+            self.marks &= !ALONE;
+        }
         self.accounted = 0;
     }
 
@@ -323,11 +348,43 @@ impl Schedule {
         self.ttl <= self.last && probes.fits(window)
     }
 
-    /// Whether some are in flight, and fewer than may be.
+    /// How many may be in flight without another look at anything; 0 where it is
+    /// not as simple.
     #[inline]
-    pub(super) fn is_under_way(&self, probes: &Probes) -> bool {
-        let flying = probes.in_flight();
-        self.ttl <= self.last && 0 < flying && flying < usize::from(self.most)
+    pub(super) fn swift(&self) -> u8 {
+        self.swift
+    }
+
+    /// Everything is to be looked at.
+    #[inline]
+    pub(super) fn linger(&mut self) {
+        self.swift = 0;
+    }
+
+    /// Everything was: where all probes of the hop fit, and nothing but the farthest
+    /// hop says which may go out, that is enough until something else happens.
+    #[inline]
+    pub(super) fn hurry(&mut self, probes: &Probes, window: u32) {
+        self.swift = match self.rewind.is_none() && self.is_usual() {
+            true => self.most,
+            false => 0,
+        };
+        self.hurry_on(probes, window);
+    }
+
+    /// It is as simple no longer where what is probed next may not go out.
+    #[inline]
+    pub(super) fn hurry_on(&mut self, probes: &Probes, window: u32) {
+        let left = u32::from(self.probes.saturating_sub(self.nth));
+        if self.ttl > self.last || !probes.fit(left, window) {
+            self.swift = 0;
+        }
+    }
+
+    /// The TTL that is probed next.
+    #[inline]
+    pub(super) fn ttl(&self) -> u8 {
+        self.ttl
     }
 
     /// The TTL to probe now, if a probe may go out.
@@ -402,7 +459,7 @@ impl Schedule {
 
     fn pace(&self) -> Pace {
         let near = self.ttl >= self.hint || self.destination.is_some();
-        match (self.alone, self.unnamed, near) {
+        match (self.is_alone(), self.is_unnamed(), near) {
             // Farther than it seemed: a peer that answers nothing at all would
             // otherwise cost a time-out a probe.
             (false, true, true) if self.ttl > self.hint && self.destination.is_none() => Pace::Hop,
@@ -419,14 +476,16 @@ impl Schedule {
         }
     }
 
-    /// It was sent.
+    /// It was sent; whether it was the last of its hop.
     #[inline]
-    pub(super) fn sent(&mut self, options: &SessionOptions) {
+    pub(super) fn sent(&mut self, options: &SessionOptions) -> bool {
         self.marks &= !SENT_ALONE;
         self.nth += 1;
-        if self.most == 0 || self.nth >= self.probes {
+        let last = self.nth >= self.probes;
+        if self.most == 0 || last {
             self.sent_last(options);
         }
+        last
     }
 
     /// It was the last of its hop, or one that may have been sent alone.
@@ -456,6 +515,9 @@ impl Schedule {
             Pace::Window(most) => most as u8,
             Pace::Alone | Pace::Hop => 0,
         };
+        if self.swift != 0 {
+            self.swift = self.most;
+        }
     }
 
     /// Twice the largest RTT seen: an answer that takes longer is an exception.

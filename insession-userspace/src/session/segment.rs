@@ -88,7 +88,9 @@ impl Session {
             self.flags.clear(Flag::Odd);
         }
         self.schedule.saw_rtt(ticks(handshake.rtt));
-        self.schedule.unnamed |= !handshake.sack;
+        if !handshake.sack {
+            self.schedule.set_unnamed(true);
+        }
         let first = self.cold.opening.handshake().is_none();
         if self.has(Flag::Reopened) {
             self.rare_mut().second = Some(handshake);
@@ -210,8 +212,8 @@ impl Session {
     /// The peer's SACKs arrive: bare ACKs were no answers.
     fn names_probes(&mut self) {
         self.flags.set(Flag::Sacked);
-        if self.schedule.unnamed && self.handshake().is_some_and(|shake| shake.sack) {
-            self.schedule.unnamed = false;
+        if self.schedule.is_unnamed() && self.handshake().is_some_and(|shake| shake.sack) {
+            self.schedule.set_unnamed(false);
             let unread = self.edges() == Offset::Seen || self.quotes() == Offset::Seen;
             self.schedule.offset_learnt(unread);
             self.doubt_duplicate_acks(u8::MAX);
@@ -232,7 +234,7 @@ impl Session {
         if !matches!(self.edges(), Offset::None | Offset::Seen) {
             return false;
         }
-        self.schedule.alone = true;
+        self.schedule.go_alone();
         let learn = self.learn_mut();
         learn.sack = Offset::Seen;
         block.right.wrapping_sub(block.left) == 1
@@ -286,7 +288,7 @@ impl Session {
         if self.is_copy(at, tsval) {
             return;
         }
-        if !self.schedule.unnamed {
+        if !self.schedule.is_unnamed() {
             // Who has named a probe names every one.
             if !self.has(Flag::Sacked) {
                 self.rare_mut().last_duplicate = Some((at, tsval));
@@ -352,7 +354,7 @@ impl Session {
             // With others that could be for several, the first answer may lie
             // before both: asked again below.
             (Some(first), Some(probe), None) if count == BARE_ACKS => {
-                self.schedule.unnamed = true;
+                self.schedule.set_unnamed(true);
                 for ack in [first, BareAck { probe, at, ttl }] {
                     let (kind, bound) = (ReplyKind::DupAck, RttBound::Exact);
                     self.reached(index(ack.probe), ack.at, ack.ttl, kind, bound, true);
@@ -366,7 +368,7 @@ impl Session {
     /// Nothing is left to ask, and one bare duplicate ACK came: a second one can
     /// only come if it is asked for.
     pub(super) fn doubt_bare_ack(&mut self) {
-        if !self.has(Flag::Sacked) && !self.schedule.unnamed {
+        if !self.has(Flag::Sacked) && !self.schedule.is_unnamed() {
             self.ask_alone();
         }
     }
@@ -375,7 +377,7 @@ impl Session {
     /// they can have been for, one probe at a time.
     fn ask_alone(&mut self) {
         if let Some(lowest) = self.rare().and_then(|rare| rare.bare.lowest) {
-            self.schedule.unnamed = true;
+            self.schedule.set_unnamed(true);
             self.schedule.ambiguous(lowest);
         }
     }

@@ -46,6 +46,9 @@ pub(super) enum Flag {
     WideFlow = 1 << 11,
     /// Events stand in [`Rare`].
     Overflow = 1 << 12,
+    /// The timer is set for when the oldest in flight no longer holds others back,
+    /// or before.
+    Held = 1 << 13,
 }
 
 /// All of them.
@@ -96,6 +99,12 @@ impl Ends {
             addresses: [a, b, c, d, e, f, g, h],
             ports: [i, j, k, l],
         })
+    }
+
+    /// As they stand there.
+    #[inline]
+    pub(super) fn raw(self) -> RawEnds {
+        self.0
     }
 
     #[inline]
@@ -278,6 +287,7 @@ impl Session {
 
     #[inline]
     pub(super) fn push(&mut self, event: Event) {
+        self.schedule.linger();
         if !self.has(Flag::Overflow)
             && let Some(free) = self.events.get_mut(usize::from(self.waiting))
         {

@@ -179,7 +179,7 @@ fn errors_about_the_first_connection_s_segments_are_nothing_odd() {
     for sequence in [ISN, ISN + 1] {
         script.icmp(script.unreachable(sequence, router(3), 1));
     }
-    assert!(!script.session.schedule.alone);
+    assert!(!script.session.schedule.is_alone());
 }
 
 #[test]

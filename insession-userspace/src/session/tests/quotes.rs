@@ -271,7 +271,7 @@ fn a_quote_of_a_segment_that_is_no_probe_is_nothing_odd() {
         script.icmp(script.unreachable(sequence, router(3), 1));
     }
     assert_eq!(script.events.len(), events);
-    assert!(!script.session.schedule.alone);
+    assert!(!script.session.schedule.is_alone());
     assert_eq!(script.session.schedule.unreachable(), None);
 }
 

@@ -199,5 +199,5 @@ fn quotes_are_read_though_the_destination_is_found() {
 fn before_the_first_probe_nothing_is_learnt() {
     let mut script = Script::new(options());
     script.icmp(script.unreachable(12_345, router(1), 1));
-    assert!(!script.session.schedule.alone);
+    assert!(!script.session.schedule.is_alone());
 }

@@ -74,7 +74,7 @@ fn a_d_sack_is_not_news() {
     let syn = script.sack_blocks(&[(ISN, ISN + 1)]);
     script.segment(syn);
     assert!(
-        !script.session.schedule.alone,
+        !script.session.schedule.is_alone(),
         "it was taken for a rewritten edge"
     );
 }
