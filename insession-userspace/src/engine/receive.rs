@@ -63,7 +63,6 @@ impl Worker<'_> {
             let sessions = sessions.get(..known).unwrap_or_default();
             for id in sessions {
                 self.open.prefetch(slab::index(*id));
-                self.wheel.prefetch(slab::index(*id));
             }
             // By now the first of them have come. Whose id is of a session before
             // has its successor's fetched, which harms nobody.
@@ -106,7 +105,7 @@ impl Worker<'_> {
     }
 
     /// One frame that was steered to us: to this worker, or another one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn frame(&mut self, frame: &Received<'_>, now: Instant) {
         if let Some(handoff) = &mut self.handoff
             && frame.session != UNRESOLVED
@@ -131,15 +130,18 @@ impl Worker<'_> {
     ///
     /// # Errors
     /// The local port that it names, when it is for none.
-    #[inline]
+    #[inline(always)]
     fn take_in(&mut self, frame: &Received<'_>, now: Instant) -> Result<(), Option<u16>> {
         let id = frame.session;
         if let Some(packet) = frame.bytes.get(frame.l3_offset..)
             && !frame.outgoing
             && let Some(session) = self.open.get_mut(id)
-            && session.handle_usual(&self.options, frame.at, packet, self.shared.options.live)
+            && let Some(answered) = session.handle_usual(&self.options, frame.at, packet)
         {
             self.tally.replies += 1;
+            if self.shared.options.live {
+                session.tell_answered(answered);
+            }
             // The stamp may be later than the clock was when the batch began.
             let now = now.max(frame.at);
             let (ready, wheel) = (&mut self.ready, &mut self.wheel);

@@ -58,6 +58,13 @@ impl Worker<'_> {
     /// What the drain rule left, and all that is left behind that.
     #[inline]
     pub(super) fn settle_rest(&mut self, id: SessionId, rest: Rest, now: Instant) {
+        if rest != Rest::Nothing {
+            self.settle_more(id, rest, now);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_more(&mut self, id: SessionId, rest: Rest, now: Instant) {
         match rest {
             Rest::Nothing => {}
             Rest::Tell(event) => {

@@ -192,10 +192,11 @@ impl<H, C> Slab<H, C> {
         }
     }
 
-    /// Has the cold part of a slot fetched into the cache.
+    /// Has both parts of a slot fetched into the cache.
     #[inline]
-    pub fn prefetch_cold(&self, index: u32) {
+    pub fn prefetch_both(&self, index: u32) {
         if let Some(chunk) = self.chunk(index) {
+            prefetch(&chunk.hot[nth(index)]);
             prefetch(&chunk.cold[nth(index)]);
         }
     }

@@ -5,7 +5,7 @@ use super::settle::{Rest, settle};
 use super::slab;
 use super::worker::Worker;
 use crate::link::{Link, LinkError};
-use crate::session::{Session, Transmit, TransmitKind};
+use crate::session::{Session, Transmit, TransmitKind, moment};
 use crate::time::Instant;
 
 /// How many turns ahead a session that is to send is fetched into the cache: as
@@ -26,18 +26,26 @@ impl Worker<'_> {
         }
         let room = room.min(link.room());
         let waiting = self.ready.len();
-        self.fill(link, room, now)?;
-        if self.batch.is_empty() {
+        let filled = self.fill(link, room, now);
+        if filled.is_ok() && self.batch.is_empty() {
             // Some did not want to any more: that makes room for new sessions.
             return Ok(self.ready.len() < waiting);
         }
         // Before the kick: on a link that transmits within it, replies are
         // stamped before it returns.
         let at = link.now();
-        link.flush()?;
-        self.pacer.spend(now, self.batch.len());
-        self.tally.sent += self.batch.len() as u64;
+        let kicked = filled.and_then(|()| link.flush());
         let mut batch = core::mem::take(&mut self.batch);
+        if let Err(error) = kicked {
+            for (slot, kind) in batch {
+                if let Some(session) = self.open.hot_at_mut(slot) {
+                    session.handle_transmitted(kind, at);
+                }
+            }
+            return Err(error);
+        }
+        self.pacer.spend(now, batch.len());
+        self.tally.sent += batch.len() as u64;
         for (slot, kind) in batch.drain(..) {
             self.tally.probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
             // No slot is given to another session meanwhile.
@@ -82,6 +90,7 @@ impl Worker<'_> {
         for turn in 0..AHEAD.min(room) {
             self.fetch_ahead(turn);
         }
+        let (live, moment) = (self.shared.options.live, moment(now));
         while self.batch.len() < room {
             self.fetch_ahead(AHEAD);
             let Some(slot) = self.ready.pop() else {
@@ -92,37 +101,37 @@ impl Worker<'_> {
             };
             if let Some(layout) = self.layouts.get(open.layout_id())
                 && session.is_swift()
-                && !self.shared.options.live
+                && !live
                 && layout.writes_probes()
                 && session.has_short_probes()
             {
                 let (options, identification) = (&self.options, self.identification);
                 let mut probe = None;
-                let written = link.transmit(&mut |frame| {
-                    let (id, segment) = session.poll_swift(options, now);
-                    probe = Some(id);
-                    layout.write_probe(&segment, identification, frame)
+                let (out, whose) = (&mut probe, &mut *session);
+                let written = link.transmit(&mut move |frame: &mut [u8]| {
+                    let segment = whose.peek_swift(moment);
+                    let length = layout.write_probe(&segment, identification, frame);
+                    *out = Some(whose.take_swift(options));
+                    length
                 });
-                match (written, probe) {
-                    (Ok(()), Some(probe)) => {
-                        if self.batch.len() + 1 + self.ready.len() < room
-                            && session.wants_transmit(options, now)
-                        {
-                            self.ready.push(slot);
-                        }
-                        self.written(slot, TransmitKind::Probe(probe));
-                        continue;
+                if let Some(probe) = probe {
+                    written?;
+                    // Where others fill the batch, it is asked when this one is out.
+                    if self.batch.len() + 1 + self.ready.len() < room
+                        && session.wants_transmit(options, now)
+                    {
+                        self.ready.push(slot);
                     }
-                    // It was not asked for its probe, and gives it out below.
-                    (Ok(()) | Err(LinkError::Full), _) => {}
-                    (Err(error), _) => return Err(error),
+                    self.written(slot, TransmitKind::Probe(probe));
+                    continue;
                 }
+                // It was not asked for its probe, and gives it out below.
             }
             let Some(transmit) = session.poll_transmit(&self.options, now) else {
                 continue;
             };
             if let TransmitKind::Probe(probe) = transmit.kind
-                && self.shared.options.live
+                && live
             {
                 open.note_ttl(probe, transmit.segment.ttl);
             }
@@ -165,9 +174,7 @@ impl Worker<'_> {
     #[inline]
     fn fetch_ahead(&self, turns: usize) {
         if let Some(slot) = self.ready.ahead(turns) {
-            self.open.prefetch(slot);
-            self.open.prefetch_cold(slot);
-            self.wheel.prefetch(slot);
+            self.open.prefetch_both(slot);
         }
     }
 }

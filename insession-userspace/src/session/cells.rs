@@ -21,6 +21,14 @@ impl Cell {
     pub(super) fn octets(&self) -> &[u8; 10] {
         &self.0
     }
+
+    /// Its word becomes another.
+    #[inline]
+    pub(super) fn set_word(&mut self, word: u32) {
+        if let Some(octets) = self.0.first_chunk_mut() {
+            *octets = word.to_le_bytes();
+        }
+    }
 }
 
 /// Octets of an IPv6 address in the first of the two cells that hold it.

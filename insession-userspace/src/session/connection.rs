@@ -6,8 +6,7 @@ use super::{Segment, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::Handshake;
 use crate::wire::tcp::{Options, flags};
-use crate::wire::template::{Probe, SegmentOptions, Varying};
-use crate::wire::usual::RawEnds;
+use crate::wire::template::{SegmentOptions, Varying};
 
 /// What we announce: Linux's first window, so that firewalls see nothing odd.
 const WINDOW: u16 = 64_240;
@@ -252,6 +251,12 @@ impl Opening {
     }
 }
 
+/// A moment as timestamps count it: milliseconds, modulo 2³².
+#[inline]
+pub fn millis(at: Instant) -> u32 {
+    (at.as_nanos() / 1_000_000) as u32
+}
+
 /// The moment so many nanoseconds later; saturates.
 #[inline]
 pub(super) fn later(at: Instant, nanos: u64) -> Instant {
@@ -297,8 +302,7 @@ impl Connection {
 
     #[inline]
     fn tsval(&self, now: Instant) -> u32 {
-        self.ts_offset
-            .wrapping_add((now.as_nanos() / 1_000_000) as u32)
+        self.ts_offset.wrapping_add(millis(now))
     }
 
     /// Whether a SYN is to be sent now.
@@ -368,18 +372,13 @@ impl Connection {
         self.timestamps
     }
 
-    /// A probe, where they do.
+    /// Acknowledgment number and window field of a segment, and its timestamps
+    /// where it has some, `millis` being the moment.
     #[inline]
-    pub(super) fn probe(&self, now: Instant, ttl: u8, sequence: u32, ends: RawEnds) -> Probe {
-        Probe {
-            ends,
-            ttl,
-            sequence,
-            acknowledgment: self.rcv_nxt,
-            window: WINDOW >> self.rcv_scale,
-            tsval: self.tsval(now),
-            tsecr: self.ts_recent,
-        }
+    pub(super) fn numbers(&self, millis: u32) -> (u32, u16, [u32; 2]) {
+        let tsval = self.ts_offset.wrapping_add(millis);
+        let window = WINDOW >> self.rcv_scale;
+        (self.rcv_nxt, window, [tsval, self.ts_recent])
     }
 
     /// A RST without ACK: for a connection of which nothing is known.
@@ -410,8 +409,7 @@ impl Connection {
         if let Some((tsval, _)) = options.timestamps {
             // Its clock ticks at 1 kHz (tcp_clock_ms); 1 more, so that ours is
             // never behind it and PAWS takes both.
-            let ours = (at.as_nanos() / 1_000_000) as u32;
-            self.ts_offset = tsval.wrapping_sub(ours).wrapping_add(1);
+            self.ts_offset = tsval.wrapping_sub(millis(at)).wrapping_add(1);
             opening.syn_tsval = tsval;
         }
     }

@@ -6,7 +6,7 @@ use super::cells::{Cell, Common, Head};
 use super::connection::Phase;
 use super::probes::id;
 use super::state::Flag;
-use super::{Event, IcmpError, IcmpKind, Session, SessionOptions};
+use super::{Event, IcmpError, IcmpKind, ProbeId, Session, SessionOptions};
 use crate::time::Instant;
 use crate::trace::{ReplyKind, RttBound};
 use crate::wire::usual::Exceeded;
@@ -58,29 +58,55 @@ impl Session {
 
     /// What most packets of a flow are: a time exceeded as [`Exceeded`] reads it,
     /// of a probe that is neither the last in flight nor behind a destination.
-    /// Whether this packet is one; then all that follows from it is done, and no
-    /// verdict can. Otherwise nothing is, and [`Session::handle_reply`] says what
-    /// it means. `tell` says whether anybody reads [`Event::Answered`].
+    /// Gives the probe, if this packet is one; then all that follows from it is
+    /// done, and no verdict can. Otherwise nothing is, and [`Session::handle_reply`]
+    /// says what it means. Who reads [`Event::Answered`] calls
+    /// [`Session::tell_answered`] behind it.
     #[inline(always)]
     pub fn handle_usual(
         &mut self,
         options: &SessionOptions,
         at: Instant,
         packet: &[u8],
-        tell: bool,
-    ) -> bool {
-        let Some(error) = Exceeded::new(packet) else {
-            return false;
-        };
+    ) -> Option<ProbeId> {
+        match Exceeded::whole(packet) {
+            Some(whole) => self.credit_usual(options, at, &Exceeded::of_probe(whole)?),
+            None => self.handle_usual_cut(options, at, packet),
+        }
+    }
+
+    /// The same where a probe is quoted in another length.
+    #[inline(never)]
+    fn handle_usual_cut(
+        &mut self,
+        options: &SessionOptions,
+        at: Instant,
+        packet: &[u8],
+    ) -> Option<ProbeId> {
+        self.credit_usual(options, at, &Exceeded::new(packet)?)
+    }
+
+    /// A probe was answered that nobody was told of.
+    pub fn tell_answered(&mut self, probe: ProbeId) {
+        self.push(Event::Answered(probe));
+    }
+
+    #[inline(always)]
+    fn credit_usual(
+        &mut self,
+        options: &SessionOptions,
+        at: Instant,
+        error: &Exceeded<'_>,
+    ) -> Option<ProbeId> {
         // What was rewritten on the way is for the long way.
         let quoted_ttl = error.quoted_ttl();
         let same = error.traffic_class() == options.dscp << 2 && quoted_ttl <= 1;
         if !same || !self.has_ends(&error.ends()) {
-            return false;
+            return None;
         }
         let ttls = (error.ttl(), Some(quoted_ttl));
         let (from, sequence) = (error.from(), error.sequence());
-        self.exceeded(options, at, from, sequence, ttls, 0, tell)
+        self.exceeded(options, at, from, sequence, ttls, 0)
     }
 
     /// The parts of its record that the next answer will most likely touch, beside
@@ -108,7 +134,11 @@ impl Session {
         let ttls = (error.ttl, Some(error.quote.ttl));
         let rewrites = self.rewrites(options, error);
         let sequence = error.quote.sequence;
-        self.exceeded(options, at, from, sequence, ttls, rewrites, true)
+        let answered = self.exceeded(options, at, from, sequence, ttls, rewrites);
+        if let Some(probe) = answered {
+            self.tell_answered(probe);
+        }
+        answered.is_some()
     }
 
     /// Whether a time exceeded is an answer, and nothing else.
@@ -122,10 +152,6 @@ impl Session {
     /// A time exceeded of this probe, from an IPv4 router on the way to a
     /// destination that is not found yet: credits it, unless there is more to be
     /// thought of.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a packet's few numbers, in registers"
-    )]
     #[inline(always)]
     fn exceeded(
         &mut self,
@@ -135,35 +161,25 @@ impl Session {
         sequence: u32,
         ttls: (u8, Option<u8>),
         rewrites: u16,
-        tell: bool,
-    ) -> bool {
+    ) -> Option<ProbeId> {
         let usual = self.schedule.swift() != 0 || self.is_as_usual();
         // It is not the last in flight: some answer is awaited yet.
         if !usual || self.probes.in_flight() < 2 || self.is_target(from) {
-            return false;
+            return None;
         }
-        let Some(index) = self.probes.find_current(sequence) else {
-            return false;
-        };
-        let Some(slot) = self.probes.slot(index).filter(|slot| slot.is_short()) else {
-            return false;
-        };
+        let index = self.probes.find_current(sequence)?;
+        let slot = self.probes.slot(index).filter(|slot| slot.is_short())?;
         let (kind, bound) = (ReplyKind::TimeExceeded, RttBound::Exact);
         let head = Head::short(from, kind, bound, 0, ttls, rewrites);
         let ttl = slot.ttl();
         let fresh = ttl > self.schedule.farthest();
-        let Some(rtt) = self.probes.answer_short(index, slot, at, head, fresh) else {
-            return false;
-        };
+        let rtt = self.probes.answer_short(index, slot, at, head, fresh)?;
         self.discarded_to = self.discarded_to.max(ttl);
         self.schedule.saw_rtt(rtt);
         if self.schedule.answered(ttl, kind) {
             self.schedule.renew(options);
         }
-        if tell {
-            self.push(Event::Answered(id(index)));
-        }
-        true
+        Some(id(index))
     }
 
     /// A router discarded a probe with this TTL; whether that can take the

@@ -44,6 +44,7 @@ use crate::wire::tcp::flags;
 use crate::wire::template::{Probe, Varying};
 
 use close::Close;
+pub use connection::millis as moment;
 use connection::{Connection, Opening, Phase, later, nanos};
 use probes::{Probes, Span};
 use schedule::{Hold, Schedule};
@@ -238,7 +239,9 @@ impl Session {
     fn poll_probe(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
         let window = self.connection.snd_wnd;
         let ttl = self.schedule.next(options, &self.probes, window, now)?;
-        let (id, sequence) = self.send(options, ttl, now);
+        let sequence = self.probes.next_sequence();
+        let id = self.probes.push(ttl, now);
+        self.count(options);
         let segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         Some(Transmit {
             kind: TransmitKind::Probe(id),
@@ -249,28 +252,44 @@ impl Session {
         })
     }
 
-    /// A probe goes out; its sequence number.
+    /// A probe goes out.
     #[inline(always)]
-    fn send(&mut self, options: &SessionOptions, ttl: u8, now: Instant) -> (ProbeId, u32) {
-        let sequence = self.probes.next_sequence();
-        let id = self.probes.push(ttl, now);
+    fn count(&mut self, options: &SessionOptions) {
         if self.schedule.sent(options) {
             self.schedule
                 .hurry_on(&self.probes, self.connection.snd_wnd);
         }
-        (id, sequence)
     }
 
     /// What [`Session::poll_transmit`] gives, where [`Session::is_swift`] and
-    /// [`Session::has_short_probes`].
+    /// [`Session::has_short_probes`], at a moment that [`moment`] made of `now`. It is
+    /// given out by [`Session::take_swift`].
     #[must_use]
     #[inline(always)]
-    pub fn poll_swift(&mut self, options: &SessionOptions, now: Instant) -> (ProbeId, Probe) {
+    pub fn peek_swift(&self, moment: u32) -> Probe {
         debug_assert!(self.is_swift() && self.has_short_probes());
-        let ttl = self.schedule.ttl();
-        let (id, sequence) = self.send(options, ttl, now);
-        let ends = self.ends.raw();
-        (id, self.connection.probe(now, ttl, sequence, ends))
+        let (destination, ports) = self.ends.raw();
+        let (acknowledgment, window, [tsval, tsecr]) = self.connection.numbers(moment);
+        Probe {
+            destination: *destination,
+            ports: *ports,
+            ttl: self.schedule.ttl(),
+            sequence: self.probes.next_sequence(),
+            acknowledgment,
+            window,
+            tsval,
+            tsecr,
+        }
+    }
+
+    /// What [`Session::peek_swift`] showed goes out. Only
+    /// [`Session::handle_transmitted`] says when: it is to be called before anything
+    /// else.
+    #[inline(always)]
+    pub fn take_swift(&mut self, options: &SessionOptions) -> ProbeId {
+        let id = self.probes.push_untimed(self.schedule.ttl());
+        self.count(options);
+        id
     }
 
     /// Whether its probes are such as [`Probe`] describes.

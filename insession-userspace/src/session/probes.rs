@@ -154,6 +154,7 @@ impl Probes {
     }
 
     /// Makes room for `cells` more, and some.
+    #[cold]
     #[inline(never)]
     fn make_room(&mut self, cells: usize) {
         if self.room() < cells {
@@ -213,17 +214,21 @@ impl Probes {
     /// One more was sent.
     #[inline]
     pub(super) fn push(&mut self, ttl: u8, now: Instant) -> ProbeId {
-        let sent = self.ticks(now);
-        if self.room() == 0 {
+        let id = self.push_untimed(ttl);
+        self.sent(id, now);
+        id
+    }
+
+    /// One more is, and when [`Probes::sent`] will say.
+    #[inline(always)]
+    pub(super) fn push_untimed(&mut self, ttl: u8) -> ProbeId {
+        let index = usize::from(self.len);
+        if index + self.back as usize >= self.cells.len() {
             self.make_room(1);
         }
-        let index = usize::from(self.len);
-        self.put(index, Slot::new(ttl, sent as u32));
+        self.put(index, Slot::new(ttl, 0));
         self.len += 1;
         self.flying += 1;
-        if sent > u64::from(u32::MAX) {
-            self.set_times(index, sent, 0);
-        }
         id(index)
     }
 
@@ -233,15 +238,12 @@ impl Probes {
         let sent = self.ticks(at);
         let index = index(probe);
         if index < usize::from(self.len)
-            && sent <= u64::from(u32::MAX)
+            && let Ok(short) = u32::try_from(sent)
             && let Some(cell) = self.cells.get_mut(index)
+            && Slot::from(*cell).is_short()
         {
-            let mut slot = Slot::from(*cell);
-            if slot.is_flying() && !slot.is_wide() {
-                slot.set_sent(sent as u32);
-                *cell = slot.into();
-                return;
-            }
+            cell.set_word(short);
+            return;
         }
         self.sent_long(index, sent);
     }
@@ -580,8 +582,13 @@ impl Probes {
 
     #[inline]
     fn ticks(&self, at: Instant) -> u64 {
-        let nanos = at.as_nanos().saturating_sub(self.start.as_nanos());
-        (nanos / TICK).min(LAST)
+        self.elapsed(at).min(LAST)
+    }
+
+    /// [`Probes::ticks`], for who takes none near [`LAST`].
+    #[inline]
+    fn elapsed(&self, at: Instant) -> u64 {
+        at.as_nanos().saturating_sub(self.start.as_nanos()) / TICK
     }
 
     /// The cells that the next answer will most likely touch.

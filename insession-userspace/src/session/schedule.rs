@@ -482,13 +482,19 @@ impl Schedule {
         self.marks &= !SENT_ALONE;
         self.nth += 1;
         let last = self.nth >= self.probes;
-        if self.most == 0 || last {
-            self.sent_last(options);
+        match self.ttl.checked_add(1) {
+            // The next hop is like this one: `renew` would say the same again.
+            Some(next) if last && self.swift != 0 && next < self.hint => {
+                (self.ttl, self.nth) = (next, 0);
+            }
+            _ if self.most == 0 || last => self.sent_last(options),
+            _ => {}
         }
         last
     }
 
     /// It was the last of its hop, or one that may have been sent alone.
+    #[inline(never)]
     fn sent_last(&mut self, options: &SessionOptions) {
         if self.most == 0 && self.pace() == Pace::Alone {
             self.marks |= SENT_ALONE;

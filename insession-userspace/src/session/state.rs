@@ -101,10 +101,12 @@ impl Ends {
         })
     }
 
-    /// As they stand there.
+    /// The target's address and both ports, as they stand there.
     #[inline]
-    pub(super) fn raw(self) -> RawEnds {
-        self.0
+    pub(super) fn raw(&self) -> (&[u8; 4], &[u8; 4]) {
+        const NONE: &[u8; 4] = &[0; 4];
+        let remote = self.0.addresses.last_chunk();
+        (remote.unwrap_or(NONE), &self.0.ports)
     }
 
     #[inline]

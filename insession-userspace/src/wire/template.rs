@@ -5,7 +5,6 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::checksum::{NativeSum, Sum};
-use super::usual::RawEnds;
 use super::{be32, ethernet, ip, ipv4, ipv6, tcp};
 
 /// What all frames of a flow have in common: everything that a per-flow load
@@ -101,8 +100,10 @@ pub struct Own {
 /// of payload. What differs from one to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The flow's, as they stand in the segment; the source is the layout's.
-    pub ends: RawEnds,
+    /// The target's address, as it stands in the packet.
+    pub destination: [u8; 4],
+    /// Our port and the target's, as they stand there.
+    pub ports: [u8; 4],
     /// TTL.
     pub ttl: u8,
     /// Sequence number.
@@ -268,8 +269,7 @@ impl Layout {
         let out = out.expect("a frame's buffer is too short");
         out[..V4_HEAD].copy_from_slice(&self.head[..V4_HEAD]);
         let (ip, segment) = split_packet::<{ ipv4::HEADER_LEN }>(out, l3);
-        let [_, _, _, _, a, b, c, d] = probe.ends.addresses;
-        let destination = [a, b, c, d];
+        let (destination, ports) = (probe.destination, probe.ports);
         let identification = identification.to_be_bytes();
         // The other octet of the TTL's word is the protocol, which is summed up.
         let sum = self.probe_ip_sum.half(identification).long(destination);
@@ -284,10 +284,10 @@ impl Layout {
         let acknowledgment = probe.acknowledgment.to_be_bytes();
         let window = probe.window.to_be_bytes();
         let (tsval, tsecr) = (probe.tsval.to_be_bytes(), probe.tsecr.to_be_bytes());
-        let sum = self.probe_tcp_sum.long(destination).long(probe.ends.ports);
+        let sum = self.probe_tcp_sum.long(destination).long(ports);
         let sum = sum.long(sequence).long(acknowledgment).half(window);
         let checksum = sum.long(tsval).long(tsecr).finish();
-        segment[..4].copy_from_slice(&probe.ends.ports);
+        segment[..4].copy_from_slice(&ports);
         segment[4..8].copy_from_slice(&sequence);
         segment[8..12].copy_from_slice(&acknowledgment);
         segment[12..14].copy_from_slice(&PROBE_OFFSET_AND_FLAGS.to_be_bytes());
@@ -659,25 +659,25 @@ mod tests {
             way: [[u8; 6]; 2],
             vlan in proptest::option::of(0u16..4096),
             dscp in 0u8..64,
-            ends: ([u8; 8], [u8; 4]),
+            ends: [[u8; 4]; 3],
             numbers: [u32; 4],
             ttl: u8,
             window: u16,
             identification: u16,
         ) {
-            let [a, b, c, d, e, f, g, h] = ends.0;
-            let [i, j, k, l] = ends.1;
+            let [source, destination, ports] = ends;
+            let [i, j, k, l] = ports;
             let layout = Layout::new(&Way {
                 source_mac: way[0],
                 next_hop_mac: way[1],
                 vlan,
-                source: IpAddr::from([a, b, c, d]),
+                source: IpAddr::from(source),
                 dscp,
             });
             prop_assert!(layout.writes_probes());
             let own = Own {
                 local_port: u16::from_be_bytes([i, j]),
-                remote: SocketAddr::from(([e, f, g, h], u16::from_be_bytes([k, l]))),
+                remote: SocketAddr::from((destination, u16::from_be_bytes([k, l]))),
                 flow_label: 0,
             };
             let [sequence, acknowledgment, tsval, tsecr] = numbers;
@@ -691,7 +691,8 @@ mod tests {
                 payload_len: 1,
             };
             let probe = Probe {
-                ends: RawEnds { addresses: ends.0, ports: ends.1 },
+                destination,
+                ports,
                 ttl,
                 sequence,
                 acknowledgment,

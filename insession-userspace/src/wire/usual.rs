@@ -104,17 +104,27 @@ impl<'a> Exceeded<'a> {
     /// Checks a packet that arrived, from its IP header on; `None` where it is
     /// anything else, or anything is odd about it.
     #[must_use]
-    #[inline]
     pub fn new(packet: &'a [u8]) -> Option<Self> {
-        match packet.first_chunk::<WHOLE>() {
-            Some(whole) if packet[2..4] == WHOLE_LEN => Self::of_probe(whole),
-            _ => Self::of_any(packet),
+        match Self::whole(packet) {
+            Some(whole) => Self::of_probe(whole),
+            None => Self::of_any(packet),
         }
     }
 
-    /// The quote is a whole probe with its timestamps.
-    #[inline(never)]
-    fn of_probe(packet: &'a [u8; WHOLE]) -> Option<Self> {
+    /// A packet as long as one that quotes a whole probe with its timestamps: what
+    /// most of them are.
+    #[must_use]
+    #[inline(always)]
+    pub fn whole(packet: &'a [u8]) -> Option<&'a [u8; WHOLE]> {
+        packet
+            .first_chunk::<WHOLE>()
+            .filter(|whole| whole[2..4] == WHOLE_LEN)
+    }
+
+    /// As [`Exceeded::new`] of one that is.
+    #[must_use]
+    #[inline(always)]
+    pub fn of_probe(packet: &'a [u8; WHOLE]) -> Option<Self> {
         let (longs, last) = packet.last_chunk::<PROBE>()?.split_first_chunk::<32>()?;
         let last = u64::from_ne_bytes([*last.first()?, 0, 0, 0, 0, 0, 0, 0]);
         let (longs, _) = longs.as_chunks::<8>();
@@ -126,7 +136,6 @@ impl<'a> Exceeded<'a> {
     }
 
     /// It is of any length, and the header says which.
-    #[inline(never)]
     fn of_any(packet: &'a [u8]) -> Option<Self> {
         let head = packet.first_chunk::<LEAST>()?;
         let len = usize::from(u16::from_be_bytes([head[2], head[3]]));

@@ -43,11 +43,11 @@ impl Probes {
         out
     }
 
-    #[inline]
+    #[inline(always)]
     fn probe(&self, slot: Slot) -> Probe {
         if !slot.is_wide() && !slot.is_answered() {
             return Probe {
-                sent: Duration::from_nanos(u64::from(slot.sent()) * TICK),
+                sent: span(slot.sent()),
                 reply: None,
             };
         }
@@ -58,13 +58,13 @@ impl Probes {
         {
             let kind = head.kind();
             return Probe {
-                sent: Duration::from_nanos(u64::from(slot.sent()) * TICK),
+                sent: span(slot.sent()),
                 reply: Some(Reply {
                     kind,
                     from: IpAddr::V4(from),
                     name: None,
                     asn: None,
-                    rtt: Duration::from_nanos(u64::from(slot.rtt()) * TICK),
+                    rtt: span(slot.rtt()),
                     rtt_bound: head.bound(),
                     icmp: icmp_type(kind, true).map(|number| (number, head.code())),
                     reply_ttl: Some(head.reply_ttl()),
@@ -106,6 +106,13 @@ impl Probes {
         let sent = Duration::from_nanos(self.sent_ticks(slot) * TICK);
         Probe { sent, reply }
     }
+}
+
+/// So many [`TICK`]s, in fewer steps than of 64 bits.
+#[inline]
+fn span(ticks: u32) -> Duration {
+    const SECOND: u32 = (1_000_000_000 / TICK) as u32;
+    Duration::new(u64::from(ticks / SECOND), ticks % SECOND * TICK as u32)
 }
 
 fn rewrites(bits: u16) -> Vec<Rewrite> {

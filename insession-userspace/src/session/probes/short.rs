@@ -18,7 +18,7 @@ impl Probes {
         fresh: bool,
     ) -> Option<u32> {
         // A stamp may be older than the moment after the kick that sent the probe.
-        let rtt = self.ticks(at).saturating_sub(u64::from(slot.sent()));
+        let rtt = self.elapsed(at).saturating_sub(u64::from(slot.sent()));
         if slot.is_wide() || rtt > u64::from(TRIPLE_MAX) {
             return None;
         }
@@ -52,7 +52,7 @@ impl Probes {
 
     /// Writes an entry of one cell down; `None` where its place does not fit into a
     /// slot.
-    #[inline]
+    #[inline(always)]
     fn write_short(&mut self, head: Cell) -> Option<u32> {
         if self.back >= NEAR_MAX {
             return None;

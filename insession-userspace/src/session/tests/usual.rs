@@ -188,7 +188,14 @@ fn give(script: &mut Script, packet: &[u8], short: bool, tell: bool) -> bool {
         now,
         ..
     } = script;
-    let taken = short && session.handle_usual(options, *now, packet, tell);
+    let answered = match short {
+        true => session.handle_usual(options, *now, packet),
+        false => None,
+    };
+    if let (Some(probe), true) = (answered, tell) {
+        session.tell_answered(probe);
+    }
+    let taken = answered.is_some();
     if !taken
         && let Ok(reply) = decode(packet, false)
         && let Reply::Icmp(error) = &reply
