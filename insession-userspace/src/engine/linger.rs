@@ -19,13 +19,7 @@ const LEAST: Duration = Duration::from_millis(20);
 /// the segments that were on their way one is the last, and no round trip
 /// measured was the longest there is.
 pub(super) fn span(report: &SessionReport) -> Duration {
-    let mut longest = report.handshake.map(|handshake| handshake.rtt);
-    for probe in report.hops.iter().flat_map(|hop| &hop.probes) {
-        if let Some(reply) = &probe.reply {
-            longest = longest.max(Some(reply.rtt));
-        }
-    }
-    match longest {
+    match report.longest {
         Some(longest) => (longest * 2).clamp(LEAST, LINGER),
         // The SYN may just have gone out.
         None if report.verdict == Verdict::Interrupted => LINGER,

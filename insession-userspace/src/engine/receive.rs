@@ -4,7 +4,7 @@
 
 use insession_common::flow::{SessionId, UNRESOLVED};
 
-use super::settle::settle;
+use super::settle::is_settled;
 use super::slab;
 use super::worker::Worker;
 use crate::link::prefetch::prefetch;
@@ -107,6 +107,14 @@ impl Worker<'_> {
     /// One frame that was steered to us: to this worker, or another one.
     #[inline(always)]
     pub(super) fn frame(&mut self, frame: &Received<'_>, now: Instant) {
+        if !self.take_in_swift(frame, now) {
+            self.frame_any(frame, now);
+        }
+    }
+
+    /// The same, whatever it is.
+    #[inline(never)]
+    fn frame_any(&mut self, frame: &Received<'_>, now: Instant) {
         if let Some(handoff) = &mut self.handoff
             && frame.session != UNRESOLVED
             && slab::worker_of(frame.session) != handoff.number()
@@ -114,7 +122,7 @@ impl Worker<'_> {
             handoff.give(slab::worker_of(frame.session), frame);
             return;
         }
-        let Err(port) = self.take_in(frame, now) else {
+        let Err(port) = self.take_in_any(frame, now) else {
             return;
         };
         let ports = &self.shared.options.ports;
@@ -130,13 +138,21 @@ impl Worker<'_> {
     ///
     /// # Errors
     /// The local port that it names, when it is for none.
-    #[inline(always)]
     fn take_in(&mut self, frame: &Received<'_>, now: Instant) -> Result<(), Option<u16>> {
-        let id = frame.session;
+        match self.take_in_swift(frame, now) {
+            true => Ok(()),
+            false => self.take_in_any(frame, now),
+        }
+    }
+
+    /// What most frames are, if it is one: an answer to a session of this worker
+    /// that goes on as it did.
+    #[inline(always)]
+    fn take_in_swift(&mut self, frame: &Received<'_>, now: Instant) -> bool {
         if let Some(packet) = frame.bytes.get(frame.l3_offset..)
             && !frame.outgoing
-            && let Some(session) = self.open.get_mut(id)
-            && let Some(answered) = session.handle_usual(&self.options, frame.at, packet)
+            && let Some(session) = self.open.get_mut(frame.session)
+            && let Some(answered) = session.handle_swift(&self.options, frame.at, packet)
         {
             self.tally.replies += 1;
             if self.shared.options.live {
@@ -144,13 +160,14 @@ impl Worker<'_> {
             }
             // The stamp may be later than the clock was when the batch began.
             let now = now.max(frame.at);
-            let (ready, wheel) = (&mut self.ready, &mut self.wheel);
-            let (options, run) = (&self.options, self.shared.options);
-            let rest = settle(session, options, run, ready, wheel, slab::index(id), now);
-            self.settle_rest(id, rest, now);
-            return Ok(());
+            let (ready, wheel) = (&mut self.ready, &self.wheel);
+            let slot = slab::index(frame.session);
+            if !is_settled(session, &self.options, ready, wheel, slot, now) {
+                self.settle(frame.session, now);
+            }
+            return true;
         }
-        self.take_in_any(frame, now)
+        false
     }
 
     /// The same, whatever it is.
@@ -160,6 +177,19 @@ impl Worker<'_> {
             self.tally.malformed += 1;
             return Ok(());
         };
+        // The stamp may be later than the clock was when the batch began.
+        let now = now.max(frame.at);
+        if !frame.outgoing
+            && let Some(session) = self.open.get_mut(frame.session)
+            && let Some(answered) = session.handle_usual(&self.options, frame.at, packet)
+        {
+            self.tally.replies += 1;
+            if self.shared.options.live {
+                session.tell_answered(answered);
+            }
+            self.settle(frame.session, now);
+            return Ok(());
+        }
         let (reply, ends) = match decode(packet, frame.outgoing) {
             Ok(decoded) => decoded,
             Err(Undecodable::Other) => return Err(None),
@@ -182,12 +212,7 @@ impl Worker<'_> {
             .ok_or(Some(port))?;
         self.tally.replies += 1;
         session.handle_reply(&self.options, frame.at, &reply);
-        // The stamp may be later than the clock was when the batch began.
-        let now = now.max(frame.at);
-        let (ready, wheel) = (&mut self.ready, &mut self.wheel);
-        let (options, run) = (&self.options, self.shared.options);
-        let rest = settle(session, options, run, ready, wheel, slab::index(id), now);
-        self.settle_rest(id, rest, now);
+        self.settle(id, now);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ const TIMER_BUDGET: usize = 1024;
 
 /// What is left to do for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+enum Rest {
     Nothing,
     Tell(Event),
     Finish,
@@ -38,40 +38,24 @@ impl Worker<'_> {
     }
 
     /// The drain rule.
-    pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
-        if let Some(session) = self.open.get_mut(id) {
-            let (ready, wheel) = (&mut self.ready, &mut self.wheel);
-            let slot = slab::index(id);
-            let rest = settle(
-                session,
-                &self.options,
-                self.shared.options,
-                ready,
-                wheel,
-                slot,
-                now,
-            );
-            self.settle_rest(id, rest, now);
-        }
-    }
-
-    /// What the drain rule left, and all that is left behind that.
-    #[inline]
-    pub(super) fn settle_rest(&mut self, id: SessionId, rest: Rest, now: Instant) {
-        if rest != Rest::Nothing {
-            self.settle_more(id, rest, now);
-        }
-    }
-
     #[inline(never)]
-    fn settle_more(&mut self, id: SessionId, rest: Rest, now: Instant) {
-        match rest {
-            Rest::Nothing => {}
-            Rest::Tell(event) => {
-                self.tell(id, event);
-                self.settle(id, now);
+    pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
+        while let Some(session) = self.open.get_mut(id) {
+            let (ready, wheel) = (&mut self.ready, &mut self.wheel);
+            let (options, run) = (&self.options, self.shared.options);
+            match settle(session, options, run, ready, wheel, slab::index(id), now) {
+                Rest::Nothing => return,
+                Rest::Tell(event) => self.tell(id, event),
+                Rest::Finish => return self.finish(id, now),
             }
-            Rest::Finish => self.finish(id, now),
+        }
+    }
+
+    /// The same for the session that has this slot.
+    #[inline(never)]
+    pub(super) fn settle_slot(&mut self, slot: u32, now: Instant) {
+        if let Some(id) = self.open.id_at(slot) {
+            self.settle(id, now);
         }
     }
 
@@ -108,18 +92,17 @@ impl Worker<'_> {
     }
 }
 
-/// The drain rule, as far as it touches nothing but the session, the queue of
-/// those that want to send, and the timers: nearly always all of it.
+/// The drain rule where nothing is to be drained and no timer to be set, which is
+/// nearly always: whether it is so. Then it was followed.
 #[inline(always)]
-pub(super) fn settle(
-    session: &mut Session,
+pub(super) fn is_settled(
+    session: &Session,
     options: &SessionOptions,
-    run: &EngineOptions,
     ready: &mut Ready,
-    wheel: &mut Wheel,
+    wheel: &Wheel,
     slot: u32,
     now: Instant,
-) -> Rest {
+) -> bool {
     // A timer that is set was set for an older probe: it comes no later than it
     // has to, and what is due is looked at then.
     if session.is_swift() {
@@ -128,20 +111,20 @@ pub(super) fn settle(
             next.wants_transmit && next.timeout.is_some_and(fires_by(wheel, slot, now))
         });
         ready.push(slot);
-        return Rest::Nothing;
+        return true;
     }
-    if session.is_held() {
-        debug_assert!({
+    let held = session.is_held();
+    debug_assert!(
+        !held || {
             let next = session.after(options, now);
             match next.wants_transmit {
                 // The timer has not been looked at yet.
                 true => wheel.fires_by(slot, now),
                 false => next.timeout.is_some_and(fires_by(wheel, slot, now)),
             }
-        });
-        return Rest::Nothing;
-    }
-    settle_any(session, options, run, ready, wheel, slot, now)
+        }
+    );
+    held
 }
 
 /// Whether the timer is set for this moment, or an earlier one.
@@ -149,9 +132,9 @@ fn fires_by(wheel: &Wheel, slot: u32, now: Instant) -> impl FnOnce((Instant, Tim
     move |(at, _)| wheel.fires_by(slot, at.max(now + Duration::from_nanos(1)))
 }
 
-/// The same, whatever happened.
-#[inline(never)]
-fn settle_any(
+/// The drain rule, as far as it touches nothing but the session, the queue of
+/// those that want to send, and the timers.
+fn settle(
     session: &mut Session,
     options: &SessionOptions,
     run: &EngineOptions,

@@ -1,7 +1,7 @@
 //! Segments out: one batch, one kick.
 
 use super::open::{Layouts, Open};
-use super::settle::{Rest, settle};
+use super::settle::is_settled;
 use super::slab;
 use super::worker::Worker;
 use crate::link::{Link, LinkError};
@@ -51,13 +51,9 @@ impl Worker<'_> {
             // No slot is given to another session meanwhile.
             if let Some(session) = self.open.hot_at_mut(slot) {
                 session.handle_transmitted(kind, at);
-                let (ready, wheel) = (&mut self.ready, &mut self.wheel);
-                let (options, run) = (&self.options, self.shared.options);
-                let rest = settle(session, options, run, ready, wheel, slot, at);
-                if rest != Rest::Nothing
-                    && let Some(id) = self.open.id_at(slot)
-                {
-                    self.settle_rest(id, rest, at);
+                let (ready, wheel) = (&mut self.ready, &self.wheel);
+                if !is_settled(session, &self.options, ready, wheel, slot, at) {
+                    self.settle_slot(slot, at);
                 }
             }
         }

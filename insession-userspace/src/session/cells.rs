@@ -588,12 +588,14 @@ pub(super) fn is_single(cell: Cell) -> bool {
     bits & (V6 | RICH) == 0 || bits & IS_WIDE != 0
 }
 
-/// An entry's first cell, if it is the only one: the head, and the address.
+/// An entry's first cell, if it is the only one, of a time exceeded that shows
+/// nothing rewritten: the head, and the address.
 #[inline]
-pub(super) fn single(cell: Cell) -> Option<(Head, Ipv4Addr)> {
+pub(super) fn exceeded(cell: Cell) -> Option<(Head, Ipv4Addr)> {
     let head = Head(Bits::from(cell));
+    let plain = head.bits() & (V6 | RICH | IS_WIDE | KIND) == 0 && head.rewrites() == 0;
     let address = Ipv4Addr::from(head.0.word().to_le_bytes());
-    (head.bits() & (V6 | RICH | IS_WIDE) == 0).then_some((head, address))
+    plain.then_some((head, address))
 }
 
 /// Cells that the entry, or the wide value, takes which begins these.

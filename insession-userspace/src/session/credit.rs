@@ -62,42 +62,14 @@ impl Session {
     /// done, and no verdict can. Otherwise nothing is, and [`Session::handle_reply`]
     /// says what it means. Who reads [`Event::Answered`] calls
     /// [`Session::tell_answered`] behind it.
-    #[inline(always)]
+    #[inline(never)]
     pub fn handle_usual(
         &mut self,
         options: &SessionOptions,
         at: Instant,
         packet: &[u8],
     ) -> Option<ProbeId> {
-        match Exceeded::whole(packet) {
-            Some(whole) => self.credit_usual(options, at, &Exceeded::of_probe(whole)?),
-            None => self.handle_usual_cut(options, at, packet),
-        }
-    }
-
-    /// The same where a probe is quoted in another length.
-    #[inline(never)]
-    fn handle_usual_cut(
-        &mut self,
-        options: &SessionOptions,
-        at: Instant,
-        packet: &[u8],
-    ) -> Option<ProbeId> {
-        self.credit_usual(options, at, &Exceeded::new(packet)?)
-    }
-
-    /// A probe was answered that nobody was told of.
-    pub fn tell_answered(&mut self, probe: ProbeId) {
-        self.push(Event::Answered(probe));
-    }
-
-    #[inline(always)]
-    fn credit_usual(
-        &mut self,
-        options: &SessionOptions,
-        at: Instant,
-        error: &Exceeded<'_>,
-    ) -> Option<ProbeId> {
+        let error = Exceeded::new(packet)?;
         // What was rewritten on the way is for the long way.
         let quoted_ttl = error.quoted_ttl();
         let same = error.traffic_class() == options.dscp << 2 && quoted_ttl <= 1;
@@ -107,6 +79,11 @@ impl Session {
         let ttls = (error.ttl(), Some(quoted_ttl));
         let (from, sequence) = (error.from(), error.sequence());
         self.exceeded(options, at, from, sequence, ttls, 0)
+    }
+
+    /// A probe was answered that nobody was told of.
+    pub fn tell_answered(&mut self, probe: ProbeId) {
+        self.push(Event::Answered(probe));
     }
 
     /// The parts of its record that the next answer will most likely touch, beside

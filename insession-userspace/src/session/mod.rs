@@ -25,6 +25,7 @@ mod probes;
 mod schedule;
 mod segment;
 mod state;
+mod swift;
 #[cfg(test)]
 mod tests;
 
@@ -38,10 +39,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
-use crate::wire::template::{Probe, Varying};
+use crate::wire::template::Varying;
 
 use close::Close;
 pub use connection::millis as moment;
@@ -252,53 +253,6 @@ impl Session {
         })
     }
 
-    /// A probe goes out.
-    #[inline(always)]
-    fn count(&mut self, options: &SessionOptions) {
-        if self.schedule.sent(options) {
-            self.schedule
-                .hurry_on(&self.probes, self.connection.snd_wnd);
-        }
-    }
-
-    /// What [`Session::poll_transmit`] gives, where [`Session::is_swift`] and
-    /// [`Session::has_short_probes`], at a moment that [`moment`] made of `now`. It is
-    /// given out by [`Session::take_swift`].
-    #[must_use]
-    #[inline(always)]
-    pub fn peek_swift(&self, moment: u32) -> Probe {
-        debug_assert!(self.is_swift() && self.has_short_probes());
-        let (destination, ports) = self.ends.raw();
-        let (acknowledgment, window, [tsval, tsecr]) = self.connection.numbers(moment);
-        Probe {
-            destination: *destination,
-            ports: *ports,
-            ttl: self.schedule.ttl(),
-            sequence: self.probes.next_sequence(),
-            acknowledgment,
-            window,
-            tsval,
-            tsecr,
-        }
-    }
-
-    /// What [`Session::peek_swift`] showed goes out. Only
-    /// [`Session::handle_transmitted`] says when: it is to be called before anything
-    /// else.
-    #[inline(always)]
-    pub fn take_swift(&mut self, options: &SessionOptions) -> ProbeId {
-        let id = self.probes.push_untimed(self.schedule.ttl());
-        self.count(options);
-        id
-    }
-
-    /// Whether its probes are such as [`Probe`] describes.
-    #[must_use]
-    #[inline]
-    pub fn has_short_probes(&self) -> bool {
-        self.connection.has_timestamps() && !self.has(Flag::WideFlow)
-    }
-
     #[inline(never)]
     fn decide(&mut self, options: &SessionOptions, now: Instant) -> Option<Transmit> {
         self.schedule.linger();
@@ -409,53 +363,6 @@ impl Session {
         }
     }
 
-    /// The drain rule was followed to its end: `next` is what [`Session::after`]
-    /// said, and the one timer is set for its moment, or for an earlier one. From
-    /// here on [`Session::is_swift`] and [`Session::is_held`] may say that nothing
-    /// of this has changed.
-    #[inline]
-    pub fn settled(&mut self, next: &Next) {
-        let Some((_, timer)) = next.timeout else {
-            self.flags.clear(Flag::Held);
-            self.schedule.linger();
-            return;
-        };
-        let plain = self.waiting == 0 && !self.has(Flag::Overflow) && self.is_as_usual();
-        if !plain || self.connection.ack_due || self.has(Flag::Stray) {
-            self.schedule.linger();
-            return;
-        }
-        self.schedule.hurry(&self.probes, self.connection.snd_wnd);
-        // All in flight count: none was released.
-        if timer == Timer::Release && self.is_full() {
-            self.flags.set(Flag::Held);
-        }
-    }
-
-    /// Whether it wants to send its next probe, has told no event, and waits for
-    /// nothing but the time-outs of those before, for which the timer is set: what
-    /// [`Session::after`] says of most sessions most of the time, to be told without
-    /// looking at anything else.
-    #[must_use]
-    #[inline]
-    pub fn is_swift(&self) -> bool {
-        self.probes.in_flight() < usize::from(self.schedule.swift())
-    }
-
-    /// The same, but for that as many are in flight as may be, and the timer is set
-    /// for when the oldest no longer counts, or before.
-    #[must_use]
-    #[inline]
-    pub fn is_held(&self) -> bool {
-        self.has(Flag::Held) && self.is_full()
-    }
-
-    #[inline]
-    fn is_full(&self) -> bool {
-        let most = self.schedule.swift();
-        most != 0 && self.probes.in_flight() == usize::from(most)
-    }
-
     /// The same while it is not just probing.
     #[inline(never)]
     fn after_others(&self, options: &SessionOptions, now: Instant) -> Next {
@@ -554,7 +461,7 @@ impl Session {
     pub fn into_report(self, now: Instant) -> SessionReport {
         // An answer to fewer probes may have told where the destination is.
         let most = usize::from(self.schedule.farthest()) + 1;
-        let hops = self.probes.hops(most);
+        let (hops, rtt) = self.probes.hops(most);
         let handshake = self.cold.opening.handshake();
         let (verdict, ended) = match self.cold.verdict {
             Some(verdict) => (verdict, self.cold.ended),
@@ -565,6 +472,7 @@ impl Session {
             detail: self.cold.rare.and_then(|rare| rare.detail),
             handshake,
             destination_ttl: self.schedule.destination(),
+            longest: rtt.max(handshake.map(|handshake| handshake.rtt)),
             hops,
             started: self.probes.start(),
             ended,
@@ -615,6 +523,8 @@ pub struct SessionReport {
     pub destination_ttl: Option<u8>,
     /// By rising TTL.
     pub hops: Vec<Hop>,
+    /// The longest round-trip time in any of this.
+    pub longest: Option<Duration>,
     /// When the first SYN was sent (or the session was made, if none was).
     pub started: Instant,
     /// When the verdict was reached.

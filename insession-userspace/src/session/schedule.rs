@@ -40,6 +40,15 @@ enum Pace {
     Hop,
 }
 
+/// Between which TTLs an answer changes little.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// [`Schedule::farthest`].
+    pub(super) farthest: u8,
+    /// From here on a router's answer disproves the hint.
+    pub(super) hint: u8,
+}
+
 /// What holds a probe back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -300,6 +309,22 @@ impl Schedule {
             (self.ttl, self.nth) = (ttl, 0);
         }
         self.offset_learnt(false);
+    }
+
+    #[inline]
+    pub(super) fn reach(&self) -> Reach {
+        Reach {
+            farthest: self.farthest,
+            hint: self.hint,
+        }
+    }
+
+    /// A router answered at this TTL, the farthest so far and before the hint; the
+    /// session is a swift one, and nothing else limits what may go out.
+    #[inline]
+    pub(super) fn reached(&mut self, options: &SessionOptions, ttl: u8) {
+        self.farthest = ttl;
+        self.last = options.max_ttl.min(ttl.saturating_add(options.gap_limit));
     }
 
     /// The largest TTL that was answered.

@@ -36,7 +36,6 @@ const PADDED: usize = QUOTED + PADDED_QUOTE;
 const PROBE: usize = 33;
 /// And of an error that quotes it whole.
 const WHOLE: usize = QUOTED + IPV4_LEN + PROBE;
-const WHOLE_LEN: [u8; 2] = (WHOLE as u16).to_be_bytes();
 
 /// Some bits of eight octets that are to have a value.
 struct Pattern {
@@ -64,6 +63,18 @@ const PLAIN: Pattern = Pattern::new(
     [0xff, 0, 0, 0, 0, 0, 0x3f, 0xff],
     [0x45, 0, 0, 0, 0, 0, 0, 0],
 );
+
+/// The same, and so many octets.
+const fn plain(len: usize) -> Pattern {
+    let [a, b] = (len as u16).to_be_bytes();
+    Pattern::new(
+        [0xff, 0, 0xff, 0xff, 0, 0, 0x3f, 0xff],
+        [0x45, 0, a, b, 0, 0, 0, 0],
+    )
+}
+
+const PLAIN_ERROR: Pattern = plain(WHOLE);
+const PLAIN_PROBE: Pattern = plain(IPV4_LEN + PROBE);
 
 /// The protocol, in the second eight octets.
 const fn protocol(number: u8) -> Pattern {
@@ -105,34 +116,16 @@ impl<'a> Exceeded<'a> {
     /// anything else, or anything is odd about it.
     #[must_use]
     pub fn new(packet: &'a [u8]) -> Option<Self> {
-        match Self::whole(packet) {
-            Some(whole) => Self::of_probe(whole),
-            None => Self::of_any(packet),
-        }
+        Self::of_probe(packet).or_else(|| Self::of_any(packet))
     }
 
-    /// A packet as long as one that quotes a whole probe with its timestamps: what
-    /// most of them are.
+    /// The same, where a whole probe with its timestamps is quoted, as most often.
     #[must_use]
     #[inline(always)]
-    pub fn whole(packet: &'a [u8]) -> Option<&'a [u8; WHOLE]> {
-        packet
-            .first_chunk::<WHOLE>()
-            .filter(|whole| whole[2..4] == WHOLE_LEN)
-    }
-
-    /// As [`Exceeded::new`] of one that is.
-    #[must_use]
-    #[inline(always)]
-    pub fn of_probe(packet: &'a [u8; WHOLE]) -> Option<Self> {
-        let (longs, last) = packet.last_chunk::<PROBE>()?.split_first_chunk::<32>()?;
-        let last = u64::from_ne_bytes([*last.first()?, 0, 0, 0, 0, 0, 0, 0]);
-        let (longs, _) = longs.as_chunks::<8>();
-        Self::check(
-            packet.first_chunk()?,
-            PROBE,
-            Total(0).with(last).with_all(longs),
-        )
+    pub fn of_probe(packet: &'a [u8]) -> Option<Self> {
+        let packet = packet.first_chunk::<WHOLE>()?;
+        let head = packet.first_chunk()?;
+        quotes_probe(packet).then_some(Exceeded { head })
     }
 
     /// It is of any length, and the header says which.
@@ -147,7 +140,6 @@ impl<'a> Exceeded<'a> {
     }
 
     /// `len` octets of the quoted segment are there, and `behind` is their sum.
-    #[inline(always)]
     fn check(head: &'a [u8; LEAST], len: usize, behind: Total) -> Option<Self> {
         let (outer, rest) = head.split_first_chunk::<IPV4_LEN>()?;
         let (icmp, rest) = rest.split_first_chunk::<ICMP_LEN>()?;
@@ -169,10 +161,8 @@ impl<'a> Exceeded<'a> {
         if said_len < len {
             return None;
         }
-        let [a, b] = (len as u16).to_be_bytes();
-        let tail = u64::from(u32::from_ne_bytes([0, PROTOCOL_TCP, a, b]));
         let addresses = u64::from_ne_bytes(*quoted.last_chunk::<8>()?);
-        let segment = behind.with(addresses).with(tail);
+        let segment = behind.with(addresses).with(tail(len));
         segment.is_valid().then_some(Exceeded { head })
     }
 
@@ -223,9 +213,63 @@ impl<'a> Exceeded<'a> {
 
     #[inline]
     fn octets<const AT: usize, const N: usize>(&self) -> [u8; N] {
-        const { assert!(AT + N <= LEAST) };
-        core::array::from_fn(|nth| self.head[AT + nth])
+        part::<AT, N>(self.head)
     }
+}
+
+/// A part of a packet.
+#[inline(always)]
+fn part<const AT: usize, const N: usize>(packet: &[u8]) -> [u8; N] {
+    match packet.get(AT..).and_then(<[u8]>::first_chunk) {
+        Some(part) => *part,
+        // No packet here is shorter.
+        None => [0; N],
+    }
+}
+
+/// The end of a pseudo-header: the protocol, and so many octets.
+#[inline]
+const fn tail(len: usize) -> u64 {
+    let [a, b] = (len as u16).to_be_bytes();
+    u32::from_ne_bytes([0, PROTOCOL_TCP, a, b]) as u64
+}
+
+/// Whether it is a time exceeded that quotes a probe with its timestamps as long as
+/// it was, with all checksums right. A function of its own: it needs all registers.
+#[inline(never)]
+fn quotes_probe(packet: &[u8; WHOLE]) -> bool {
+    #[inline(always)]
+    fn long<const AT: usize>(packet: &[u8; WHOLE]) -> u64 {
+        u64::from_ne_bytes(part::<AT, 8>(packet))
+    }
+    #[inline(always)]
+    fn short<const AT: usize>(packet: &[u8; WHOLE]) -> u64 {
+        u32::from_ne_bytes(part::<AT, 4>(packet)).into()
+    }
+    const QUOTE: usize = QUOTED + IPV4_LEN;
+    let (first, second) = (long::<0>(packet), long::<8>(packet));
+    let icmp = long::<IPV4_LEN>(packet);
+    let (third, fourth) = (long::<QUOTED>(packet), long::<{ QUOTED + 8 }>(packet));
+    let odd = PLAIN_ERROR.odd(first)
+        | ICMP.odd(second)
+        | EXCEEDED.odd(icmp)
+        | PLAIN_PROBE.odd(third)
+        | TCP.odd(fourth);
+    if odd != 0 {
+        return false;
+    }
+    let header = Total(short::<16>(packet).into()).with(first).with(second);
+    let last = u16::from_ne_bytes([packet[WHOLE - 1], 0]);
+    let segment = Total(last.into())
+        .with(long::<QUOTE>(packet))
+        .with(long::<{ QUOTE + 8 }>(packet))
+        .with(long::<{ QUOTE + 16 }>(packet))
+        .with(long::<{ QUOTE + 24 }>(packet));
+    let message = segment.with(icmp).with(third).with(fourth);
+    let message = message.with(short::<{ QUOTED + 16 }>(packet));
+    let addresses = long::<{ QUOTED + 12 }>(packet);
+    let segment = segment.with(addresses).with(tail(PROBE));
+    header.is_valid() && message.is_valid() && segment.is_valid()
 }
 
 /// A sum of 64-bit words, in the processor's byte order (RFC 1071 §2 B), whose

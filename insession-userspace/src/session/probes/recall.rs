@@ -1,12 +1,13 @@
 //! Probes and their answers as the record has them.
 
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
-use super::super::cells::{self, Cell, Slot};
+use super::super::cells::{self, Cell, Head, Slot};
 use super::{Probes, TICK, bit};
 use crate::time::Duration;
 use crate::trace::{Hop, Probe, Reply, ReplyKind, Rewrite};
+use crate::wire::icmp;
 
 impl Probes {
     /// For the record.
@@ -15,8 +16,10 @@ impl Probes {
         Some((slot.ttl(), self.probe(slot)))
     }
 
-    /// All of them, by rising TTL, for `hops` hops or so.
-    pub(in crate::session) fn hops(&self, hops: usize) -> Vec<Hop> {
+    /// All of them, by rising TTL, for `hops` hops or so; and the longest round-trip
+    /// time.
+    pub(in crate::session) fn hops(&self, hops: usize) -> (Vec<Hop>, Option<Duration>) {
+        let mut longest = None;
         let mut out: Vec<Hop> = Vec::with_capacity(hops);
         let mut left = self.cells.get(..usize::from(self.len)).unwrap_or_default();
         // Probes of a hop follow one another mostly, and so do the hops.
@@ -26,64 +29,69 @@ impl Probes {
             let run = left.iter().position(others).unwrap_or(left.len());
             let (run, rest) = left.split_at(run);
             left = rest;
-            let probes = run.iter().map(|cell| self.probe(Slot::from(*cell)));
-            if out.last().is_none_or(|last| last.ttl < ttl) {
-                let probes = probes.collect();
-                out.push(Hop { ttl, probes });
-                continue;
-            }
-            match out.binary_search_by_key(&ttl, |hop| hop.ttl) {
-                Ok(at) => out[at].probes.extend(probes),
-                Err(at) => {
-                    let probes = probes.collect();
-                    out.insert(at, Hop { ttl, probes });
+            let at = match out.last() {
+                Some(last) if last.ttl >= ttl => out.binary_search_by_key(&ttl, |hop| hop.ttl),
+                _ => Err(out.len()),
+            };
+            let at = at.unwrap_or_else(|at| {
+                let probes = Vec::with_capacity(run.len());
+                out.insert(at, Hop { ttl, probes });
+                at
+            });
+            longest = longest.max(self.recall(run, &mut out[at].probes));
+        }
+        (out, longest)
+    }
+
+    /// Those of a hop; and the longest round-trip time.
+    fn recall(&self, run: &[Cell], out: &mut Vec<Probe>) -> Option<Duration> {
+        let (mut ticks, mut longest) = (None, None);
+        for cell in run {
+            let slot = Slot::from(*cell);
+            // Nearly every answer is a router's, and one cell holds it.
+            match self.exceeded(slot) {
+                Some((head, from)) => {
+                    ticks = ticks.max(Some(slot.rtt()));
+                    out.push(Probe {
+                        sent: span(slot.sent()),
+                        reply: Some(Reply {
+                            kind: ReplyKind::TimeExceeded,
+                            from: IpAddr::V4(from),
+                            name: None,
+                            asn: None,
+                            rtt: span(slot.rtt()),
+                            rtt_bound: head.bound(),
+                            icmp: Some((icmp::V4_TIME_EXCEEDED, head.code())),
+                            reply_ttl: Some(head.reply_ttl()),
+                            quoted_ttl: head.quoted_ttl(),
+                            mtu: None,
+                            mpls: Vec::new(),
+                            rewrites: Vec::new(),
+                        }),
+                    });
+                }
+                None => {
+                    let probe = self.probe(slot);
+                    longest = longest.max(probe.reply.as_ref().map(|reply| reply.rtt));
+                    out.push(probe);
                 }
             }
         }
-        out
+        longest.max(ticks.map(span))
     }
 
-    #[inline(always)]
-    fn probe(&self, slot: Slot) -> Probe {
-        if !slot.is_wide() && !slot.is_answered() {
-            return Probe {
-                sent: span(slot.sent()),
-                reply: None,
-            };
+    /// What answered, where it was an IPv4 router that saw nothing rewritten.
+    #[inline]
+    fn exceeded(&self, slot: Slot) -> Option<(Head, Ipv4Addr)> {
+        if slot.is_wide() || !slot.is_answered() {
+            return None;
         }
-        // One cell holds nearly every answer.
-        if !slot.is_wide()
-            && let Some(cell) = self.at(slot.place()).and_then(<[Cell]>::first)
-            && let Some((head, from)) = cells::single(*cell)
-        {
-            let kind = head.kind();
-            return Probe {
-                sent: span(slot.sent()),
-                reply: Some(Reply {
-                    kind,
-                    from: IpAddr::V4(from),
-                    name: None,
-                    asn: None,
-                    rtt: span(slot.rtt()),
-                    rtt_bound: head.bound(),
-                    icmp: icmp_type(kind, true).map(|number| (number, head.code())),
-                    reply_ttl: Some(head.reply_ttl()),
-                    quoted_ttl: head.quoted_ttl(),
-                    mtu: None,
-                    mpls: Vec::new(),
-                    rewrites: match head.rewrites() {
-                        0 => Vec::new(),
-                        bits => rewrites(bits),
-                    },
-                }),
-            };
-        }
-        self.probe_long(slot)
+        cells::exceeded(*self.at(slot.place())?.first()?)
     }
 
     /// The same, however it was written down.
     #[inline(never)]
-    fn probe_long(&self, slot: Slot) -> Probe {
+    fn probe(&self, slot: Slot) -> Probe {
         let reply = self.written(slot).map(|answer| {
             let (head, from) = (answer.head, answer.from());
             let kind = head.kind();

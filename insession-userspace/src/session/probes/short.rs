@@ -1,10 +1,53 @@
 //! Answers that one cell holds, written down in few steps.
 
 use super::super::cells::{self, Cell, NEAR_MAX, Slot, TRIPLE_MAX};
+use super::super::schedule::Reach;
 use super::{Probes, RECENT};
 use crate::time::Instant;
 
+/// An answer that was written down.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::session) struct Short {
+    pub(in crate::session) index: usize,
+    pub(in crate::session) ttl: u8,
+    pub(in crate::session) rtt: u32,
+}
+
 impl Probes {
+    /// [`Probes::answer_short`] of the probe in flight with this sequence number,
+    /// where it is the first of the farthest hop, or the one before it is of the same
+    /// hop and was answered alike; nothing is done where it is otherwise.
+    #[inline(always)]
+    pub(in crate::session) fn answer_swift(
+        &mut self,
+        sequence: u32,
+        at: Instant,
+        head: Cell,
+        reach: Reach,
+    ) -> Option<Short> {
+        let index = self.find_current(sequence)?;
+        let mut slot = Slot::from(*self.cells.get(index)?);
+        let ttl = slot.ttl();
+        let rtt = self.elapsed(at).saturating_sub(u64::from(slot.sent()));
+        if !slot.is_short() || ttl >= reach.hint || rtt > u64::from(TRIPLE_MAX) {
+            return None;
+        }
+        let place = match ttl > reach.farthest {
+            true if self.room() == 0 => return None,
+            true => self.write_short(head)?,
+            false => self.beside_short(index.wrapping_sub(1), ttl, head)?,
+        };
+        slot.set_rtt(rtt as u32, place as u8);
+        slot.answer();
+        self.put(index, slot);
+        self.landed(index);
+        Some(Short {
+            index,
+            ttl,
+            rtt: rtt as u32,
+        })
+    }
+
     /// [`Probes::answer`] for what one cell holds, as it does of nearly all; `None`
     /// where something does not fit, and nothing was written. Where it is `fresh`,
     /// no probe of this TTL was answered before.
