@@ -46,19 +46,28 @@ impl Worker<'_> {
         }
         self.pacer.spend(now, batch.len());
         self.tally.sent += batch.len() as u64;
-        for (slot, kind) in batch.drain(..) {
-            self.tally.probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
+        self.transmitted(&batch, at);
+        batch.clear();
+        self.batch = batch;
+        Ok(true)
+    }
+
+    /// The batch left at `at`.
+    #[inline(never)]
+    fn transmitted(&mut self, batch: &[(u32, TransmitKind)], at: Instant) {
+        let mut probes = 0;
+        for (slot, kind) in batch {
+            probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
             // No slot is given to another session meanwhile.
-            if let Some(session) = self.open.hot_at_mut(slot) {
-                session.handle_transmitted(kind, at);
+            if let Some(session) = self.open.hot_at_mut(*slot) {
+                session.handle_transmitted(*kind, at);
                 let (ready, wheel) = (&mut self.ready, &self.wheel);
-                if !is_settled(session, &self.options, ready, wheel, slot, at) {
-                    self.settle_slot(slot, at);
+                if !is_settled(session, &self.options, ready, wheel, *slot, at) {
+                    self.settle_slot(*slot, at);
                 }
             }
         }
-        self.batch = batch;
-        Ok(true)
+        self.tally.probes += probes;
     }
 
     /// Writes the batch: at most `room` frames.
@@ -86,48 +95,15 @@ impl Worker<'_> {
         for turn in 0..AHEAD.min(room) {
             self.fetch_ahead(turn);
         }
-        let (live, moment) = (self.shared.options.live, moment(now));
-        while self.batch.len() < room {
-            self.fetch_ahead(AHEAD);
-            let Some(slot) = self.ready.pop() else {
-                break;
-            };
+        while let Some(slot) = self.fill_swift(link, room, now)? {
             let Some((id, session, open)) = self.open.at_mut(slot) else {
                 continue;
             };
-            if let Some(layout) = self.layouts.get(open.layout_id())
-                && session.is_swift()
-                && !live
-                && layout.writes_probes()
-                && session.has_short_probes()
-            {
-                let (options, identification) = (&self.options, self.identification);
-                let mut probe = None;
-                let (out, whose) = (&mut probe, &mut *session);
-                let written = link.transmit(&mut move |frame: &mut [u8]| {
-                    let segment = whose.peek_swift(moment);
-                    let length = layout.write_probe(&segment, identification, frame);
-                    *out = Some(whose.take_swift(options));
-                    length
-                });
-                if let Some(probe) = probe {
-                    written?;
-                    // Where others fill the batch, it is asked when this one is out.
-                    if self.batch.len() + 1 + self.ready.len() < room
-                        && session.wants_transmit(options, now)
-                    {
-                        self.ready.push(slot);
-                    }
-                    self.written(slot, TransmitKind::Probe(probe));
-                    continue;
-                }
-                // It was not asked for its probe, and gives it out below.
-            }
             let Some(transmit) = session.poll_transmit(&self.options, now) else {
                 continue;
             };
             if let TransmitKind::Probe(probe) = transmit.kind
-                && live
+                && self.shared.options.live
             {
                 open.note_ttl(probe, transmit.segment.ttl);
             }
@@ -156,6 +132,56 @@ impl Worker<'_> {
             self.written(slot, transmit.kind);
         }
         Ok(())
+    }
+
+    /// Writes probes of sessions that go on as they did, until the batch is full or
+    /// another's turn has come: which slot it has.
+    #[inline(never)]
+    fn fill_swift(
+        &mut self,
+        link: &mut dyn Link,
+        room: usize,
+        now: Instant,
+    ) -> Result<Option<u32>, LinkError> {
+        let (live, moment) = (self.shared.options.live, moment(now));
+        while self.batch.len() < room {
+            self.fetch_ahead(AHEAD);
+            let Some(slot) = self.ready.pop() else {
+                break;
+            };
+            let Some((_, session, open)) = self.open.at_mut(slot) else {
+                continue;
+            };
+            let Some(layout) = self.layouts.get(open.layout_id()) else {
+                continue;
+            };
+            let short = layout.writes_probes() && session.has_short_probes();
+            if live || !short || !session.is_swift() {
+                return Ok(Some(slot));
+            }
+            let (options, identification) = (&self.options, self.identification);
+            let mut probe = None;
+            let (out, whose) = (&mut probe, &mut *session);
+            let written = link.transmit(&mut move |frame: &mut [u8]| {
+                let segment = whose.peek_swift(moment);
+                let length = layout.write_probe(&segment, identification, frame);
+                *out = Some(whose.take_swift(options));
+                length
+            });
+            let Some(probe) = probe else {
+                // It was not asked for its probe: it is for the long way.
+                return Ok(Some(slot));
+            };
+            written?;
+            // Where others fill the batch, it is asked when this one is out.
+            if self.batch.len() + 1 + self.ready.len() < room
+                && session.wants_transmit(options, now)
+            {
+                self.ready.push(slot);
+            }
+            self.written(slot, TransmitKind::Probe(probe));
+        }
+        Ok(None)
     }
 
     /// A segment is in the batch.

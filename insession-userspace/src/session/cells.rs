@@ -588,6 +588,9 @@ pub(super) fn is_single(cell: Cell) -> bool {
     bits & (V6 | RICH) == 0 || bits & IS_WIDE != 0
 }
 
+/// In place of what [`exceeded`] finds.
+pub(super) const NOBODY: (Head, Ipv4Addr) = (Head(Bits { low: 0, high: 0 }), Ipv4Addr::UNSPECIFIED);
+
 /// An entry's first cell, if it is the only one, of a time exceeded that shows
 /// nothing rewritten: the head, and the address.
 #[inline]

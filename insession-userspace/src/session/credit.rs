@@ -151,6 +151,7 @@ impl Session {
         let ttl = slot.ttl();
         let fresh = ttl > self.schedule.farthest();
         let rtt = self.probes.answer_short(index, slot, at, head, fresh)?;
+        self.schedule.linger();
         self.discarded_to = self.discarded_to.max(ttl);
         self.schedule.saw_rtt(rtt);
         if self.schedule.answered(ttl, kind) {

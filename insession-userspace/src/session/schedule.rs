@@ -100,7 +100,8 @@ pub(super) struct Schedule {
     /// [`Session::handle_usual`](super::Session::handle_usual) takes them, and
     /// probes of the hops ahead; 0 where everything is to be looked at.
     swift: u8,
-    /// [`REWINDS`], [`DISPROVED`], [`SENT_ALONE`], [`UNNAMED`] and [`ALONE`].
+    /// [`REWINDS`], [`DISPROVED`], [`SENT_ALONE`], [`UNNAMED`], [`ALONE`] and
+    /// [`WAITS`].
     marks: u8,
 }
 
@@ -115,6 +116,9 @@ const UNNAMED: u8 = 1 << 4;
 /// [`Pace::Alone`] everywhere: an offset is to be learnt, or an answer could have
 /// been for several probes.
 const ALONE: u8 = 1 << 5;
+/// It would be as simple as [`Schedule::swift`] has it, but for that the next hop is
+/// too far from the farthest.
+const WAITS: u8 = 1 << 6;
 
 const _: () = assert!(size_of::<Schedule>() <= 24);
 
@@ -325,6 +329,10 @@ impl Schedule {
     pub(super) fn reached(&mut self, options: &SessionOptions, ttl: u8) {
         self.farthest = ttl;
         self.last = options.max_ttl.min(ttl.saturating_add(options.gap_limit));
+        if self.waits() && self.ttl <= self.last {
+            self.marks &= !WAITS;
+            self.swift = self.most;
+        }
     }
 
     /// The largest TTL that was answered.
@@ -384,26 +392,36 @@ impl Schedule {
     #[inline]
     pub(super) fn linger(&mut self) {
         self.swift = 0;
+        self.marks &= !WAITS;
     }
 
     /// Everything was: where all probes of the hop fit, and nothing but the farthest
     /// hop says which may go out, that is enough until something else happens.
     #[inline]
     pub(super) fn hurry(&mut self, probes: &Probes, window: u32) {
-        self.swift = match self.rewind.is_none() && self.is_usual() {
-            true => self.most,
-            false => 0,
-        };
-        self.hurry_on(probes, window);
+        self.linger();
+        if self.rewind.is_none() && self.is_usual() {
+            self.swift = self.most;
+            self.hurry_on(probes, window);
+        }
     }
 
     /// It is as simple no longer where what is probed next may not go out.
     #[inline]
     pub(super) fn hurry_on(&mut self, probes: &Probes, window: u32) {
         let left = u32::from(self.probes.saturating_sub(self.nth));
-        if self.ttl > self.last || !probes.fit(left, window) {
+        if !probes.fit(left, window) {
+            self.linger();
+        } else if self.ttl > self.last && self.swift != 0 {
             self.swift = 0;
+            self.marks |= WAITS;
         }
+    }
+
+    /// Whether it is as simple as that once a farther hop has answered.
+    #[inline]
+    pub(super) fn waits(&self) -> bool {
+        self.marks & WAITS != 0
     }
 
     /// The TTL that is probed next.

@@ -46,12 +46,13 @@ impl Session {
         self.probes.in_flight() < usize::from(self.schedule.swift())
     }
 
-    /// The same, but for that as many are in flight as may be, and the timer is set
-    /// for when the oldest no longer counts, or before.
+    /// The same, but for that the next hop waits for a farther one to answer; or that
+    /// as many are in flight as may be, and the timer is set for when the oldest no
+    /// longer counts, or before.
     #[must_use]
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.has(Flag::Held) && self.is_full()
+        self.schedule.waits() || self.has(Flag::Held) && self.is_full()
     }
 
     #[inline]
@@ -118,7 +119,8 @@ impl Session {
             return None;
         }
         // It is not the last in flight: some answer is awaited yet.
-        if self.schedule.swift() == 0 || self.probes.in_flight() < 2 {
+        let swift = self.schedule.swift() != 0 || self.schedule.waits();
+        if !swift || self.probes.in_flight() < 2 {
             return None;
         }
         let (kind, bound) = (ReplyKind::TimeExceeded, RttBound::Exact);

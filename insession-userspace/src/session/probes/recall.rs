@@ -45,39 +45,45 @@ impl Probes {
 
     /// Those of a hop; and the longest round-trip time.
     fn recall(&self, run: &[Cell], out: &mut Vec<Probe>) -> Option<Duration> {
-        let (mut ticks, mut longest) = (None, None);
-        for cell in run {
+        let (begin, mut longest, mut others) = (out.len(), 0, false);
+        // Nearly every answer is a router's, and one cell holds it.
+        out.extend(run.iter().map(|cell| {
             let slot = Slot::from(*cell);
-            // Nearly every answer is a router's, and one cell holds it.
-            match self.exceeded(slot) {
-                Some((head, from)) => {
-                    ticks = ticks.max(Some(slot.rtt()));
-                    out.push(Probe {
-                        sent: span(slot.sent()),
-                        reply: Some(Reply {
-                            kind: ReplyKind::TimeExceeded,
-                            from: IpAddr::V4(from),
-                            name: None,
-                            asn: None,
-                            rtt: span(slot.rtt()),
-                            rtt_bound: head.bound(),
-                            icmp: Some((icmp::V4_TIME_EXCEEDED, head.code())),
-                            reply_ttl: Some(head.reply_ttl()),
-                            quoted_ttl: head.quoted_ttl(),
-                            mtu: None,
-                            mpls: Vec::new(),
-                            rewrites: Vec::new(),
-                        }),
-                    });
-                }
-                None => {
-                    let probe = self.probe(slot);
-                    longest = longest.max(probe.reply.as_ref().map(|reply| reply.rtt));
-                    out.push(probe);
-                }
+            let answer = self.exceeded(slot);
+            others |= answer.is_none();
+            longest = slot.rtt().max(longest);
+            let (head, from) = answer.unwrap_or(cells::NOBODY);
+            Probe {
+                sent: span(slot.sent()),
+                reply: Some(Reply {
+                    kind: ReplyKind::TimeExceeded,
+                    from: IpAddr::V4(from),
+                    name: None,
+                    asn: None,
+                    rtt: span(slot.rtt()),
+                    rtt_bound: head.bound(),
+                    icmp: Some((icmp::V4_TIME_EXCEEDED, head.code())),
+                    reply_ttl: Some(head.reply_ttl()),
+                    quoted_ttl: head.quoted_ttl(),
+                    mtu: None,
+                    mpls: Vec::new(),
+                    rewrites: Vec::new(),
+                }),
+            }
+        }));
+        if !others {
+            return Some(span(longest));
+        }
+        // What was taken for one and is none.
+        let probes = out.get_mut(begin..).unwrap_or_default();
+        for (cell, probe) in run.iter().zip(&mut *probes) {
+            let slot = Slot::from(*cell);
+            if self.exceeded(slot).is_none() {
+                *probe = self.probe(slot);
             }
         }
-        longest.max(ticks.map(span))
+        let replies = probes.iter().filter_map(|probe| probe.reply.as_ref());
+        replies.map(|reply| reply.rtt).max()
     }
 
     /// What answered, where it was an IPv4 router that saw nothing rewritten.
