@@ -11,6 +11,7 @@ use crate::link::prefetch::prefetch;
 use crate::link::{Link, LinkError, Received};
 use crate::session::{Flow, Quote, Reply, Undecodable, decode_with_ends as decode};
 use crate::time::Instant;
+use crate::wire::usual::Exceeded;
 
 /// Frames taken in before segments go out again.
 const BUDGET: usize = 256;
@@ -151,19 +152,20 @@ impl Worker<'_> {
     fn take_in_swift(&mut self, frame: &Received<'_>, now: Instant) -> bool {
         if let Some(packet) = frame.bytes.get(frame.l3_offset..)
             && !frame.outgoing
+            && let Some(error) = Exceeded::of_probe(packet)
             && let Some(session) = self.open.get_mut(frame.session)
-            && let Some(answered) = session.handle_swift(&self.options, frame.at, packet)
+            && let Some(answered) = session.handle_swift(&self.options, frame.at, &error)
         {
             self.tally.replies += 1;
-            if self.shared.options.live {
+            if self.live {
                 session.tell_answered(answered);
             }
             // The stamp may be later than the clock was when the batch began.
-            let now = now.max(frame.at);
+            let now = || now.max(frame.at);
             let (ready, wheel) = (&mut self.ready, &self.wheel);
             let slot = slab::index(frame.session);
             if !is_settled(session, &self.options, ready, wheel, slot, now) {
-                self.settle(frame.session, now);
+                self.settle(frame.session, now());
             }
             return true;
         }
@@ -184,7 +186,7 @@ impl Worker<'_> {
             && let Some(answered) = session.handle_usual(&self.options, frame.at, packet)
         {
             self.tally.replies += 1;
-            if self.shared.options.live {
+            if self.live {
                 session.tell_answered(answered);
             }
             self.settle(frame.session, now);

@@ -101,12 +101,13 @@ pub(super) fn is_settled(
     ready: &mut Ready,
     wheel: &Wheel,
     slot: u32,
-    now: Instant,
+    now: impl Fn() -> Instant,
 ) -> bool {
     // A timer that is set was set for an older probe: it comes no later than it
     // has to, and what is due is looked at then.
     if session.is_swift() {
         debug_assert!({
+            let now = now();
             let next = session.after(options, now);
             next.wants_transmit && next.timeout.is_some_and(fires_by(wheel, slot, now))
         });
@@ -116,6 +117,7 @@ pub(super) fn is_settled(
     let held = session.is_held();
     debug_assert!(
         !held || {
+            let now = now();
             let next = session.after(options, now);
             match next.wants_transmit {
                 // The timer has not been looked at yet.
@@ -160,6 +162,6 @@ fn settle(
         Some((at, _)) => wheel.arm_by(slot, at.max(now + Duration::from_nanos(1))),
         None => wheel.cancel(slot),
     }
-    session.settled(&next);
+    session.settled(options, &next);
     Rest::Nothing
 }

@@ -62,7 +62,7 @@ impl Worker<'_> {
             if let Some(session) = self.open.hot_at_mut(*slot) {
                 session.handle_transmitted(*kind, at);
                 let (ready, wheel) = (&mut self.ready, &self.wheel);
-                if !is_settled(session, &self.options, ready, wheel, *slot, at) {
+                if !is_settled(session, &self.options, ready, wheel, *slot, || at) {
                     self.settle_slot(*slot, at);
                 }
             }
@@ -103,7 +103,7 @@ impl Worker<'_> {
                 continue;
             };
             if let TransmitKind::Probe(probe) = transmit.kind
-                && self.shared.options.live
+                && self.live
             {
                 open.note_ttl(probe, transmit.segment.ttl);
             }
@@ -143,7 +143,7 @@ impl Worker<'_> {
         room: usize,
         now: Instant,
     ) -> Result<Option<u32>, LinkError> {
-        let (live, moment) = (self.shared.options.live, moment(now));
+        let (live, moment) = (self.live, moment(now));
         while self.batch.len() < room {
             self.fetch_ahead(AHEAD);
             let Some(slot) = self.ready.pop() else {

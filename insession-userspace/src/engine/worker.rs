@@ -167,6 +167,8 @@ pub(super) struct Worker<'a> {
     /// The run's, with the handshake that this link makes.
     pub(super) options: SessionOptions,
     pub(super) kernel_owned: bool,
+    /// [`EngineOptions::live`].
+    pub(super) live: bool,
     pub(super) info: LinkInfo,
     clock: Clock,
     pub(super) secret: Secret,
@@ -233,6 +235,7 @@ impl<'a> Worker<'a> {
             shared,
             options: session,
             kernel_owned,
+            live: options.live,
             info: link.info(),
             clock: Clock::new(now),
             secret,

@@ -163,6 +163,12 @@ impl Slot {
         self.0.high & (STATE | WIDE) == FLYING
     }
 
+    /// Answered, with values that are not wide.
+    #[inline]
+    pub(super) fn is_answered_short(self) -> bool {
+        self.0.high & (STATE | WIDE) == ANSWERED
+    }
+
     pub(super) fn is_lost(self) -> bool {
         self.0.high & STATE == LOST
     }

@@ -187,10 +187,10 @@ impl Session {
     /// count from here.
     #[inline]
     pub fn handle_transmitted(&mut self, kind: TransmitKind, at: Instant) {
-        match kind {
-            TransmitKind::Probe(id) => self.probes.sent(id, at),
-            TransmitKind::Syn => self.cold.opening.syn_sent(at),
-            TransmitKind::Ack | TransmitKind::Fin | TransmitKind::Rst => {}
+        if let TransmitKind::Probe(id) = kind {
+            self.probes.sent(id, at);
+        } else if kind == TransmitKind::Syn {
+            self.cold.opening.syn_sent(at);
         }
     }
 

@@ -233,7 +233,7 @@ impl Probes {
     /// It left at `at`, not at the moment it was decided.
     #[inline]
     pub(super) fn sent(&mut self, probe: ProbeId, at: Instant) {
-        let sent = self.ticks(at);
+        let sent = self.elapsed(at);
         let index = index(probe);
         if index < usize::from(self.len)
             && let Ok(short) = u32::try_from(sent)
@@ -243,7 +243,7 @@ impl Probes {
             cell.set_word(short);
             return;
         }
-        self.sent_long(index, sent);
+        self.sent_long(index, sent.min(LAST));
     }
 
     /// The same, of one that is answered already or does not fit into its slot.
@@ -483,7 +483,9 @@ impl Probes {
         self.flying -= 1;
         // Mostly they land in the order of sending. Where this was the last before
         // others that have landed, they are stepped over when the oldest is asked for.
-        self.settled += u16::from(index == usize::from(self.settled));
+        if index == usize::from(self.settled) {
+            self.settled += 1;
+        }
     }
 
     /// Where the entry stands that says this of an answer to this probe; it is

@@ -229,8 +229,12 @@ impl Schedule {
 
     #[inline]
     pub(super) fn saw_rtt(&mut self, ticks: u32) {
-        self.rtt = self.rtt.max(ticks);
-        self.shortest = self.shortest.min(ticks);
+        if ticks > self.rtt {
+            self.rtt = ticks;
+        }
+        if ticks < self.shortest {
+            self.shortest = ticks;
+        }
     }
 
     /// The smallest RTT seen.
@@ -572,7 +576,7 @@ impl Schedule {
     /// Twice the largest RTT seen: an answer that takes longer is an exception.
     /// In nanoseconds.
     #[inline]
-    fn release_delay(&self, options: &SessionOptions) -> u64 {
+    pub(super) fn release_delay(&self, options: &SessionOptions) -> u64 {
         (u64::from(self.rtt) * (2 * TICK))
             .clamp(RELEASE.0, RELEASE.1)
             .min(nanos(options.probe_timeout))

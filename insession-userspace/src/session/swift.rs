@@ -4,6 +4,7 @@
 //! everything is looked at again.
 
 use super::cells::Head;
+use super::connection::later;
 use super::probes::id;
 use super::state::Flag;
 use super::{Next, ProbeId, Session, SessionOptions, Timer};
@@ -18,8 +19,8 @@ impl Session {
     /// here on [`Session::is_swift`] and [`Session::is_held`] may say that nothing
     /// of this has changed.
     #[inline]
-    pub fn settled(&mut self, next: &Next) {
-        let Some((_, timer)) = next.timeout else {
+    pub fn settled(&mut self, options: &SessionOptions, next: &Next) {
+        let Some((at, timer)) = next.timeout else {
             self.flags.clear(Flag::Held);
             self.schedule.linger();
             return;
@@ -30,8 +31,10 @@ impl Session {
             return;
         }
         self.schedule.hurry(&self.probes, self.connection.snd_wnd);
-        // All in flight count: none was released.
-        if timer == Timer::Release && self.is_full() {
+        // It is the oldest that is waited for: all in flight count.
+        let delay = self.schedule.release_delay(options);
+        let oldest = self.probes.oldest().map(|sent| later(sent, delay));
+        if timer == Timer::Release && oldest == Some(at) {
             self.flags.set(Flag::Held);
         }
     }
@@ -47,18 +50,12 @@ impl Session {
     }
 
     /// The same, but for that the next hop waits for a farther one to answer; or that
-    /// as many are in flight as may be, and the timer is set for when the oldest no
-    /// longer counts, or before.
+    /// as many are in flight as may be, or more, and the timer is set for when the
+    /// oldest no longer counts, or before.
     #[must_use]
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.schedule.waits() || self.has(Flag::Held) && self.is_full()
-    }
-
-    #[inline]
-    fn is_full(&self) -> bool {
-        let most = self.schedule.swift();
-        most != 0 && self.probes.in_flight() == usize::from(most)
+        self.schedule.waits() || self.has(Flag::Held) && self.schedule.swift() != 0
     }
 
     /// What [`Session::poll_transmit`] gives, where [`Session::is_swift`] and
@@ -99,19 +96,18 @@ impl Session {
         self.connection.has_timestamps() && !self.has(Flag::WideFlow)
     }
 
-    /// [`Session::handle_usual`] of what nearly every packet is, while
-    /// [`Session::poll_transmit`] gives probes or waits for answers to them: a whole
-    /// quote of a probe between hint and farthest hop. Nothing is done where it is
-    /// anything else, or anything is to be thought of.
+    /// [`Session::handle_usual`] of what nearly every packet is, as
+    /// [`Exceeded::of_probe`] reads it, while [`Session::poll_transmit`] gives probes
+    /// or waits for answers to them: of a probe before the hint. Nothing is done where
+    /// it is anything else, or anything is to be thought of.
     #[must_use]
     #[inline(always)]
     pub fn handle_swift(
         &mut self,
         options: &SessionOptions,
         at: Instant,
-        packet: &[u8],
+        error: &Exceeded<'_>,
     ) -> Option<ProbeId> {
-        let error = Exceeded::of_probe(packet)?;
         let quoted_ttl = error.quoted_ttl();
         let same = error.traffic_class() == options.dscp << 2 && quoted_ttl <= 1;
         let from = error.from();
@@ -130,7 +126,9 @@ impl Session {
         let answer = self
             .probes
             .answer_swift(error.sequence(), at, head, reach)?;
-        self.discarded_to = self.discarded_to.max(answer.ttl);
+        if answer.ttl > self.discarded_to {
+            self.discarded_to = answer.ttl;
+        }
         self.schedule.saw_rtt(answer.rtt);
         if answer.ttl > reach.farthest {
             self.schedule.reached(options, answer.ttl);

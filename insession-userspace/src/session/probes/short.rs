@@ -2,7 +2,7 @@
 
 use super::super::cells::{self, Cell, NEAR_MAX, Slot, TRIPLE_MAX};
 use super::super::schedule::Reach;
-use super::{Probes, RECENT};
+use super::{Probes, RECENT, TICK};
 use crate::time::Instant;
 
 /// An answer that was written down.
@@ -26,20 +26,38 @@ impl Probes {
         reach: Reach,
     ) -> Option<Short> {
         let index = self.find_current(sequence)?;
-        let mut slot = Slot::from(*self.cells.get(index)?);
+        let cells = &mut *self.cells;
+        let mut slot = Slot::from(*cells.get(index)?);
         let ttl = slot.ttl();
-        let rtt = self.elapsed(at).saturating_sub(u64::from(slot.sent()));
-        if !slot.is_short() || ttl >= reach.hint || rtt > u64::from(TRIPLE_MAX) {
+        if !slot.is_short() || ttl >= reach.hint {
             return None;
         }
-        let place = match ttl > reach.farthest {
-            true if self.room() == 0 => return None,
-            true => self.write_short(head)?,
-            false => self.beside_short(index.wrapping_sub(1), ttl, head)?,
+        let elapsed = at.as_nanos().saturating_sub(self.start.as_nanos()) / TICK;
+        let rtt = elapsed.saturating_sub(u64::from(slot.sent()));
+        if rtt > u64::from(TRIPLE_MAX) {
+            return None;
+        }
+        let place = if ttl > reach.farthest {
+            let place = self.back + 1;
+            let free = cells.len().checked_sub(place as usize)?;
+            if place > NEAR_MAX || free < usize::from(self.len) {
+                return None;
+            }
+            *cells.get_mut(free)? = head;
+            self.back = place;
+            place
+        } else {
+            let before = Slot::from(*cells.get(index.checked_sub(1)?)?);
+            let place = before.place();
+            let answer = cells.get(cells.len().wrapping_sub(place as usize))?;
+            if before.ttl() != ttl || !before.is_answered_short() || *answer != head {
+                return None;
+            }
+            place
         };
         slot.set_rtt(rtt as u32, place as u8);
         slot.answer();
-        self.put(index, slot);
+        *cells.get_mut(index)? = slot.into();
         self.landed(index);
         Some(Short {
             index,
