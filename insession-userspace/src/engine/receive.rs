@@ -62,17 +62,16 @@ impl Worker<'_> {
             let mut sessions = [UNRESOLVED; CHUNK];
             let known = link.upcoming(&mut sessions).min(CHUNK);
             let sessions = sessions.get(..known).unwrap_or_default();
-            for id in sessions {
-                self.open.prefetch(slab::index(*id));
+            let mut places = [None; CHUNK];
+            for (id, place) in sessions.iter().zip(&mut places) {
+                *place = self.open.prefetch(slab::index(*id));
             }
             // By now the first of them have come. Whose id is of a session before
             // has its successor's fetched, which harms nobody.
-            for id in sessions {
-                if let Some(session) = self.open.at(slab::index(*id)) {
-                    let [probe, answer] = session.next_cells();
-                    probe.inspect(|cell| prefetch(*cell));
-                    answer.inspect(|cell| prefetch(*cell));
-                }
+            for session in places.iter().take(known).flatten().copied().flatten() {
+                let [probe, answer] = session.next_cells();
+                probe.inspect(|cell| prefetch(*cell));
+                answer.inspect(|cell| prefetch(*cell));
             }
             // A link that cannot tell is asked for all at once.
             let (budget, last) = match known {
@@ -154,7 +153,7 @@ impl Worker<'_> {
             && !frame.outgoing
             && let Some(error) = Exceeded::of_probe(packet)
             && let Some(session) = self.open.get_mut(frame.session)
-            && let Some(answered) = session.handle_swift(&self.options, frame.at, &error)
+            && let Some(answered) = session.handle_swift(&self.options, frame.at, error)
         {
             self.tally.replies += 1;
             if self.live {
@@ -183,14 +182,17 @@ impl Worker<'_> {
         let now = now.max(frame.at);
         if !frame.outgoing
             && let Some(session) = self.open.get_mut(frame.session)
-            && let Some(answered) = session.handle_usual(&self.options, frame.at, packet)
         {
-            self.tally.replies += 1;
-            if self.live {
-                session.tell_answered(answered);
+            let options = &self.options;
+            let answered = session.handle_usual(options, frame.at, packet);
+            if answered.is_some() || session.handle_arrived(options, frame.at, packet) {
+                self.tally.replies += 1;
+                if let (Some(answered), true) = (answered, self.live) {
+                    session.tell_answered(answered);
+                }
+                self.settle(frame.session, now);
+                return Ok(());
             }
-            self.settle(frame.session, now);
-            return Ok(());
         }
         let (reply, ends) = match decode(packet, frame.outgoing) {
             Ok(decoded) => decoded,

@@ -184,12 +184,12 @@ impl<H, C> Slab<H, C> {
         (0..self.indices() as u32).filter_map(|index| self.id_at(index))
     }
 
-    /// Has the hot part of a slot fetched into the cache.
+    /// Has the hot part of a slot fetched into the cache; its place.
     #[inline]
-    pub fn prefetch(&self, index: u32) {
-        if let Some(chunk) = self.chunk(index) {
-            prefetch(&chunk.hot[nth(index)]);
-        }
+    pub fn prefetch(&self, index: u32) -> Option<&Option<H>> {
+        let Line(place) = &self.chunk(index)?.hot[nth(index)];
+        prefetch(place);
+        Some(place)
     }
 
     /// Has both parts of a slot fetched into the cache.

@@ -12,22 +12,34 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::trace::{MplsLabel, ReplyKind, RttBound};
 
-/// Ten bytes.
+/// Ten bytes: two numbers without a gap, so that either is read and written at
+/// once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cell([u8; 10]);
+#[repr(C, packed(2))]
+pub(super) struct Cell {
+    low: u64,
+    high: u16,
+}
+
+const _: () = assert!(size_of::<Cell>() == 10);
 
 impl Cell {
-    #[inline]
-    pub(super) fn octets(&self) -> &[u8; 10] {
-        &self.0
+    fn of([a, b, c, d, e, f, g, h, i, j]: [u8; 10]) -> Self {
+        Cell {
+            low: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            high: u16::from_le_bytes([i, j]),
+        }
+    }
+
+    fn octets(self) -> [u8; 10] {
+        let ([a, b, c, d, e, f, g, h], [i, j]) = (self.low.to_le_bytes(), self.high.to_le_bytes());
+        [a, b, c, d, e, f, g, h, i, j]
     }
 
     /// Its word becomes another.
     #[inline]
     pub(super) fn set_word(&mut self, word: u32) {
-        if let Some(octets) = self.0.first_chunk_mut() {
-            *octets = word.to_le_bytes();
-        }
+        self.low = self.low >> 32 << 32 | u64::from(word);
     }
 }
 
@@ -91,20 +103,15 @@ impl Bits {
 
 impl From<Cell> for Bits {
     #[inline]
-    fn from(Cell([a, b, c, d, e, f, g, h, i, j]): Cell) -> Self {
-        Bits {
-            low: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            high: u16::from_le_bytes([i, j]),
-        }
+    fn from(Cell { low, high }: Cell) -> Self {
+        Bits { low, high }
     }
 }
 
 impl From<Bits> for Cell {
     #[inline]
-    fn from(bits: Bits) -> Self {
-        let [a, b, c, d, e, f, g, h] = bits.low.to_le_bytes();
-        let [i, j] = bits.high.to_le_bytes();
-        Cell([a, b, c, d, e, f, g, h, i, j])
+    fn from(Bits { low, high }: Bits) -> Self {
+        Cell { low, high }
     }
 }
 
@@ -473,12 +480,12 @@ impl<'a> Entry<'a> {
             (1 | 2, Some(address)) => {
                 let octets = address.octets();
                 let (first, rest) = octets.split_at(FIRST);
-                let mut cell = Cell::default();
+                let mut cell = [0; 10];
                 let part = if nth == 1 { first } else { rest };
-                for (out, octet) in cell.0.iter_mut().zip(part) {
+                for (out, octet) in cell.iter_mut().zip(part) {
                     *out = *octet;
                 }
-                return cell;
+                return Cell::of(cell);
             }
             (_, Some(_)) => nth - 3,
             (_, None) => nth - 1,
@@ -491,11 +498,11 @@ impl<'a> Entry<'a> {
             return Bits::new(mtu.unwrap_or_default(), triple, 0, [0, 0]).into();
         };
         let labels = mpls.get(2 * pair..).unwrap_or_default();
-        let mut cell = Cell::default();
-        for (label, out) in labels.iter().zip(cell.0.as_chunks_mut::<4>().0) {
+        let mut cell = [0; 10];
+        for (label, out) in labels.iter().zip(cell.as_chunks_mut::<4>().0) {
             *out = packed(label).to_le_bytes();
         }
-        cell
+        Cell::of(cell)
     }
 
     /// Whether it stands in these cells already.
@@ -554,7 +561,7 @@ impl<'a> Written<'a> {
         if self.head.bits() & V6 == 0 {
             return IpAddr::V4(self.head.0.word().to_le_bytes().into());
         }
-        let bytes = self.rest.iter().flat_map(|cell| cell.0);
+        let bytes = self.rest.iter().flat_map(|cell| cell.octets());
         let mut octets = [0; 16];
         for (out, byte) in octets.iter_mut().zip(bytes) {
             *out = byte;
@@ -576,7 +583,7 @@ impl<'a> Written<'a> {
         let (rich, labels) = self.rest.get(behind..)?.split_first()?;
         let rich = Bits::from(*rich);
         let words = labels.iter().flat_map(|cell| {
-            let [a, b, c, d, e, f, g, h, ..] = cell.0;
+            let [a, b, c, d, e, f, g, h, ..] = cell.octets();
             [[a, b, c, d], [e, f, g, h]]
         });
         let labels = words.map(|word| unpacked(u32::from_le_bytes(word)));

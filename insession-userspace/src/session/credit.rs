@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::cells::{Cell, Common, Head};
+use super::cells::{Common, Head};
 use super::connection::Phase;
 use super::probes::id;
 use super::state::Flag;
@@ -90,8 +90,8 @@ impl Session {
     /// the session itself: to have them fetched into the cache in time.
     #[must_use]
     #[inline]
-    pub fn next_cells(&self) -> [Option<&[u8; 10]>; 2] {
-        self.probes.next_cells().map(|cell| cell.map(Cell::octets))
+    pub fn next_cells(&self) -> [Option<&impl Sized>; 2] {
+        self.probes.next_cells()
     }
 
     /// The same of what was read by the long way, which may have been rewritten.

@@ -6,6 +6,7 @@ use super::input::{IcmpError, IcmpKind, Quote, Segment};
 use super::{Flow, Reply};
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Version};
+use crate::wire::usual::Arrived;
 use crate::wire::{self, ip, tcp};
 
 /// Why a packet tells a session nothing.
@@ -91,17 +92,31 @@ fn segment(packet: &ip::Packet<'_>, outgoing: bool) -> Result<(Reply, Flow), Und
         local: destination,
         remote: source,
     };
-    let segment = Reply::Segment(Segment {
+    let segment = Reply::Segment(read_segment(&segment, packet.ttl, options));
+    Ok((segment, flow))
+}
+
+#[inline]
+fn read_segment(segment: &tcp::Segment<'_>, ttl: u8, options: tcp::Options) -> Segment {
+    Segment {
         sequence: segment.sequence(),
         acknowledgment: segment.acknowledgment(),
         flags: segment.flags(),
         window: segment.window(),
         // A payload lies within an IP packet: below 64 KiB.
         payload_len: segment.payload().len() as u32,
-        ttl: packet.ttl,
+        ttl,
         options,
-    });
-    Ok((segment, flow))
+    }
+}
+
+/// A segment that arrived as most do; [`decode`] finds the same. `None` where its
+/// header contradicts itself.
+#[inline]
+pub(super) fn decode_segment(arrived: &Arrived<'_>) -> Option<Segment> {
+    let segment = tcp::Segment::new(arrived.bytes()).ok()?;
+    let options = tcp::Options::parse(segment.options());
+    Some(read_segment(&segment, arrived.ttl(), options))
 }
 
 #[inline]

@@ -43,6 +43,7 @@ use crate::time::{Duration, Instant};
 use crate::trace::{Handshake, Hop, Verdict};
 use crate::wire::tcp::flags;
 use crate::wire::template::Varying;
+use crate::wire::usual::Arrived;
 
 use close::Close;
 pub use connection::millis as moment;
@@ -123,14 +124,14 @@ impl Session {
     /// A packet of this flow arrived; `at` is the kernel's receive stamp.
     pub fn handle_reply(&mut self, options: &SessionOptions, at: Instant, reply: &Reply) {
         self.schedule.linger();
+        if let Reply::Segment(segment) = reply {
+            return self.handle_segment(options, at, segment);
+        }
         if self.has(Flag::Ended) {
-            if let Reply::Segment(segment) = reply {
-                self.segment_while_closing(segment);
-            }
             return;
         }
         match reply {
-            Reply::Segment(segment) => self.segment(options, at, segment),
+            Reply::Segment(_) => {}
             Reply::Icmp(error) if self.is_usual(options, at, error) => return,
             Reply::Icmp(error) => self.icmp(options, at, error),
             Reply::OwnSyn {
@@ -149,6 +150,30 @@ impl Session {
         }
         self.settle(options, at);
         self.schedule.renew(options);
+    }
+
+    fn handle_segment(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
+        if self.has(Flag::Ended) {
+            return self.segment_while_closing(segment);
+        }
+        self.segment(options, at, segment);
+        self.settle(options, at);
+        self.schedule.renew(options);
+    }
+
+    /// [`Session::handle_reply`] of a segment, read in one go; `false`, and nothing
+    /// is done, where it is not of this flow, or anything is odd about it.
+    #[inline(never)]
+    pub fn handle_arrived(&mut self, options: &SessionOptions, at: Instant, packet: &[u8]) -> bool {
+        let Some(arrived) = Arrived::new(packet).filter(|new| self.has_ends(&new.ends())) else {
+            return false;
+        };
+        let Some(segment) = decode::decode_segment(&arrived) else {
+            return false;
+        };
+        self.schedule.linger();
+        self.handle_segment(options, at, &segment);
+        true
     }
 
     /// The moment that [`Session::poll_timeout`] named has come.

@@ -100,13 +100,15 @@ impl Session {
     /// [`Exceeded::of_probe`] reads it, while [`Session::poll_transmit`] gives probes
     /// or waits for answers to them: of a probe before the hint. Nothing is done where
     /// it is anything else, or anything is to be thought of.
+    ///
+    /// It takes all registers that there are: it is a function of its own.
     #[must_use]
-    #[inline(always)]
+    #[inline(never)]
     pub fn handle_swift(
         &mut self,
         options: &SessionOptions,
         at: Instant,
-        error: &Exceeded<'_>,
+        error: Exceeded<'_>,
     ) -> Option<ProbeId> {
         let quoted_ttl = error.quoted_ttl();
         let same = error.traffic_class() == options.dscp << 2 && quoted_ttl <= 1;

@@ -9,6 +9,7 @@ use core::net::Ipv4Addr;
 use super::icmp::{HEADER_LEN as ICMP_LEN, PADDED_QUOTE, V4_TIME_EXCEEDED};
 use super::ip::{PROTOCOL_ICMP, PROTOCOL_TCP};
 use super::ipv4::HEADER_LEN as IPV4_LEN;
+use super::tcp::HEADER_LEN as TCP_LEN;
 
 /// The two ends of an IPv4 segment as they stand in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ impl<'a> Exceeded<'a> {
     fn of_any(packet: &'a [u8]) -> Option<Self> {
         let head = packet.first_chunk::<LEAST>()?;
         let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        if !(LEAST..PADDED).contains(&len) {
+        if !(LEAST..PADDED).contains(&len) || head[9] != PROTOCOL_ICMP {
             return None;
         }
         let segment = packet.get(QUOTED + IPV4_LEN..len)?;
@@ -214,6 +215,58 @@ impl<'a> Exceeded<'a> {
     #[inline]
     fn octets<const AT: usize, const N: usize>(&self) -> [u8; N] {
         part::<AT, N>(self.head)
+    }
+}
+
+/// A TCP segment in an IPv4 packet of its own, without IP options, both checksums
+/// right.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived<'a> {
+    header: &'a [u8; IPV4_LEN],
+    bytes: &'a [u8],
+}
+
+impl<'a> Arrived<'a> {
+    /// Checks a packet that arrived, from its IP header on; `None` where it is
+    /// anything else, or anything is odd about it.
+    #[must_use]
+    pub fn new(packet: &'a [u8]) -> Option<Self> {
+        let (header, rest) = packet.split_first_chunk::<IPV4_LEN>()?;
+        let words = Words::new(header);
+        if PLAIN.odd(words.0) | TCP.odd(words.1) != 0 || !words.sum().is_valid() {
+            return None;
+        }
+        let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let bytes = rest.get(..len.checked_sub(IPV4_LEN)?)?;
+        let addresses = u64::from_ne_bytes(part::<12, 8>(header));
+        let sum = sum_any(bytes).with(addresses).with(tail(bytes.len()));
+        (bytes.len() >= TCP_LEN && sum.is_valid()).then_some(Arrived { header, bytes })
+    }
+
+    /// TTL as it arrived.
+    #[must_use]
+    #[inline]
+    pub fn ttl(&self) -> u8 {
+        self.header[8]
+    }
+
+    /// The ends of a segment that it answers.
+    #[must_use]
+    #[inline]
+    pub fn ends(&self) -> RawEnds {
+        let addresses = u64::from_ne_bytes(part::<12, 8>(self.header));
+        let ports = u32::from_ne_bytes(part::<0, 4>(self.bytes));
+        RawEnds {
+            addresses: addresses.rotate_left(32).to_ne_bytes(),
+            ports: ports.rotate_left(16).to_ne_bytes(),
+        }
+    }
+
+    /// The segment.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 }
 

@@ -46,10 +46,17 @@ impl Probes {
     /// Those of a hop; and the longest round-trip time.
     fn recall(&self, run: &[Cell], out: &mut Vec<Probe>) -> Option<Duration> {
         let (begin, mut longest, mut others) = (out.len(), 0, false);
+        // Nearly always the same for all of them. No place is 0.
+        let mut last = (0, None);
         // Nearly every answer is a router's, and one cell holds it.
         out.extend(run.iter().map(|cell| {
             let slot = Slot::from(*cell);
-            let answer = self.exceeded(slot);
+            if !slot.is_answered_short() {
+                last = (0, None);
+            } else if slot.place() != last.0 {
+                last = (slot.place(), self.exceeded(slot));
+            }
+            let (_, answer) = last;
             others |= answer.is_none();
             longest = slot.rtt().max(longest);
             let (head, from) = answer.unwrap_or(cells::NOBODY);

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::session::decode::{decode_segment, decode_with_ends};
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Form, Version};
-use crate::wire::usual::Exceeded;
+use crate::wire::usual::{Arrived, Exceeded};
 use crate::wire::{ip, tcp};
 
 /// A probe as a router sees it, from the IP header on.
@@ -205,6 +206,76 @@ fn give(script: &mut Script, packet: &[u8], short: bool, tell: bool) -> bool {
     }
     script.drain();
     taken
+}
+
+prop_compose! {
+    /// A segment from the peer, in a packet; whether it is as it was sent.
+    fn arrivals()(
+        numbers: [u32; 2],
+        flags in 0u8..64,
+        window: u16,
+        timestamps: Option<(u32, u32)>,
+        blocks in prop::collection::vec(any::<(u32, u32)>(), 0..3),
+        payload in prop::collection::vec(any::<u8>(), 0..9),
+        edits in prop_oneof![
+            4 => Just(vec![]),
+            1 => prop::collection::vec((0usize..60, any::<u8>()), 1..4),
+        ],
+        behind in prop_oneof![2 => Just(0i8), 1 => -40i8..40],
+    ) -> (Vec<u8>, bool) {
+        let Flow { local, remote } = flow();
+        let intact = edits.is_empty() && behind >= 0;
+        let mut options = Options { timestamps, ..Options::default() };
+        for (left, right) in blocks {
+            options.sack.push(SackBlock { left, right });
+        }
+        let segment = tcp::Repr {
+            source_port: remote.port(),
+            destination_port: local.port(),
+            sequence: numbers[0],
+            acknowledgment: numbers[1],
+            flags,
+            window,
+            options,
+            payload: &payload,
+        };
+        let len = segment.buffer_len();
+        let header = ip::Repr::new(remote.ip(), local.ip(), 6, 60, len as u16).unwrap();
+        let mut packet = vec![0; header.buffer_len() + len];
+        header.emit(&mut packet);
+        let pseudo = Sum::ZERO.pseudo(remote.ip(), local.ip(), 6, len as u32);
+        segment.emit(pseudo, &mut packet[header.buffer_len()..]);
+        for (at, octet) in edits {
+            if let Some(slot) = packet.get_mut(at) {
+                *slot = octet;
+            }
+        }
+        let len = packet.len().saturating_add_signed(isize::from(behind));
+        packet.resize(len, 0);
+        (packet, intact)
+    }
+}
+
+proptest! {
+    /// What the short way reads of a segment, the long way reads too; and it reads
+    /// whatever is as it was sent.
+    #[test]
+    fn segments_are_read_alike((packet, intact) in arrivals()) {
+        let long = decode_with_ends(&packet, false);
+        let Some(arrived) = Arrived::new(&packet) else {
+            prop_assert!(!intact);
+            return Ok(());
+        };
+        let short = decode_segment(&arrived);
+        match long {
+            Ok((Reply::Segment(segment), ends)) => {
+                prop_assert_eq!(short, Some(segment));
+                let session = Session::new(ends, 0, 0, 0, Instant::ZERO);
+                prop_assert!(session.has_ends(&arrived.ends()));
+            }
+            long => prop_assert!(short.is_none(), "{long:?}"),
+        }
+    }
 }
 
 proptest! {
