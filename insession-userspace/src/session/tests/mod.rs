@@ -24,6 +24,7 @@ use super::*;
 use crate::time::{Duration, Instant};
 use crate::trace::{Probe, ReplyKind};
 use crate::wire::tcp::{Options, SackBlock, SackBlocks, flags};
+use crate::wire::template::SegmentOptions;
 
 /// Our initial sequence number, unless a test has its own.
 const ISN: u32 = 1_000;
@@ -71,6 +72,11 @@ struct Script {
     seen: usize,
     /// All that was told.
     events: Vec<Event>,
+    /// It is driven as the engine does: what it says at a glance is believed, and the
+    /// timer never put off.
+    swift: bool,
+    /// That timer.
+    timer: Option<Instant>,
 }
 
 impl Script {
@@ -90,6 +96,8 @@ impl Script {
             sent: vec![],
             seen: 0,
             events: vec![],
+            swift: false,
+            timer: None,
         };
         script.drain();
         script
@@ -118,27 +126,88 @@ impl Script {
             self.events.push(event);
         }
         for _ in 0..1_000 {
-            if !self.session.wants_transmit(&self.options, self.now) {
+            let wants = self.session.wants_transmit(&self.options, self.now);
+            if self.swift {
+                self.glance(wants);
+            }
+            if !wants && self.swift {
+                return;
+            }
+            if !wants {
                 assert_eq!(self.session.poll_transmit(&self.options, self.now), None);
                 return;
             }
-            let transmit = self
-                .session
-                .poll_transmit(&self.options, self.now)
-                .expect("wants_transmit promised a segment");
+            let transmit = self.poll();
             self.session.handle_transmitted(transmit.kind, self.now);
             self.sent.push((self.now, transmit));
         }
         panic!("it never stops sending at {:?}", self.now);
     }
 
+    /// What it says at a glance is so; where it says nothing, everything was looked
+    /// at.
+    fn glance(&mut self, wants: bool) {
+        let next = self.session.after(&self.options, self.now);
+        assert_eq!(next.wants_transmit, wants);
+        if self.session.is_swift() {
+            assert!(wants && next.timeout.is_some());
+        } else if self.session.is_held() {
+            assert!(!wants && next.timeout.is_some());
+        } else {
+            self.session.settled(&self.options, &next);
+            let at = next.timeout.map(|(at, _)| at);
+            self.timer = at.map(|at| self.timer.map_or(at, |timer| timer.min(at)));
+        }
+        let due = next.timeout.map(|(at, _)| at);
+        assert!(due.is_none_or(|due| self.timer.is_some_and(|timer| timer <= due)));
+    }
+
+    /// From here on it is driven as the engine does.
+    fn hurry(&mut self) {
+        self.swift = true;
+        self.drain();
+    }
+
+    /// The next segment, which is wanted.
+    fn poll(&mut self) -> Transmit {
+        if !self.swift || !self.session.is_swift() {
+            let transmit = self.session.poll_transmit(&self.options, self.now);
+            return transmit.expect("wants_transmit promised a segment");
+        }
+        let probe = self.session.peek_swift(moment(self.now));
+        let id = self.session.take_swift(&self.options);
+        Transmit {
+            kind: TransmitKind::Probe(id),
+            segment: Varying {
+                ttl: probe.ttl,
+                sequence: probe.sequence,
+                acknowledgment: probe.acknowledgment,
+                flags: flags::ACK | flags::PSH,
+                window: probe.window,
+                options: SegmentOptions::Timestamps {
+                    tsval: probe.tsval,
+                    tsecr: probe.tsecr,
+                },
+                payload_len: 1,
+            },
+        }
+    }
+
     /// Lets time pass, timers included.
     fn wait(&mut self, span: Duration) {
         let end = self.now + span;
         for _ in 0..10_000 {
-            match self.session.poll_timeout(&self.options, self.now) {
-                Some((at, _)) if at <= end => {
+            let next = match self.swift {
+                true => self.timer,
+                false => {
+                    let timeout = self.session.poll_timeout(&self.options, self.now);
+                    timeout.map(|(at, _)| at)
+                }
+            };
+            match next {
+                Some(at) if at <= end => {
                     self.now = self.now.max(at);
+                    self.timer = None;
                     self.session.handle_timeout(&self.options, self.now);
                     self.drain();
                 }

@@ -187,12 +187,16 @@ fn give(script: &mut Script, packet: &[u8], short: bool, tell: bool) -> bool {
         options,
         session,
         now,
+        swift,
         ..
     } = script;
-    let answered = match short {
-        true => session.handle_usual(options, *now, packet),
-        false => None,
-    };
+    let mut answered = None;
+    if *swift && let Some(error) = Exceeded::of_probe(packet) {
+        answered = session.handle_swift(options, *now, error);
+    }
+    if short && answered.is_none() {
+        answered = session.handle_usual(options, *now, packet);
+    }
     if let (Some(probe), true) = (answered, tell) {
         session.tell_answered(probe);
     }
@@ -299,8 +303,13 @@ proptest! {
         reused: bool,
     ) {
         let options = SessionOptions { probes, ..Default::default() };
-        let mut scripts = [(true, true), (true, false), (false, true)].map(|(short, tell)| {
-            (Script::open(options.clone(), hops), short, tell)
+        let ways = [(true, true, false), (true, false, false), (false, true, false), (true, false, true)];
+        let mut scripts = ways.map(|(short, tell, swift)| {
+            let mut script = Script::open(options.clone(), hops);
+            if swift {
+                script.hurry();
+            }
+            (script, short, tell)
         });
         for step in &steps {
             for (script, short, tell) in &mut scripts {
@@ -329,16 +338,18 @@ proptest! {
                 give(script, &packet, *short, *tell);
             }
         }
-        let [(mut short, ..), (mut quiet, ..), (mut long, ..)] = scripts;
+        let [(mut short, ..), (mut quiet, ..), (mut long, ..), (mut swift, ..)] = scripts;
         prop_assert_eq!(&short.events, &long.events);
         prop_assert_eq!(&short.sent, &long.sent);
-        prop_assert_eq!(&quiet.sent, &long.sent);
         let told = |event: &&Event| !matches!(event, Event::Answered(_));
-        let (some, all) = (&quiet.events, &long.events);
-        prop_assert!(some.iter().filter(told).eq(all.iter().filter(told)));
         let report = long.report();
         prop_assert_eq!(&short.report(), &report);
-        prop_assert_eq!(&quiet.report(), &report);
+        for quiet in [&mut quiet, &mut swift] {
+            prop_assert_eq!(&quiet.sent, &long.sent);
+            let (some, all) = (&quiet.events, &long.events);
+            prop_assert!(some.iter().filter(told).eq(all.iter().filter(told)));
+            prop_assert_eq!(&quiet.report(), &report);
+        }
     }
 }
 
@@ -362,4 +373,30 @@ fn the_short_way_is_taken() {
         }
         assert_eq!(taken, 12, "{stamped} {quote}");
     }
+}
+
+#[test]
+fn most_goes_swiftly() {
+    let mut script = Script::open(
+        SessionOptions {
+            probes: 3,
+            ..Default::default()
+        },
+        20,
+    );
+    script.hurry();
+    let mut swift = 0;
+    for nth in 1..=30 {
+        script.wait(Duration::from_micros(900));
+        let (ttl, _) = script.session.probe(number(nth)).unwrap();
+        let packet = error(router(ttl), 11, 0, &quoted(&script, nth, true), 0);
+        let answer = Exceeded::of_probe(&packet).unwrap();
+        let answered = script
+            .session
+            .handle_swift(&script.options, script.now, answer);
+        swift += u16::from(answered.is_some() && script.session.is_swift());
+        script.drain();
+    }
+    assert_eq!(swift, 30);
+    assert_eq!(script.probes_sent(), 42);
 }
