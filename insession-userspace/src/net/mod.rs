@@ -11,6 +11,7 @@ pub(crate) mod netdev;
 mod netlink;
 pub mod ports;
 mod route;
+mod route_cache;
 pub(crate) mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

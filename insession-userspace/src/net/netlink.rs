@@ -30,6 +30,7 @@ const BUFFER: usize = 64 * 1024;
 
 const HEADER: usize = 16;
 /// include/uapi/linux/netlink.h.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
@@ -77,6 +78,12 @@ impl Request {
         Request::with_flags(kind, flags | libc::NLM_F_ACK, body)
     }
 
+    /// A request of type `kind` that has an answer in any case: one message, or the
+    /// reason why not. For [`Netlink::ask`] alone.
+    pub fn question(kind: u16, body: &[u8]) -> Self {
+        Request::with_flags(kind, 0, body)
+    }
+
     /// A request for a whole table.
     pub fn dump(kind: u16, body: &[u8]) -> Self {
         Request::with_flags(kind, libc::NLM_F_DUMP, body)
@@ -103,6 +110,12 @@ impl Request {
         self.bytes.put_slice(value);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         self
+    }
+
+    /// Whether nothing says when its answers end.
+    fn is_question(&self) -> bool {
+        let ends = libc::NLM_F_ACK | libc::NLM_F_DUMP;
+        u16_at(&self.bytes, 6).is_some_and(|flags| i32::from(flags) & ends == 0)
     }
 
     fn finish(mut self, sequence: u32) -> Vec<u8> {
@@ -143,15 +156,18 @@ impl Netlink {
     }
 
     /// Sends a request and gives each answer's type and body to `each`, until
-    /// the kernel says that this was all.
+    /// the kernel says that this was all. False for a dump under which the table
+    /// changed: there may be more in it, or less.
     ///
-    /// A dump that the kernel marks as interrupted (the table changed under it)
-    /// is taken as it is: it is no older than one taken a moment earlier.
+    /// For most purposes such a dump is as good as any: it is no older than one
+    /// taken a moment earlier.
     pub fn exchange(
         &mut self,
         request: Request,
         mut each: impl FnMut(u16, &[u8]),
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
+        let answers_once = request.is_question();
+        let mut whole = true;
         self.sequence = self.sequence.wrapping_add(1);
         let sent = request.finish(self.sequence);
         self.socket.send(&sent, 0)?;
@@ -162,10 +178,14 @@ impl Netlink {
                 if message.sequence != self.sequence {
                     continue;
                 }
+                whole &= message.flags & NLM_F_DUMP_INTR == 0;
                 match i32::from(message.kind) {
                     libc::NLMSG_NOOP => {}
-                    libc::NLMSG_ERROR | libc::NLMSG_DONE => return message.end(),
+                    libc::NLMSG_ERROR | libc::NLMSG_DONE => return message.end().map(|()| whole),
                     _ => each(message.kind, message.body),
+                }
+                if answers_once {
+                    return Ok(true);
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! The way to a target: the kernel's own answer for this flow, completed with
 //! what a frame needs.
 //!
-//! The kernel is asked for each target anew (some 20 µs): policy rules,
-//! multipath and learnt path MTUs are its business, and a cache of ours could
-//! only be wrong about them. Asked with protocol and destination port, so that
+//! Policy rules, multipath and learnt path MTUs are the kernel's business: where
+//! there are such, it is asked for each target anew (some 20 µs). Where there are
+//! none, its answer holds for all targets that no route tells from the one it was
+//! asked for ([`RouteCache`]). Asked with protocol and destination port, so that
 //! rules on ports hold; the source port is not known yet, so where several next
 //! hops are balanced by ports, the one answered is used for all of the flow's
 //! packets, whatever the kernel would have chosen for a connection of its own.
@@ -15,6 +16,7 @@ use std::time::Duration;
 use super::interfaces::{self, InterfaceInfo};
 use super::neighbour::{Mac, Neighbours, address, family, octets};
 use super::netlink::{Netlink, Refusal, Request, attributes, u32_at};
+use super::route_cache::RouteCache;
 use super::{Interface, LOOPBACK_IFINDEX, NetError, NextHop, Route};
 use crate::engine::Target;
 use crate::engine::campaign::{RouteFailure, Routing, Way};
@@ -38,6 +40,11 @@ pub struct Router {
     interface: Option<InterfaceInfo>,
     devices: HashMap<u32, InterfaceInfo>,
     neighbours: Neighbours,
+    /// Ways over gateways.
+    cache: RouteCache<Route>,
+    /// How many times the kernel was asked for a way.
+    #[cfg(test)]
+    pub(super) asked: usize,
 }
 
 impl Router {
@@ -71,6 +78,9 @@ impl Router {
             interface,
             devices: HashMap::new(),
             neighbours: Neighbours::default(),
+            cache: RouteCache::default(),
+            #[cfg(test)]
+            asked: 0,
         })
     }
 
@@ -95,14 +105,24 @@ impl Router {
         }
     }
 
+    /// As if the kernel had been asked for everything too long ago.
+    #[cfg(test)]
+    pub(super) fn age(&mut self) {
+        self.cache.age();
+    }
+
     /// The kernel's route.
     fn ask(&mut self, target: &Target, source: Option<IpAddr>) -> Result<Answer, RouteFailure> {
+        #[cfg(test)]
+        {
+            self.asked += 1;
+        }
         let bits = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
         let source_bits = source.map_or(0, bits);
         let [a, b, c, d] = [family(target.address), bits(target.address), source_bits, 0];
         // `struct rtmsg`; what is zero here means any.
         let body = [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0];
-        let mut request = Request::new(libc::RTM_GETROUTE, 0, &body)
+        let mut request = Request::question(libc::RTM_GETROUTE, &body)
             .attribute(libc::RTA_DST, &octets(target.address))
             .attribute(RTA_IP_PROTO, &[insession_common::flow::PROTOCOL_TCP])
             .attribute(RTA_DPORT, &target.port.to_be_bytes());
@@ -237,6 +257,10 @@ impl Routing for Router {
             }
         }
         let forced = self.source_for(target)?;
+        let span = self.cache.span(&mut self.netlink, target.address);
+        if let Some(route) = span.and_then(|span| self.cache.get(span, forced)) {
+            return Ok(Way::Known(route.clone()));
+        }
         let answer = self.ask(target, forced)?;
         let refused = match answer.kind {
             libc::RTN_UNICAST | libc::RTN_LOCAL => None,
@@ -302,14 +326,20 @@ impl Routing for Router {
             Mac::Silent => return Err(self.silent(target, &device, next_hop)),
             Mac::Pending(hop) => return Ok(Way::Pending(hop)),
         };
-        Ok(Way::Known(Route {
+        let route = Route {
             interface,
             vlan,
             source,
             source_mac,
             next_hop_mac,
             mtu: answer.mtu.unwrap_or(device.mtu),
-        }))
+        };
+        if let Some(span) = span
+            && answer.holds_for_others()
+        {
+            self.cache.put(span, forced, route.clone());
+        }
+        Ok(Way::Known(route))
     }
 
     fn settled(&mut self, limit: Duration) -> Vec<NextHop> {
@@ -332,6 +362,8 @@ const RTMSG: usize = 12;
 const RTA_IP_PROTO: u16 = 27;
 const RTA_DPORT: u16 = 29;
 const RTAX_MTU: u16 = 2;
+/// include/uapi/linux/in_route.h: what a router told of a better one.
+const RTCF_REDIRECTED: u32 = 0x0004_0000;
 
 /// What the kernel says of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -341,6 +373,8 @@ struct Answer {
     gateway: Option<IpAddr>,
     source: Option<IpAddr>,
     mtu: Option<u32>,
+    /// Has to do with this target alone: learnt on the way to it.
+    learnt: bool,
 }
 
 impl Answer {
@@ -351,6 +385,7 @@ impl Answer {
             gateway: None,
             source: None,
             mtu: None,
+            learnt: u32_at(body, 8)? & RTCF_REDIRECTED != 0,
         };
         for (kind, value) in attributes(body.get(RTMSG..)?) {
             match kind {
@@ -366,11 +401,19 @@ impl Answer {
                         .and_then(|(_, value)| u32_at(value, 0))
                         .filter(|mtu| *mtu > 0);
                 }
+                // `struct rta_cacheinfo`: what was learnt expires.
+                libc::RTA_CACHEINFO => answer.learnt |= u32_at(value, 8)? != 0,
                 _ => {}
             }
         }
         // Unwilling IPv6 routes name `lo` or nothing; the type decides then.
         (answer.interface != 0 || answer.kind != libc::RTN_UNICAST).then_some(answer)
+    }
+
+    /// Whether the frames to all targets that are routed alike are the same: not
+    /// where they go to the target itself.
+    fn holds_for_others(&self) -> bool {
+        self.kind == libc::RTN_UNICAST && self.gateway.is_some() && !self.learnt
     }
 }
 

@@ -332,3 +332,131 @@ fn interfaces_are_listed_with_what_holds_them() {
     assert_eq!((veth.xdp, veth.vlan, veth.master), (None, None, None));
     assert_eq!(veth.mtu, 1500);
 }
+
+/// A router in a namespace whose default route leads over the other one's.
+fn over_a_gateway(change: impl FnOnce(&Namespace, &mut Router) + Send) {
+    let (near, far) = pair();
+    far.ip("address add 198.18.1.3/24 dev far0");
+    near.ip("route add default via 198.18.1.2");
+    near.run(|| {
+        let mut router = Router::new(RouterOptions::default()).unwrap();
+        change(&near, &mut router);
+    });
+}
+
+/// The ways to these, one after the other.
+fn ways(router: &mut Router, addresses: &[&str]) -> Vec<Result<Route, RouteFailure>> {
+    addresses
+        .iter()
+        .map(|address| testing::route(router, &target(address)))
+        .collect()
+}
+
+#[test]
+fn one_answer_holds_for_all_behind_a_gateway() {
+    over_a_gateway(|near, router| {
+        near.ip("route add 203.0.113.0/24 via 198.18.1.3 mtu 1280");
+        let there = ["192.0.2.1", "192.0.2.2", "8.8.8.8", "203.0.113.7"];
+        let found = ways(router, &there);
+        assert_eq!(router.asked, 3, "the third is beyond a route");
+        assert_eq!(ways(router, &there), found);
+        assert_eq!(router.asked, 3);
+        let mtus = found.iter().map(|route| route.as_ref().unwrap().mtu);
+        assert_eq!(mtus.collect::<Vec<_>>(), [1500, 1500, 1500, 1280]);
+        // What is on the link has a next hop of its own, as has what is ours.
+        let near = ways(router, &["198.18.1.2", "198.18.1.1", "127.0.0.9"]);
+        let names = near.iter().map(|route| &route.as_ref().unwrap().interface);
+        let names: Vec<_> = names.map(|interface| &interface.name[..]).collect();
+        assert_eq!(names, ["near0", "lo", "lo"]);
+    });
+}
+
+#[test]
+fn a_changed_route_is_seen_when_the_dump_is_old() {
+    over_a_gateway(|near, router| {
+        let mtu = |router: &mut Router| ways(router, &["192.0.2.1"])[0].clone().unwrap().mtu;
+        assert_eq!(mtu(router), 1500);
+        near.ip("route replace default via 198.18.1.3 mtu 1300");
+        assert_eq!(mtu(router), 1500);
+        router.age();
+        assert_eq!(mtu(router), 1300);
+        near.ip("route del default");
+        router.age();
+        let failure = ways(router, &["192.0.2.1"])[0].clone().unwrap_err();
+        assert_eq!(failure.verdict, Verdict::NoRoute);
+    });
+}
+
+#[test]
+fn where_more_than_prefixes_count_the_kernel_is_asked_each_time() {
+    let there = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+    for words in [
+        "rule add to 192.0.2.2 lookup 100",
+        "rule add dport 443 lookup 100",
+        "rule add from all fwmark 1 lookup 100",
+        "route replace default nexthop via 198.18.1.2 nexthop via 198.18.1.3",
+    ] {
+        over_a_gateway(|near, router| {
+            near.ip("route add default via 198.18.1.3 mtu 1280 table 100");
+            near.ip(words);
+            let found = ways(router, &there);
+            assert_eq!(router.asked, 3, "{words}");
+            let mtus: Vec<_> = found.iter().map(|it| it.as_ref().unwrap().mtu).collect();
+            let expected = match words {
+                "rule add to 192.0.2.2 lookup 100" => [1500, 1280, 1500],
+                "rule add dport 443 lookup 100" => [1280; 3],
+                _ => [1500; 3],
+            };
+            assert_eq!(mtus, expected, "{words}");
+            // Without it, once.
+            let undone = words.replacen("rule add", "rule del", 1);
+            let undone = undone.split_once(" nexthop").map_or(undone.clone(), |_| {
+                "route replace default via 198.18.1.2".to_owned()
+            });
+            near.ip(&undone);
+            router.age();
+            ways(router, &there);
+            assert_eq!(router.asked, 4, "{undone}");
+        });
+    }
+}
+
+#[test]
+fn a_learnt_path_mtu_is_its_targets_alone() {
+    let (near, far) = pair();
+    let beyond = Namespace::new();
+    far.veth("far1", &beyond, "beyond0");
+    far.address("far1", "198.18.2.1/24");
+    beyond.address("beyond0", "198.18.2.2/24");
+    beyond.ip("route add default via 198.18.2.1");
+    far.ip("link set far1 mtu 1300");
+    far.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+    near.ip("route add default via 198.18.1.2");
+    near.run(|| {
+        let mut router = Router::new(RouterOptions::default()).unwrap();
+        let mtus = |router: &mut Router| -> Vec<u32> {
+            let found = ways(router, &["198.18.2.1", "198.18.2.2", "198.18.2.3"]);
+            found.into_iter().map(|route| route.unwrap().mtu).collect()
+        };
+        assert_eq!(mtus(&mut router), [1500; 3]);
+        assert_eq!(router.asked, 1);
+        let socket = std::net::UdpSocket::bind("198.18.1.1:0").unwrap();
+        socket.connect("198.18.2.2:9").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        socket.send(&[0; 1400]).unwrap();
+        // That it was too long comes back as the socket's error.
+        let refused = socket.recv(&mut [0]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EMSGSIZE));
+        router.age();
+        assert_eq!(mtus(&mut router), [1500, 1300, 1500]);
+        // Before it and behind it are two spans.
+        assert_eq!(router.asked, 4);
+        // Asked about first, it stands for nobody else.
+        router.age();
+        let first = ways(&mut router, &["198.18.2.2"]);
+        assert_eq!(first[0].as_ref().unwrap().mtu, 1300);
+        assert_eq!(mtus(&mut router), [1500, 1300, 1500]);
+    });
+}
