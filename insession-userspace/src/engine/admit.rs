@@ -60,7 +60,7 @@ impl Worker<'_> {
         let stopping = self.stopping.is_some();
         let mut any = false;
         for _ in 0..ROUND {
-            if self.supply != Awaited::Job || !self.outbox.is_empty() {
+            if self.supply != Awaited::Job || self.outbox.is_behind() {
                 break;
             }
             // A target that is only told "interrupted" sends nothing.

@@ -6,16 +6,17 @@
 //! the workers send and receive. A target whose neighbour is not known yet is
 //! parked, and others are routed meanwhile.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::crew::Crew;
+use super::chunks::{self, Taker};
+use super::crew::{Crew, Undone};
 use super::jobs::Job;
 use super::record::{self, today};
 use super::stats::Stats;
@@ -84,8 +85,9 @@ pub type OpenLinks = Vec<Box<dyn Link + Send>>;
 /// will use the first.
 pub type OpenLink = dyn Fn(&Interface) -> Result<OpenLinks, LinkError> + Send + Sync;
 
-/// What [`run`] is given: pulled on a thread of its own, one at a time, as there
-/// is room for more; `next` may block.
+/// What [`run`] is given: pulled on a thread of its own as there is room for more.
+/// `next` may block where [`Iterator::size_hint`] promises none; those that it does
+/// promise are pulled together.
 pub type Targets = Box<dyn Iterator<Item = Target> + Send>;
 
 /// Traces every target; returns when each has its record in `outputs`, or when
@@ -111,14 +113,19 @@ pub fn run(
 ) -> Result<(), LinkError> {
     let shared = Shared::new(options, outputs, stop, stats);
     let links = Links::default();
-    let pulled = pull(targets).map_err(|source| LinkError::System {
+    let mut pulled = pull(targets).map_err(|source| LinkError::System {
         what: "starting a thread for the targets".into(),
         source,
     })?;
     thread::scope(|scope| {
-        let mut crews = HashMap::new();
-        let mut queue = Queue::new(&pulled);
+        let mut crews = BTreeMap::new();
+        let mut queue = Queue::new(&mut pulled);
         while !shared.is_stopped() && !links.are_forbidden() {
+            if !queue.is_at_hand() {
+                for crew in crews.values_mut() {
+                    shared.tell_undone(Crew::hand_over(crew));
+                }
+            }
             let target = match queue.next(routing) {
                 Ok(target) => target,
                 Err(RecvTimeoutError::Timeout) => continue,
@@ -138,42 +145,43 @@ pub fn run(
             let crew = crews
                 .entry(route.interface.index)
                 .or_insert_with(|| Crew::spawn(scope, &route.interface, open, &shared, &links));
-            if let Err((target, detail)) = crew.give(Job { target, route }) {
-                shared.tell(target, Verdict::Error, Some(detail));
-            }
+            shared.tell_undone(crew.give(Job { target, route }));
         }
         // No more jobs; who sleeps learns of it, or of the stop.
         for crew in crews.into_values() {
-            crew.dismiss();
+            shared.tell_undone(crew.dismiss());
         }
         if shared.is_stopped() {
             for target in queue.into_taken() {
                 shared.tell(target, Verdict::Interrupted, None);
             }
-            shared.tell_rest(&pulled);
+            shared.tell_rest(&mut pulled);
         }
     });
     links.result()
 }
 
 /// Pulls targets, no faster than they are taken.
-fn pull(targets: Targets) -> std::io::Result<Receiver<Target>> {
-    let (sender, receiver) = sync_channel(PULLED);
+fn pull(mut targets: Targets) -> std::io::Result<Taker<Target>> {
+    let (mut giver, taker) = chunks::channel(PULLED);
     thread::Builder::new()
         .name("targets".into())
         .spawn(move || {
-            for target in targets {
-                if sender.send(target).is_err() {
+            while let Some(target) = targets.next() {
+                let next_may_block = targets.size_hint().0 == 0;
+                if (giver.add(target) || next_may_block) && giver.hand_over().is_err() {
                     break;
                 }
             }
+            // Fails when nobody takes them any more.
+            let _ = giver.hand_over();
         })?;
-    Ok(receiver)
+    Ok(taker)
 }
 
 /// The targets to route: those that are pulled, and those that were parked.
 struct Queue<'a> {
-    pulled: &'a Receiver<Target>,
+    pulled: &'a mut Taker<Target>,
     /// No more are pulled.
     ended: bool,
     parked: HashMap<NextHop, Vec<Target>>,
@@ -183,7 +191,7 @@ struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    fn new(pulled: &'a Receiver<Target>) -> Self {
+    fn new(pulled: &'a mut Taker<Target>) -> Self {
         Queue {
             pulled,
             ended: false,
@@ -191,6 +199,11 @@ impl<'a> Queue<'a> {
             count: 0,
             released: VecDeque::new(),
         }
+    }
+
+    /// Whether there is a target to route without waiting for it.
+    fn is_at_hand(&mut self) -> bool {
+        !self.released.is_empty() || self.pulled.is_at_hand()
     }
 
     /// The next target to route; waits for it a moment.
@@ -202,11 +215,11 @@ impl<'a> Queue<'a> {
             if self.ended {
                 return Err(RecvTimeoutError::Disconnected);
             }
-            return self.pulled.recv_timeout(HEARTBEAT);
+            return self.pulled.take_within(HEARTBEAT);
         }
         let mut limit = HEARTBEAT;
         if !self.ended && self.count < PARKED {
-            match self.pulled.try_recv() {
+            match self.pulled.try_take() {
                 Ok(target) => {
                     self.release(routing, Duration::ZERO);
                     return Ok(target);
@@ -295,12 +308,22 @@ impl Shared<'_> {
         let _ = self.outputs.blocking_send(Output::Trace { index, trace });
     }
 
+    /// The records of jobs that no worker takes.
+    fn tell_undone(&self, given: Result<(), Undone>) {
+        let Err(Undone { jobs, detail }) = given else {
+            return;
+        };
+        for job in jobs {
+            self.tell(job.target, Verdict::Error, Some(detail.clone()));
+        }
+    }
+
     /// The records of the targets that a stopped run had not come to.
-    fn tell_rest(&self, pulled: &Receiver<Target>) {
+    fn tell_rest(&self, pulled: &mut Taker<Target>) {
         let begin = std::time::Instant::now();
         while begin.elapsed() < REST
             && !self.outputs.is_closed()
-            && let Ok(target) = pulled.recv_timeout(REST_PAUSE)
+            && let Ok(target) = pulled.take_within(REST_PAUSE)
         {
             self.tell(target, Verdict::Interrupted, None);
         }

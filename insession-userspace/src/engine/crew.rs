@@ -6,12 +6,11 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
-use super::Target;
 use super::campaign::{HEARTBEAT, Links, OpenLink, OpenLinks, ROUTED};
+use super::chunks::{self, Giver, Taker};
 use super::handoff::Handoff;
 use super::jobs::{Channel, Job, Jobs, Supply};
 use super::worker::{self, Shared};
@@ -21,10 +20,18 @@ use crate::trace::Verdict;
 
 /// The workers as their campaign sees them.
 pub(super) struct Crew {
-    jobs: SyncSender<Job>,
+    jobs: Giver<Job>,
     bells: Arc<Bells>,
     /// Whose bell is the next to be rung.
     turn: Cell<usize>,
+}
+
+/// Jobs that no worker takes.
+#[derive(Debug)]
+pub(super) struct Undone {
+    pub(super) jobs: Vec<Job>,
+    /// Why.
+    pub(super) detail: String,
 }
 
 /// A bell for each worker, when there are some.
@@ -66,13 +73,13 @@ impl Crew {
         shared: &'env Shared<'env>,
         links: &'env Links,
     ) -> Self {
-        let (sender, receiver) = sync_channel(ROUTED);
+        let (giver, taker) = chunks::channel(ROUTED);
         let bells = Arc::new(Bells::new());
         let (interface, rung) = (interface.clone(), Arc::clone(&bells));
         let spawned = thread::Builder::new()
             .name(format!("worker {}", interface.name))
             .spawn_scoped(scope, move || {
-                let jobs = Mutex::new(receiver);
+                let jobs = Mutex::new(taker);
                 match open(&interface) {
                     Ok(opened) if !opened.is_empty() => {
                         links.opened();
@@ -95,45 +102,56 @@ impl Crew {
                 }
             });
         if let Err(source) = spawned {
-            // The closure, and the receiver with it, are gone: `give` fails.
+            // The closure, and the taker with it, are gone: `give` fails.
             links.failed(LinkError::System {
                 what: "starting a worker's thread".into(),
                 source,
             });
         }
         Crew {
-            jobs: sender,
+            jobs: giver,
             bells,
             turn: Cell::new(0),
         }
     }
 
-    /// Hands a job over; waits while the workers have enough of them. They take
-    /// them even when they are stopped or their link is dead.
-    pub(super) fn give(&self, job: Job) -> Result<(), (Target, String)> {
-        let name = job.route.interface.name.clone();
-        self.jobs.send(job).map_err(|back| {
+    /// A job to hand over, by and by.
+    pub(super) fn give(&mut self, job: Job) -> Result<(), Undone> {
+        if self.jobs.add(job) {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what was given; waits while the workers have enough of them. They
+    /// take them even when they are stopped or their link is dead.
+    pub(super) fn hand_over(&mut self) -> Result<(), Undone> {
+        let jobs = self.jobs.hand_over().map_err(|jobs| {
+            let name = jobs
+                .first()
+                .map_or("", |job| job.route.interface.name.as_str());
             let detail =
                 format!("interface {name}: its worker has ended; see the messages before this");
-            (back.0.target, detail)
+            Undone { jobs, detail }
         })?;
-        // One of those that found none is enough: who is awake looks again.
+        // Of those that found none one a job is enough: who is awake looks again.
         let hungry = |bell: &&Bell| bell.hungry.swap(false, Ordering::SeqCst);
         if let Some(bells) = self.bells.get() {
             let turn = self.turn.get() % bells.len().max(1);
-            self.turn.set(turn + 1);
+            self.turn.set(turn + jobs);
             let (before, behind) = bells.split_at_checked(turn).unwrap_or_default();
-            if let Some(bell) = behind.iter().chain(before).find(hungry) {
-                bell.ring();
-            }
+            let sleepers = behind.iter().chain(before).filter(hungry);
+            sleepers.take(jobs).for_each(Bell::ring);
         }
         Ok(())
     }
 
     /// There will be no more jobs.
-    pub(super) fn dismiss(self) {
+    pub(super) fn dismiss(mut self) -> Result<(), Undone> {
+        let handed_over = self.hand_over();
         drop(self.jobs);
         self.bells.get().into_iter().flatten().for_each(Bell::ring);
+        handed_over
     }
 }
 
@@ -141,7 +159,7 @@ impl Crew {
 fn work(
     interface: &Interface,
     opened: OpenLinks,
-    jobs: &Mutex<Receiver<Job>>,
+    jobs: &Mutex<Taker<Job>>,
     bells: &Bells,
     shared: &Shared<'_>,
 ) {
@@ -242,6 +260,7 @@ fn refuse_all(jobs: &mut dyn Jobs, shared: &Shared<'_>, detail: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Target;
     use crate::net::Route;
     use std::io::Read as _;
 
@@ -276,24 +295,26 @@ mod tests {
                 (woken, Some(Arc::new(OwnedFd::from(waker))))
             })
             .unzip();
-        let (sender, receiver) = sync_channel(4);
-        let crew = Crew {
-            jobs: sender,
+        let (jobs, taker) = chunks::channel(4 * chunks::CHUNK);
+        let mut crew = Crew {
+            jobs,
             bells: Arc::new(Bells::new()),
             turn: Cell::new(0),
         };
         let bells = Arc::clone(&crew.bells);
         crew.give(job()).unwrap();
+        crew.hand_over().unwrap();
         let rung = bells.get_or_init(|| wakers.into_iter().map(Bell::new).collect());
-        let (receiver, takers) = (Mutex::new(receiver), AtomicUsize::new(2));
-        let channel = |bell| Channel::new(&receiver, Some(&takers), bell);
+        let (taker, takers) = (Mutex::new(taker), AtomicUsize::new(2));
+        let channel = |bell| Channel::new(&taker, Some(&takers), bell);
         let (mut one, mut two) = (channel(&rung[0].hungry), channel(&rung[1].hungry));
         assert!(matches!(one.poll(), Supply::Job(_)));
         assert!(matches!(two.poll(), Supply::Later));
         // The second alone sleeps; then it is awake, and the next rings no bell.
         crew.give(job()).unwrap();
+        assert!(matches!(two.poll(), Supply::Later), "it is not handed over");
         crew.give(job()).unwrap();
-        crew.dismiss();
+        crew.dismiss().unwrap();
         assert!(matches!(one.poll(), Supply::Job(_)));
         assert!(matches!(two.poll(), Supply::Job(_)));
         for channel in [&mut one, &mut two] {

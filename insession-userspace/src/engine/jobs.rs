@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Target;
+use super::chunks::Taker;
 use crate::net::Route;
 
 /// A target and the way to it.
@@ -58,7 +59,7 @@ impl Jobs for VecDeque<Job> {
 /// a session takes the next.
 #[derive(Debug)]
 pub(super) struct Channel<'a> {
-    jobs: &'a Mutex<Receiver<Job>>,
+    jobs: &'a Mutex<Taker<Job>>,
     /// How many workers take from it, where it is more than this one.
     takers: Option<&'a AtomicUsize>,
     /// Set when it was found empty: the sender then wakes the worker.
@@ -71,7 +72,7 @@ const BRIEF: Duration = Duration::from_millis(2);
 
 impl<'a> Channel<'a> {
     pub(super) fn new(
-        jobs: &'a Mutex<Receiver<Job>>,
+        jobs: &'a Mutex<Taker<Job>>,
         takers: Option<&'a AtomicUsize>,
         hungry: &'a AtomicBool,
     ) -> Self {
@@ -84,12 +85,12 @@ impl<'a> Channel<'a> {
     }
 
     /// Held for a moment, once a session.
-    fn jobs(&self) -> MutexGuard<'a, Receiver<Job>> {
+    fn jobs(&self) -> MutexGuard<'a, Taker<Job>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn receive(&mut self) -> Supply {
-        match self.jobs().try_recv() {
+        match self.jobs().try_take() {
             Ok(job) => Supply::Job(job),
             Err(TryRecvError::Empty) => Supply::Later,
             Err(TryRecvError::Disconnected) => Supply::Done,
@@ -117,7 +118,7 @@ impl Jobs for Channel<'_> {
             // Not asleep with the lock in hand.
             std::thread::sleep(limit.min(BRIEF));
         } else if self.next.is_none() {
-            let received = self.jobs().recv_timeout(limit);
+            let received = self.jobs().take_within(limit);
             self.next = match received {
                 Ok(job) => Some(Supply::Job(job)),
                 Err(RecvTimeoutError::Timeout) => None,

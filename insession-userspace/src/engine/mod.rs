@@ -8,6 +8,7 @@
 
 mod admit;
 pub mod campaign;
+mod chunks;
 mod crew;
 pub mod handoff;
 pub mod isn;

@@ -15,6 +15,8 @@ use super::Output;
 pub(super) struct Outbox<'a> {
     outputs: &'a Sender<Output>,
     backlog: VecDeque<Output>,
+    /// There was no room the last time.
+    behind: bool,
 }
 
 impl<'a> Outbox<'a> {
@@ -22,22 +24,25 @@ impl<'a> Outbox<'a> {
         Outbox {
             outputs,
             backlog: VecDeque::new(),
+            behind: false,
         }
     }
 
-    /// Tells it, now or later.
+    /// Tells it with the next [`Outbox::drain`], or later.
     pub(super) fn push(&mut self, output: Output) {
         self.backlog.push_back(output);
-        self.drain();
     }
 
-    /// Hands over as much as there is room for.
+    /// Hands over as much as there is room for. Once a turn of the loop: whoever reads
+    /// is woken once, and finds more than one.
     pub(super) fn drain(&mut self) {
+        self.behind = false;
         while let Some(output) = self.backlog.pop_front() {
             match self.outputs.try_send(output) {
                 Ok(()) => {}
                 Err(TrySendError::Full(output)) => {
                     self.backlog.push_front(output);
+                    self.behind = true;
                     return;
                 }
                 // Nobody reads any more: the worker stops for it.
@@ -54,6 +59,11 @@ impl<'a> Outbox<'a> {
                 return;
             }
         }
+    }
+
+    /// Whether the reader takes things more slowly than they come.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Whether everything was handed over.

@@ -268,7 +268,6 @@ impl<'a> Worker<'a> {
         loop {
             let now = link.now();
             self.look_for_stop(now);
-            self.outbox.drain();
             if matches!(self.supply, Awaited::Later | Awaited::Permit) {
                 self.supply = Awaited::Job;
             }
@@ -277,8 +276,10 @@ impl<'a> Worker<'a> {
             let now = link.now();
             let fired = self.timers(now);
             self.let_go_due(link, now);
+            self.outbox.drain();
             let admitted = self.admit(link, jobs, now)?;
             let sent = self.transmit(link, now)?;
+            self.outbox.drain();
 
             self.set_busy(!self.open.is_empty() || self.supply == Awaited::Job);
             self.tally.publish(self.shared.stats);

@@ -25,6 +25,10 @@ use crate::link::{Link, LinkError, permit};
 use crate::net::{self, Interface, NetError, NextHop, Router, RouterOptions};
 use crate::trace::LinkInfo;
 
+/// Targets that are taken together, where they wait: who resolves them is woken once
+/// for so many.
+const TOGETHER: usize = 64;
+
 /// What becomes known before there is a record: for the header of live text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opening {
@@ -120,7 +124,7 @@ impl Engine {
     ) -> Result<oneshot::Receiver<Result<(), LinkError>>, Failure> {
         let (done, end) = oneshot::channel();
         let Channels {
-            mut targets,
+            targets,
             outputs,
             openings,
             stop,
@@ -134,7 +138,10 @@ impl Engine {
         std::thread::Builder::new()
             .name("campaign".to_owned())
             .spawn(move || {
-                let targets = Box::new(std::iter::from_fn(move || targets.blocking_recv()));
+                let targets = Box::new(Arriving {
+                    targets,
+                    arrived: Vec::new(),
+                });
                 let mut routing = Told {
                     router,
                     openings: openings.clone(),
@@ -166,6 +173,29 @@ impl Engine {
                 ))
             })?;
         Ok(end)
+    }
+}
+
+/// Targets as they are resolved; those that wait already are taken together.
+struct Arriving {
+    targets: mpsc::Receiver<Target>,
+    /// The next one is the last.
+    arrived: Vec<Target>,
+}
+
+impl Iterator for Arriving {
+    type Item = Target;
+
+    fn next(&mut self) -> Option<Target> {
+        if self.arrived.is_empty() {
+            self.targets.blocking_recv_many(&mut self.arrived, TOGETHER);
+            self.arrived.reverse();
+        }
+        self.arrived.pop()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.arrived.len(), None)
     }
 }
 
