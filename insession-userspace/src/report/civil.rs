@@ -8,20 +8,41 @@ use crate::time::UnixTime;
 #[derive(Clone, Copy, Debug)]
 pub struct Rfc3339(pub UnixTime);
 
-impl fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Rfc3339 {
+    /// Its octets: 27 up to the year 9999, which no `u64` of nanoseconds reaches.
+    fn octets(self) -> [u8; 27] {
         let micros = self.0.0 / 1_000;
         let seconds = micros / 1_000_000;
         let (year, month, day) = date(seconds / 86_400);
         let of_day = seconds % 86_400;
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-            of_day / 3600,
-            of_day / 60 % 60,
-            of_day % 60,
-            micros % 1_000_000,
-        )
+        let mut octets = *b"0000-00-00T00:00:00.000000Z";
+        for (at, digits, value) in [
+            (0, 4, year),
+            (5, 2, month),
+            (8, 2, day),
+            (11, 2, of_day / 3600),
+            (14, 2, of_day / 60 % 60),
+            (17, 2, of_day % 60),
+            (20, 6, micros % 1_000_000),
+        ] {
+            let mut rest = value as u32;
+            for octet in octets[at..at + digits].iter_mut().rev() {
+                *octet = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        octets
+    }
+
+    /// Adds it to what is written to memory.
+    pub fn append(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.octets());
+    }
+}
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(core::str::from_utf8(&self.octets()).unwrap_or_default())
     }
 }
 

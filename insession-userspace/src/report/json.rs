@@ -1,19 +1,14 @@
 //! The contract `insession.trace/1`: one JSON object a target, one a line.
 //!
-//! Field order is that of the contract; it follows the order of the fields of
-//! the structs below. Times are microseconds with the nanoseconds behind the
-//! point; a `u64` of nanoseconds below 2⁵³ (104 days) is exact so.
+//! Times are microseconds with the nanoseconds behind the point.
 
 use std::io;
-use std::net::IpAddr;
-
-use serde::Serialize;
-use serde::ser::Serializer;
 
 use super::civil::Rfc3339;
-use crate::time::Duration;
 use crate::trace::{Handshake, LinkInfo, Trace};
+use bytes::{boolean, micros, number, optional, optional_address, text, word};
 
+mod bytes;
 mod hops;
 
 /// Writes the record of one target, with its line end.
@@ -21,111 +16,84 @@ mod hops;
 /// # Errors
 /// When `out` cannot be written.
 pub fn write(trace: &Trace, out: &mut dyn io::Write) -> io::Result<()> {
-    // Some 250 octets a probe with its reply.
-    let probes: usize = trace.hops.iter().map(|hop| hop.probes.len()).sum();
-    let mut line = Vec::with_capacity(768 + 256 * probes);
-    serde_json::to_writer(&mut line, &Record::new(trace))?;
-    // The object goes on.
-    line.pop();
-    line.extend_from_slice(b",\"hops\":");
-    hops::write(&trace.hops, &mut line)?;
-    line.extend_from_slice(b",\"link\":");
-    let link = trace.link.as_ref().map(LinkRecord::new);
-    serde_json::to_writer(&mut line, &link)?;
-    line.extend_from_slice(b"}\n");
+    let mut line = Vec::new();
+    append(trace, &mut line)?;
     out.write_all(&line)
 }
 
-/// All that comes before the hops.
-
-#[derive(Serialize)]
-struct Record<'a> {
-    schema: &'static str,
-    target: &'a str,
-    address: Option<IpAddr>,
-    port: u16,
-    method: &'static str,
-    source: Option<IpAddr>,
-    source_port: Option<u16>,
-    #[serde(serialize_with = "display")]
-    started: Rfc3339,
-    duration_us: f64,
-    verdict: &'static str,
-    detail: Option<&'a str>,
-    handshake: Option<HandshakeRecord>,
-    destination_ttl: Option<u8>,
+/// Adds the record of one target, with its line end, to what is written to memory.
+///
+/// # Errors
+/// What serde_json says of a text from outside; memory takes everything.
+pub fn append(trace: &Trace, out: &mut Vec<u8>) -> io::Result<()> {
+    // Some 250 octets a probe with its reply.
+    let probes: usize = trace.hops.iter().map(|hop| hop.probes.len()).sum();
+    out.reserve(768 + 256 * probes);
+    out.extend_from_slice(b"{\"schema\":\"insession.trace/1\",\"target\":");
+    text(Some(&trace.target), out)?;
+    out.extend_from_slice(b",\"address\":");
+    optional_address(trace.address, out);
+    out.extend_from_slice(b",\"port\":");
+    number(trace.port.into(), out);
+    out.extend_from_slice(b",\"method\":");
+    word(trace.method.as_str(), out);
+    out.extend_from_slice(b",\"source\":");
+    optional_address(trace.source, out);
+    out.extend_from_slice(b",\"source_port\":");
+    optional(trace.source_port, out);
+    out.extend_from_slice(b",\"started\":\"");
+    Rfc3339(trace.started).append(out);
+    out.extend_from_slice(b"\",\"duration_us\":");
+    micros(trace.duration, out);
+    out.extend_from_slice(b",\"verdict\":");
+    word(trace.verdict.as_str(), out);
+    out.extend_from_slice(b",\"detail\":");
+    text(trace.detail.as_deref(), out)?;
+    out.extend_from_slice(b",\"handshake\":");
+    append_handshake(trace.handshake.as_ref(), out);
+    out.extend_from_slice(b",\"destination_ttl\":");
+    optional(trace.destination_ttl, out);
+    out.extend_from_slice(b",\"hops\":");
+    hops::write(&trace.hops, out)?;
+    out.extend_from_slice(b",\"link\":");
+    append_link(trace.link.as_ref(), out)?;
+    out.extend_from_slice(b"}\n");
+    Ok(())
 }
 
-impl<'a> Record<'a> {
-    fn new(trace: &'a Trace) -> Self {
-        Record {
-            schema: "insession.trace/1",
-            target: &trace.target,
-            address: trace.address,
-            port: trace.port,
-            method: trace.method.as_str(),
-            source: trace.source,
-            source_port: trace.source_port,
-            started: Rfc3339(trace.started),
-            duration_us: micros(trace.duration),
-            verdict: trace.verdict.as_str(),
-            detail: trace.detail.as_deref(),
-            handshake: trace.handshake.as_ref().map(HandshakeRecord::new),
-            destination_ttl: trace.destination_ttl,
-        }
-    }
+fn append_handshake(handshake: Option<&Handshake>, out: &mut Vec<u8>) {
+    let Some(handshake) = handshake else {
+        out.extend_from_slice(b"null");
+        return;
+    };
+    out.extend_from_slice(b"{\"rtt_us\":");
+    micros(handshake.rtt, out);
+    out.extend_from_slice(b",\"mss\":");
+    number(handshake.mss.into(), out);
+    out.extend_from_slice(b",\"sack\":");
+    boolean(handshake.sack, out);
+    out.extend_from_slice(b",\"timestamps\":");
+    boolean(handshake.timestamps, out);
+    out.extend_from_slice(b",\"window_scale\":");
+    optional(handshake.window_scale, out);
+    out.push(b'}');
 }
 
-#[derive(Serialize)]
-struct HandshakeRecord {
-    rtt_us: f64,
-    mss: u16,
-    sack: bool,
-    timestamps: bool,
-    window_scale: Option<u8>,
-}
-
-impl HandshakeRecord {
-    fn new(handshake: &Handshake) -> Self {
-        HandshakeRecord {
-            rtt_us: micros(handshake.rtt),
-            mss: handshake.mss,
-            sack: handshake.sack,
-            timestamps: handshake.timestamps,
-            window_scale: handshake.window_scale,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct LinkRecord<'a> {
-    kind: &'static str,
-    mode: Option<&'static str>,
-    zero_copy: bool,
-    interface: &'a str,
-}
-
-impl<'a> LinkRecord<'a> {
-    fn new(link: &'a LinkInfo) -> Self {
-        LinkRecord {
-            kind: link.kind,
-            mode: link.mode,
-            zero_copy: link.zero_copy,
-            interface: &link.interface,
-        }
-    }
-}
-
-fn micros(span: Duration) -> f64 {
-    // One division of an integer, so that 57_100 ns prints as 57.1.
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) as f64 / 1_000.0
-}
-
-fn display<S: Serializer>(
-    value: &impl core::fmt::Display,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+fn append_link(link: Option<&LinkInfo>, out: &mut Vec<u8>) -> io::Result<()> {
+    let Some(link) = link else {
+        out.extend_from_slice(b"null");
+        return Ok(());
+    };
+    out.extend_from_slice(b"{\"kind\":");
+    word(link.kind, out);
+    out.extend_from_slice(b",\"mode\":");
+    text(link.mode, out)?;
+    out.extend_from_slice(b",\"zero_copy\":");
+    boolean(link.zero_copy, out);
+    out.extend_from_slice(b",\"interface\":");
+    text(Some(&link.interface), out)?;
+    out.push(b'}');
+    Ok(())
 }
 
 #[cfg(test)]

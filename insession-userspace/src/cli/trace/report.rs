@@ -37,6 +37,8 @@ pub struct Report {
     sinks: Vec<Sink>,
     live: Option<LiveText>,
     waiting: VecDeque<(Instant, Box<Trace>)>,
+    /// A record's line of JSON, while it is written.
+    line: Vec<u8>,
     hurried: bool,
     /// The readers of all pipes went away, or a sink failed.
     over: bool,
@@ -66,6 +68,7 @@ impl Report {
             sinks,
             live: None,
             waiting: VecDeque::new(),
+            line: Vec::new(),
             hurried: false,
             over: false,
             failure: None,
@@ -254,14 +257,17 @@ impl Report {
     }
 
     fn put_record(&mut self, trace: &Trace, was_live: bool) {
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
         for nth in 0..self.sinks.len() {
             self.with_sink(nth, |sink| {
                 if was_live && is_live(sink) {
                     return Ok(());
                 }
-                sink.trace(trace)
+                sink.trace(trace, &mut line)
             });
         }
+        self.line = line;
     }
 
     fn put_live(&mut self) {

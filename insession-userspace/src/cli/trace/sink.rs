@@ -9,6 +9,9 @@ use crate::report::text::Style;
 use crate::report::{Format, json, text};
 use crate::trace::Trace;
 
+/// Octets that are handed over at a time, while records come faster than one by one.
+const BUFFER: usize = 1 << 16;
+
 /// Why a sink takes no more.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Closed {
@@ -49,7 +52,7 @@ impl Sink {
             name: name.to_owned(),
             format,
             style,
-            out: BufWriter::new(out),
+            out: BufWriter::with_capacity(BUFFER, out),
             file: None,
             closed: false,
             fresh: true,
@@ -114,11 +117,12 @@ impl Sink {
         self.format
     }
 
-    /// Writes one record.
+    /// Writes one record. `line` is its line of JSON, or empty as long as no sink has
+    /// needed that.
     ///
     /// # Errors
     /// Once, when it takes no more; later records are dropped quietly.
-    pub fn trace(&mut self, trace: &Trace) -> Result<(), Closed> {
+    pub fn trace(&mut self, trace: &Trace, line: &mut Vec<u8>) -> Result<(), Closed> {
         let (format, style, fresh) = (self.format, self.style, self.fresh);
         self.put(|out| match format {
             Format::Text => {
@@ -128,7 +132,12 @@ impl Sink {
                 }
                 text::write(trace, style, out)
             }
-            Format::Json => json::write(trace, out),
+            Format::Json => {
+                if line.is_empty() {
+                    json::append(trace, line)?;
+                }
+                out.write_all(line)
+            }
         })
     }
 
@@ -235,10 +244,10 @@ mod tests {
         let path = folder.join("out.jsonl");
         fs::write(&path, "old").unwrap();
         let mut sink = Sink::file(&path, Format::Json, STYLE).unwrap();
-        sink.trace(&samples::contract()).unwrap();
+        sink.trace(&samples::contract(), &mut Vec::new()).unwrap();
         sink.flush().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        sink.trace(&samples::contract()).unwrap();
+        sink.trace(&samples::contract(), &mut Vec::new()).unwrap();
         sink.finish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
@@ -246,10 +255,36 @@ mod tests {
     }
 
     #[test]
+    fn sinks_share_a_line_of_json() {
+        let folder = folder("sink-shared");
+        let names = ["a", "b"].map(|name| folder.join(name));
+        let mut sinks = names
+            .each_ref()
+            .map(|path| Sink::file(path, Format::Json, STYLE).unwrap());
+        for trace in samples::every_verdict() {
+            let mut line = Vec::new();
+            for sink in &mut sinks {
+                sink.trace(&trace, &mut line).unwrap();
+            }
+        }
+        for sink in sinks {
+            sink.finish().unwrap();
+        }
+        let mut expected = Vec::new();
+        for trace in samples::every_verdict() {
+            json::write(&trace, &mut expected).unwrap();
+        }
+        for path in names {
+            assert_eq!(fs::read(path).unwrap(), expected);
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn records_outlive_a_run_that_never_finished() {
         let folder = folder("sink-partial");
         let mut sink = Sink::file(&folder.join("out"), Format::Json, STYLE).unwrap();
-        sink.trace(&samples::contract()).unwrap();
+        sink.trace(&samples::contract(), &mut Vec::new()).unwrap();
         drop(sink);
         let left: Vec<PathBuf> = fs::read_dir(&folder)
             .unwrap()
@@ -268,9 +303,9 @@ mod tests {
         for (format, blank) in [(Format::Text, 1), (Format::Json, 0)] {
             let mut sink = Sink::file(&path, format, STYLE).unwrap();
             sink.flush().unwrap();
-            sink.trace(&samples::contract()).unwrap();
+            sink.trace(&samples::contract(), &mut Vec::new()).unwrap();
             sink.flush().unwrap();
-            sink.trace(&samples::contract()).unwrap();
+            sink.trace(&samples::contract(), &mut Vec::new()).unwrap();
             sink.finish().unwrap();
             let written = fs::read_to_string(&path).unwrap();
             assert_eq!(
