@@ -41,7 +41,7 @@ static PEERS: HashMap<PeerKey, u32, 65536> = HashMap::new();
 #[btf_map]
 static LOCALS: HashMap<[u8; 16], u32, 65536, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
 #[btf_map]
-static PORTS: Array<u32, 65536> = Array::new();
+static PORTS: Array<u32, 65536, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static SOCKETS: XskMap<64> = XskMap::new();
 #[btf_map]

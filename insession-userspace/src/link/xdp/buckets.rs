@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use insession_common::bucket::{self, Bucket, Found, GAP, Key};
 
@@ -176,6 +176,43 @@ impl<const WORDS: usize> Buckets<WORDS> {
         (0..=self.mask)
             .flat_map(|number| states::<WORDS>(self.bucket(number)))
             .all(|state| state.load(Ordering::Relaxed) == 0)
+    }
+}
+
+/// The table of local ports, an element of an array map each, written in the same way.
+/// A store is seen whole; none has to be seen before another.
+pub(super) struct Ports(Mapping);
+
+/// An array map's elements begin at multiples of eight octets (`array_map_alloc`,
+/// kernel/bpf/arraymap.c).
+const PORT: usize = 8;
+
+impl Ports {
+    /// Maps the elements of an array map that was made with BPF_F_MMAPABLE and has one
+    /// of 32 bits for each port.
+    pub(super) fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let length = (usize::from(u16::MAX) + 1) * PORT;
+        Ok(Ports(Mapping::shared(length, fd, 0)?))
+    }
+
+    fn element(&self, port: u16) -> &AtomicU32 {
+        // SAFETY: the mapping has an aligned element for each port, lives as long as
+        // `self`, and this process accesses it by atomics only.
+        unsafe {
+            let start = self.0.start().add(usize::from(port) * PORT);
+            &*start.cast::<AtomicU32>().as_ptr()
+        }
+    }
+
+    /// What the program finds for this port.
+    #[cfg(test)]
+    pub(super) fn get(&self, port: u16) -> u32 {
+        self.element(port).load(Ordering::Relaxed)
+    }
+
+    /// Writes it.
+    pub(super) fn set(&self, port: u16, live: u32) {
+        self.element(port).store(live, Ordering::Release);
     }
 }
 

@@ -2,15 +2,16 @@
 //! stands in them.
 
 use std::error::Error;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::{Ebpf, EbpfLoader, Pod};
 use insession_common::bucket::{self, FLOW, PEER};
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId};
 use insession_common::names;
 
-use super::buckets::{self, Buckets};
+use super::buckets::{self, Buckets, Ports};
 use super::program::{absent, errno, map, refusal};
 use crate::link::LinkError;
 use crate::link::flows::{Changed, Counts, Fingerprints};
@@ -131,7 +132,7 @@ pub(super) struct FlowMaps {
     v6: HashMap<MapData, FlowKeyV6, SessionId>,
     peers: HashMap<MapData, PeerKey, u32>,
     locals: HashMap<MapData, [u8; 16], u32>,
-    ports: Array<MapData, u32>,
+    ports: Ports,
     batched: Batched,
     /// The flows that are steered, which a batch cannot ask the kernel about:
     /// it takes no BPF_NOEXIST (`generic_map_update_batch`, kernel/bpf/syscall.c).
@@ -159,8 +160,13 @@ impl FlowMaps {
             peers: descriptor(ebpf, names::PEERS)?,
         };
         Ok(FlowMaps {
-            flow_buckets: mapped(ebpf, &owner, names::FLOW_BUCKETS, room.flow_buckets, room)?,
-            peer_buckets: mapped(ebpf, &owner, names::PEER_BUCKETS, room.peer_buckets, room)?,
+            flow_buckets: mapped(ebpf, &owner, names::FLOW_BUCKETS, |fd| {
+                Buckets::map(fd, room.flow_buckets, room.key)
+            })?,
+            peer_buckets: mapped(ebpf, &owner, names::PEER_BUCKETS, |fd| {
+                Buckets::map(fd, room.peer_buckets, room.key)
+            })?,
+            ports: mapped(ebpf, &owner, names::PORTS, Ports::map)?,
             owner,
             steering,
             ports_ours,
@@ -170,7 +176,6 @@ impl FlowMaps {
             v6: map(ebpf, names::FLOWS_V6)?,
             peers: map(ebpf, names::PEERS)?,
             locals: map(ebpf, names::LOCALS)?,
-            ports: map(ebpf, names::PORTS)?,
             batched,
             flows: Fingerprints::default(),
             counts: Counts::default(),
@@ -369,9 +374,7 @@ impl FlowMaps {
             }
         }
         if let Some(port) = changed.port {
-            self.ports
-                .set(u32::from(port), live, 0)
-                .map_err(|error| self.failed(names::PORTS, &error))?;
+            self.ports.set(port, live);
         }
         Ok(())
     }
@@ -442,18 +445,17 @@ fn peer_entry(key: &PeerKey) -> Option<([u32; 3], [u64; PEER])> {
         .then(|| ([remote, u32::from(port), 0], bucket::peer(remote, port)))
 }
 
-/// Maps a table of buckets.
-fn mapped<const WORDS: usize>(
+/// Maps an array map into memory.
+fn mapped<T>(
     ebpf: &Ebpf,
     owner: &str,
     name: &'static str,
-    buckets: u32,
-    room: &Room,
-) -> Result<Buckets<WORDS>, LinkError> {
+    map: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> Result<T, LinkError> {
     let Some(Map::Array(data)) = ebpf.map(name) else {
         return Err(absent(name));
     };
-    Buckets::map(data.fd().as_fd(), buckets, room.key).map_err(|source| LinkError::System {
+    map(data.fd().as_fd()).map_err(|source| LinkError::System {
         what: format!("{owner}: map {name}, mapping it into memory"),
         source,
     })
@@ -497,11 +499,11 @@ impl<const N: usize> Keys<N> {
     }
 
     /// By one system call. The map has keys of `N` bytes and values of a word.
-    fn write(&self, map: &OwnedFd) -> std::io::Result<()> {
+    fn write(&self, map: &OwnedFd) -> io::Result<()> {
         if self.keys.is_empty() {
             return Ok(());
         }
-        let mut count = u32::try_from(self.keys.len()).map_err(std::io::Error::other)?;
+        let mut count = u32::try_from(self.keys.len()).map_err(io::Error::other)?;
         // Not `MapCore::update_batch`: it is for maps that libbpf-rs has opened,
         // by id at best, for which CAP_BPF is not enough.
         // SAFETY: `count` keys and as many values, of the map's sizes, which
@@ -518,7 +520,7 @@ impl<const N: usize> Keys<N> {
         match done {
             0 => Ok(()),
             // libbpf gives back the negative error number.
-            error => Err(std::io::Error::from_raw_os_error(-error)),
+            error => Err(io::Error::from_raw_os_error(-error)),
         }
     }
 }
@@ -548,7 +550,7 @@ mod tests {
                 .collect(),
             peers(maps),
             maps.locals.iter().map(Result::unwrap).collect(),
-            maps.ports.iter().map(Result::unwrap).collect(),
+            (0..=u16::MAX).map(|port| maps.ports.get(port)).collect(),
         )
     }
 
