@@ -130,8 +130,7 @@ impl Worker<'_> {
                 return Err(error);
             }
         };
-        let isn = self.secret.isn(&flow, now);
-        let timestamp_offset = self.secret.timestamp_offset(&flow);
+        let (isn, timestamp_offset) = self.secret.beginning(&flow, now);
         let session = Session::new(
             flow,
             isn,

@@ -12,15 +12,14 @@ use std::net::{IpAddr, SocketAddr};
 use crate::session::Flow;
 use crate::time::Instant;
 
-/// What a hash is for: the same flow must not give related numbers.
+/// What a hash is for: the same flow must not give related numbers. Of one hash the
+/// halves are not related either.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 enum Domain {
-    Isn = 1,
-    Timestamp = 2,
-    FlowLabel = 3,
-    PortOffset = 4,
-    PortCounter = 5,
+    Beginning = 1,
+    FlowLabel = 2,
+    Port = 3,
 }
 
 /// The key of a run, ready to hash with.
@@ -41,16 +40,13 @@ impl Secret {
         }
     }
 
-    /// Initial sequence number: RFC 6528's `M + F(…)`, M counting 4 µs.
+    /// Initial sequence number: RFC 6528's `M + F(…)`, M counting 4 µs. And where the
+    /// flow's TSval clock begins.
     #[must_use]
-    pub fn isn(&self, flow: &Flow, now: Instant) -> u32 {
-        ((now.as_nanos() / 4_000) as u32).wrapping_add(self.flow(Domain::Isn, flow) as u32)
-    }
-
-    /// Where the flow's TSval clock begins.
-    #[must_use]
-    pub fn timestamp_offset(&self, flow: &Flow) -> u32 {
-        self.flow(Domain::Timestamp, flow) as u32
+    pub fn beginning(&self, flow: &Flow, now: Instant) -> (u32, u32) {
+        let hash = self.flow(Domain::Beginning, flow);
+        let isn = ((now.as_nanos() / 4_000) as u32).wrapping_add(hash as u32);
+        (isn, (hash >> 32) as u32)
     }
 
     /// IPv6 flow label: 20 bits, never 0 ("not labelled").
@@ -59,16 +55,12 @@ impl Secret {
         (self.flow(Domain::FlowLabel, flow) as u32 & 0xf_ffff).max(1)
     }
 
-    /// Where among the source ports the search for `remote` begins.
+    /// Where among the source ports the search for `remote` begins, and which counter
+    /// advances for it.
     #[must_use]
-    pub fn port_offset(&self, local: IpAddr, remote: SocketAddr) -> u64 {
-        self.remote(Domain::PortOffset, local, remote)
-    }
-
-    /// Which counter advances for `remote`.
-    #[must_use]
-    pub fn port_counter(&self, local: IpAddr, remote: SocketAddr) -> u64 {
-        self.remote(Domain::PortCounter, local, remote)
+    pub fn port(&self, local: IpAddr, remote: SocketAddr) -> (u32, u32) {
+        let hash = self.ends(Domain::Port, local, 0, remote);
+        ((hash >> 32) as u32, hash as u32)
     }
 
     /// Where a flow stands in a hash table of this worker's. Not SipHash: the
@@ -92,11 +84,13 @@ impl Secret {
         self.ends(domain, flow.local.ip(), flow.local.port(), flow.remote)
     }
 
-    fn remote(&self, domain: Domain, local: IpAddr, remote: SocketAddr) -> u64 {
-        self.ends(domain, local, 0, remote)
-    }
-
     fn ends(&self, domain: Domain, local: IpAddr, port: u16, remote: SocketAddr) -> u64 {
+        if let (IpAddr::V4(near), IpAddr::V4(far)) = (local, remote.ip()) {
+            let [a, b, c, d] = near.octets();
+            let [e, f, g, h] = far.octets();
+            let [[i, j], [k, l]] = [port, remote.port()].map(u16::to_be_bytes);
+            return self.hash(&[domain as u8, a, b, c, d, e, f, g, h, i, j, k, l]);
+        }
         let mut bytes = [0; 37];
         let (tag, rest) = bytes.split_at_mut(1);
         let (addresses, ports) = rest.split_at_mut(32);
@@ -109,6 +103,7 @@ impl Secret {
     }
 
     /// SipHash-2-4 (Aumasson, Bernstein 2012).
+    #[inline]
     fn hash(&self, bytes: &[u8]) -> u64 {
         let mut state = [
             self.k0 ^ 0x736f_6d65_7073_6575,
@@ -209,14 +204,20 @@ mod tests {
     fn isn_moves_with_time_and_differs_by_flow_and_key() {
         let at = Instant::from_nanos(1_000_000_000);
         let later = Instant::from_nanos(1_000_004_000);
-        let isn = secret().isn(&flow(61_000), at);
-        assert_eq!(secret().isn(&flow(61_000), later), isn.wrapping_add(1));
-        assert_ne!(secret().isn(&flow(61_001), at), isn);
-        assert_ne!(Secret::new(&[9; 16]).isn(&flow(61_000), at), isn);
-        assert_ne!(
-            secret().timestamp_offset(&flow(61_000)),
-            isn.wrapping_sub(250_000)
+        let (isn, offset) = secret().beginning(&flow(61_000), at);
+        assert_eq!(
+            secret().beginning(&flow(61_000), later),
+            (isn.wrapping_add(1), offset)
         );
+        assert_ne!(offset, isn.wrapping_sub(250_000));
+        for (secret, flow) in [
+            (secret(), flow(61_001)),
+            (Secret::new(&[9; 16]), flow(61_000)),
+        ] {
+            let other = secret.beginning(&flow, at);
+            assert_ne!(other.0, isn);
+            assert_ne!(other.1, offset);
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! flow's entry gone the kernel would answer it with a RST of its own.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::link::folding::Folding;
 use crate::session::{Flow, SessionReport};
 use crate::time::{Duration, Instant};
 use crate::trace::Verdict;
@@ -28,9 +29,9 @@ pub(super) fn span(report: &SessionReport) -> Duration {
     }
 }
 
-/// A flow in the order of its ends, the local port last: numbers, which are
-/// compared at once. IPv4 addresses as IPv6 has them, mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A flow as numbers, which are compared at once. IPv4 addresses as IPv6 has them,
+/// mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     local: u128,
     remote: u128,
@@ -39,16 +40,12 @@ struct Key {
 }
 
 impl Key {
-    fn new(local: IpAddr, remote: SocketAddr, port: u16) -> Self {
-        Key {
-            local: bits(local),
-            remote: bits(remote.ip()),
-            ports: u32::from(remote.port()) << 16 | u32::from(port),
-        }
-    }
-
     fn of(flow: &Flow) -> Self {
-        Key::new(flow.local.ip(), flow.remote, flow.local.port())
+        Key {
+            local: bits(flow.local.ip()),
+            remote: bits(flow.remote.ip()),
+            ports: u32::from(flow.remote.port()) << 16 | u32::from(flow.local.port()),
+        }
     }
 
     fn flow(self) -> Flow {
@@ -63,6 +60,12 @@ impl Key {
             remote: end(remote, (ports >> 16) as u16),
         }
     }
+
+    /// The same for all local ports.
+    fn ends(self) -> Self {
+        let ports = self.ports & !u32::from(u16::MAX);
+        Key { ports, ..self }
+    }
 }
 
 fn bits(address: IpAddr) -> u128 {
@@ -72,35 +75,57 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Flows that linger, by when they may go, and by their ends.
+/// Flows that linger, by when they may go, and by themselves.
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
-    /// All of `ends`, and some that were there.
-    due: BinaryHeap<Reverse<(Instant, Key)>>,
-    /// How many of `due` only were.
-    gone: usize,
-    ends: BTreeMap<Key, Instant>,
+    /// The place of each in `places`.
+    flows: HashMap<Key, u32, Folding>,
+    /// A flow, and when it may go; none, where one was that lingers no longer, until
+    /// its turn in `due` has come.
+    places: Vec<Option<(Key, Instant)>>,
+    free: Vec<u32>,
+    /// All places that are not free.
+    due: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// The ends between which there is none, as it was found at last: a list that names
+    /// one target many times must not cost a search each time.
+    none_between: Option<Key>,
 }
 
 impl Lingering {
     /// It may go at `until`.
     pub(super) fn insert(&mut self, flow: &Flow, until: Instant) {
         let key = Key::of(flow);
-        if self.ends.insert(key, until).is_some() {
-            self.gone += 1;
+        if self.none_between == Some(key.ends()) {
+            self.none_between = None;
         }
-        self.due.push(Reverse((until, key)));
-        self.look();
+        let entry = Some((key, until));
+        let place = match self.free.pop() {
+            Some(place) => {
+                if let Some(free) = self.places.get_mut(place as usize) {
+                    *free = entry;
+                }
+                place
+            }
+            None => {
+                self.places.push(entry);
+                // There are not 2^32 of them: LINGER_MAX.
+                self.places.len() as u32 - 1
+            }
+        };
+        self.due.push(Reverse((until, place)));
+        if let Some(before) = self.flows.insert(key, place) {
+            self.forget(before);
+        }
     }
 
     /// Whether this one does.
     pub(super) fn contains(&self, flow: &Flow) -> bool {
-        self.ends.contains_key(&Key::of(flow))
+        self.flows.contains_key(&Key::of(flow))
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.flows.len()
     }
 
     /// When the first may go.
@@ -109,22 +134,27 @@ impl Lingering {
         self.due.peek().map(|Reverse((until, _))| *until)
     }
 
-    /// Has the first of `due` be one of `ends`.
-    fn look(&mut self) {
-        while self.gone > 0
-            && let Some(Reverse((until, key))) = self.due.peek()
-            && self.ends.get(key) != Some(until)
+    /// Nothing lingers at this place any more.
+    fn forget(&mut self, place: u32) {
+        if let Some(entry) = self.places.get_mut(place as usize) {
+            *entry = None;
+        }
+        // So that the first of `due` is one that lingers.
+        while let Some(Reverse((_, first))) = self.due.peek()
+            && self.places.get(*first as usize) == Some(&None)
         {
+            self.free.push(*first);
             self.due.pop();
-            self.gone -= 1;
         }
     }
 
     /// Takes out the one that may go first.
     pub(super) fn pop(&mut self) -> Option<Flow> {
-        let Reverse((_, key)) = self.due.pop()?;
-        self.ends.remove(&key);
-        self.look();
+        let Reverse((_, place)) = self.due.peek()?;
+        let place = *place;
+        let (key, _) = self.places.get(place as usize).copied().flatten()?;
+        self.flows.remove(&key);
+        self.forget(place);
         Some(key.flow())
     }
 
@@ -135,16 +165,26 @@ impl Lingering {
         remote: SocketAddr,
         most: usize,
     ) -> Vec<Flow> {
-        let all = Key::new(local, remote, 0)..=Key::new(local, remote, u16::MAX);
-        let mut found: Vec<_> = self.ends.range(all).map(|(key, at)| (*at, *key)).collect();
-        found.sort_unstable();
-        found.truncate(most);
-        for (_, key) in &found {
-            self.ends.remove(key);
+        let local = SocketAddr::new(local, 0);
+        let ends = Key::of(&Flow { local, remote });
+        if self.none_between == Some(ends) {
+            return Vec::new();
         }
-        self.gone += found.len();
-        self.look();
-        found.into_iter().map(|(_, key)| key.flow()).collect()
+        let mut found: Vec<_> = (0..)
+            .zip(&self.places)
+            .filter_map(|(place, entry)| entry.map(|(key, until)| (until, place, key)))
+            .filter(|(_, _, key)| key.ends() == ends)
+            .collect();
+        if found.is_empty() {
+            self.none_between = Some(ends);
+        }
+        found.sort_unstable_by_key(|(until, place, _)| (*until, *place));
+        found.truncate(most);
+        for (_, place, key) in &found {
+            self.flows.remove(key);
+            self.forget(*place);
+        }
+        found.into_iter().map(|(_, _, key)| key.flow()).collect()
     }
 }
 
@@ -194,7 +234,12 @@ mod tests {
         assert_eq!(take(2), [flow_to(1, 65_535), flow_to(1, 7)]);
         assert_eq!(take(2), [flow_to(1, 0)]);
         assert_eq!(take(2), []);
+        assert_eq!(take(2), []);
         assert_eq!(lingering.len(), 2);
+        // A new one is found where none was.
+        lingering.insert(&flow_to(1, 5), at(9));
+        let again = lingering.take_between(local, remote, 2);
+        assert_eq!(again, [flow_to(1, 5)]);
     }
 
     proptest! {

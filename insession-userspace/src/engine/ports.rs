@@ -1,6 +1,6 @@
 //! Which source port a flow gets: RFC 6056 §3.3.4, double-hash port selection.
 //! A keyed hash of the two addresses and the remote port says where in the range
-//! to begin, a counter (one of a table, picked by a second hash) moves on with
+//! to begin, a counter (one of a table, picked by its other half) moves on with
 //! each flow, so that two traces of one target in a row are two flows, for a
 //! load balancer as for the target.
 //!
@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::isn::Secret;
+use crate::link::folding::Folding;
 use crate::session::Flow;
 
 /// Counters; targets that share one only skip a port now and then.
@@ -29,7 +30,7 @@ pub struct Ports {
     range: RangeInclusive<u16>,
     secret: Secret,
     counters: Box<[u64; COUNTERS]>,
-    asked: HashMap<IpAddr, Asked>,
+    asked: HashMap<IpAddr, Asked, Folding>,
     /// The ends for which nothing was free at last: a list that names one target
     /// many times must not cost a search of the range each time.
     full: Option<(IpAddr, SocketAddr)>,
@@ -43,7 +44,7 @@ impl Ports {
             range,
             secret,
             counters: Box::new([0; COUNTERS]),
-            asked: HashMap::new(),
+            asked: HashMap::default(),
             full: None,
         }
     }
@@ -63,8 +64,8 @@ impl Ports {
             return None;
         }
         let ports = self.range.len();
-        let counter = self.secret.port_counter(local, remote) as usize % COUNTERS;
-        let offset = self.secret.port_offset(local, remote) >> 1;
+        let (offset, counter) = self.secret.port(local, remote);
+        let (offset, counter) = (u64::from(offset), counter as usize % COUNTERS);
         let asked = self.asked.entry(local).or_insert_with(|| Asked {
             taken: vec![None; ports].into_boxed_slice(),
         });

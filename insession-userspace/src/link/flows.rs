@@ -2,12 +2,14 @@
 //! and how often a remote end, a local address and a local port are in use, for
 //! them as for the maps of the XDP program.
 
-use std::collections::hash_map::{Entry, RandomState};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use insession_common::flow::{FlowKey, FlowKeyV4, FlowKeyV6, PeerKey, SessionId};
 use insession_common::steer::Flows;
+
+use super::folding::Folding;
 
 /// What of a flow's ends came into use with it, or went out of use: what has to
 /// be written to the maps `PEERS`, `LOCALS` and `PORTS`.
@@ -141,67 +143,6 @@ impl Fingerprints {
     #[must_use]
     pub fn contains<T: Hash>(&self, member: &T) -> bool {
         self.members.contains(&self.secret.hash_one(member))
-    }
-}
-
-/// Hashes under a secret by multiplying and folding: a tenth of what SipHash takes,
-/// for keys that the user and this process choose, not those who answer.
-#[derive(Clone, Debug)]
-struct Folding([u64; 2]);
-
-impl Default for Folding {
-    fn default() -> Self {
-        // SipHash under a key that the kernel's random numbers gave.
-        let random = RandomState::new();
-        let [begin, factor] = [0_u8, 1].map(|number| random.hash_one(number));
-        Folding([begin, factor | 1])
-    }
-}
-
-impl BuildHasher for Folding {
-    type Hasher = Folder;
-
-    fn build_hasher(&self) -> Folder {
-        let Folding([state, factor]) = *self;
-        Folder { state, factor }
-    }
-}
-
-/// A hash on the way.
-#[derive(Debug)]
-struct Folder {
-    state: u64,
-    factor: u64,
-}
-
-impl Folder {
-    /// Both halves of the product count: every bit of it depends on those below.
-    fn fold(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word) * u128::from(self.factor);
-        self.state = product as u64 ^ (product >> 64) as u64;
-    }
-}
-
-impl Hasher for Folder {
-    fn finish(&self) -> u64 {
-        self.state
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.fold(u64::from_ne_bytes(*word));
-        }
-        if !rest.is_empty() {
-            let mut word = [0; 8];
-            word[..rest.len()].copy_from_slice(rest);
-            self.fold(u64::from_ne_bytes(word));
-        }
-    }
-
-    /// Lengths and kinds, between what tells members apart: no step of its own.
-    fn write_usize(&mut self, number: usize) {
-        self.state = self.state.rotate_left(7) ^ number as u64;
     }
 }
 

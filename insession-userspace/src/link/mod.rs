@@ -16,6 +16,7 @@ use crate::trace::LinkInfo;
 pub(crate) mod clock;
 mod error;
 pub mod flows;
+pub(crate) mod folding;
 pub(crate) mod kernel;
 pub mod mirror;
 pub mod packet;
