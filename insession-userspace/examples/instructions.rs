@@ -138,7 +138,8 @@ fn jobs(sessions: u32) -> VecDeque<Job> {
             interface: Interface {
                 index: 1,
                 name: "memory".into(),
-            },
+            }
+            .into(),
             vlan: None,
             source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
             source_mac: [2, 0, 0, 0, 0, 1],

@@ -2,8 +2,9 @@
 //! `insession.trace/1` in types; `report::json` writes it down.
 
 use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::time::{Duration, UnixTime};
 
@@ -36,8 +37,8 @@ pub struct Trace {
     pub destination_ttl: Option<u8>,
     /// By rising TTL; every probe that was sent stands in it.
     pub hops: Vec<Hop>,
-    /// The link it went over; `None` when there was none.
-    pub link: Option<LinkInfo>,
+    /// The link it went over, one for all that did; `None` when there was none.
+    pub link: Option<Arc<LinkInfo>>,
 }
 
 /// How hops are probed.
@@ -317,20 +318,76 @@ pub struct LinkInfo {
 /// Writes an address as `Display` does, an IPv4 address for a tenth of the price:
 /// records have one a probe.
 pub fn write_address(address: IpAddr, out: &mut Vec<u8>) {
-    let IpAddr::V4(address) = address else {
-        out.extend_from_slice(address.to_string().as_bytes());
-        return;
-    };
-    for (nth, octet) in address.octets().into_iter().enumerate() {
-        if nth > 0 {
-            out.push(b'.');
+    match address {
+        IpAddr::V4(address) => {
+            let (text, length) = v4_text(address);
+            out.extend_from_slice(text.get(..length).unwrap_or_default());
         }
+        IpAddr::V6(address) => out.extend_from_slice(address.to_string().as_bytes()),
+    }
+}
+
+/// The text that [`write_address`] writes.
+#[must_use]
+pub fn address_text(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else {
+        return address.to_string();
+    };
+    let (octets, length) = v4_text(address);
+    let mut text = String::with_capacity(octets.len());
+    text.extend(octets.iter().take(length).map(|octet| char::from(*octet)));
+    text
+}
+
+/// Whether that is the text that [`write_address`] writes.
+#[must_use]
+pub fn is_address_text(text: &str, address: IpAddr) -> bool {
+    let IpAddr::V4(address) = address else {
+        return text == address.to_string();
+    };
+    let (octets, length) = v4_text(address);
+    octets.get(..length) == Some(text.as_bytes())
+}
+
+/// The text, and how long it is.
+fn v4_text(address: Ipv4Addr) -> ([u8; 16], usize) {
+    let mut text = [0; 16];
+    let mut length = 0;
+    for octet in address.octets() {
+        let mut put = |digit: u8| {
+            text[length % 16] = digit;
+            length += 1;
+        };
         if octet >= 100 {
-            out.push(b'0' + octet / 100);
+            put(b'0' + octet / 100);
         }
         if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
+            put(b'0' + octet / 10 % 10);
         }
-        out.push(b'0' + octet % 10);
+        put(b'0' + octet % 10);
+        put(b'.');
+    }
+    // But for the last dot.
+    (text, length - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_ever() {
+        let near = "2001:db8::7".parse().unwrap();
+        let octets = (0..=255).flat_map(|octet| [[octet, 0, 10, 255], [1, octet, 99, octet]]);
+        for address in octets.map(IpAddr::from).chain([near, [255; 4].into()]) {
+            let mut out = Vec::new();
+            write_address(address, &mut out);
+            let text = address.to_string();
+            assert_eq!(out, text.as_bytes());
+            assert_eq!(address_text(address), text);
+            assert!(is_address_text(&text, address));
+            assert!(!is_address_text(&format!("{text}0"), address));
+            assert!(!is_address_text(&text[1..], address));
+        }
     }
 }

@@ -64,7 +64,7 @@ impl Ground {
             cannot("targets: none is named; name those that may be probed".to_owned())
         })?;
         Ok(Ground {
-            interface: first.1.interface.clone(),
+            interface: (*first.1.interface).clone(),
             ways,
             endless: false,
             far: None,
@@ -95,7 +95,7 @@ impl Ground {
             name: "memory".to_owned(),
         };
         let route = Route {
-            interface: interface.clone(),
+            interface: interface.clone().into(),
             vlan: None,
             source: IpAddr::from([192, 0, 2, 1]),
             source_mac: [2, 0, 0, 0, 0, 1],

@@ -255,7 +255,8 @@ mod tests {
                 interface: Interface {
                     index: 1,
                     name: "sim1".into(),
-                },
+                }
+                .into(),
                 vlan: None,
                 source: source.parse().unwrap(),
                 source_mac: [0; 6],

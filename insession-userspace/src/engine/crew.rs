@@ -276,7 +276,8 @@ mod tests {
                 interface: Interface {
                     index: 1,
                     name: "sim1".into(),
-                },
+                }
+                .into(),
                 vlan: None,
                 source: [192, 0, 2, 1].into(),
                 source_mac: [0; 6],

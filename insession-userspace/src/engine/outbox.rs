@@ -10,6 +10,10 @@ use tokio::sync::mpsc::{self, Sender};
 
 use super::Output;
 
+/// Outputs that are worth a wake-up, which takes as long as some records take to be
+/// written. Busy workers have so many in a few milliseconds.
+const MANY: usize = 128;
+
 /// The way out of one worker.
 #[derive(Debug)]
 pub(super) struct Outbox<'a> {
@@ -33,8 +37,15 @@ impl<'a> Outbox<'a> {
         self.backlog.push_back(output);
     }
 
-    /// Hands over as much as there is room for. Once a turn of the loop: whoever reads
-    /// is woken once, and finds more than one.
+    /// Hands over what has come together, if that is enough for whoever reads to be
+    /// woken for it; a worker that goes to sleep does not ask.
+    pub(super) fn drain_many(&mut self) {
+        if self.behind || self.backlog.len() >= MANY {
+            self.drain();
+        }
+    }
+
+    /// Hands over as much as there is room for.
     pub(super) fn drain(&mut self) {
         self.behind = false;
         while let Some(output) = self.backlog.pop_front() {

@@ -1,6 +1,7 @@
 //! From what a session learnt to the record of its target.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Target;
 use crate::session::{Flow, SessionReport};
@@ -48,7 +49,7 @@ pub fn of_session(
     target: Target,
     flow: &Flow,
     report: SessionReport,
-    link: LinkInfo,
+    link: Arc<LinkInfo>,
     clock: &Clock,
 ) -> Trace {
     Trace {
@@ -74,7 +75,7 @@ pub fn of_session(
 pub fn without_session(
     target: Target,
     source: Option<IpAddr>,
-    link: Option<LinkInfo>,
+    link: Option<Arc<LinkInfo>>,
     started: UnixTime,
     verdict: Verdict,
     detail: Option<String>,

@@ -12,6 +12,7 @@
 //! ACKs that their SYN-ACKs are waiting for.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use insession_common::flow::SessionId;
@@ -169,7 +170,7 @@ pub(super) struct Worker<'a> {
     pub(super) kernel_owned: bool,
     /// [`EngineOptions::live`].
     pub(super) live: bool,
-    pub(super) info: LinkInfo,
+    pub(super) info: Arc<LinkInfo>,
     clock: Clock,
     pub(super) secret: Secret,
     pub(super) open: Sessions,
@@ -236,7 +237,7 @@ impl<'a> Worker<'a> {
             options: session,
             kernel_owned,
             live: options.live,
-            info: link.info(),
+            info: link.info().into(),
             clock: Clock::new(now),
             secret,
             open: Sessions::new(handoff.as_ref().map_or(0, Handoff::number)),
@@ -276,10 +277,14 @@ impl<'a> Worker<'a> {
             let now = link.now();
             let fired = self.timers(now);
             self.let_go_due(link, now);
-            self.outbox.drain();
             let admitted = self.admit(link, jobs, now)?;
             let sent = self.transmit(link, now)?;
-            self.outbox.drain();
+            let idle = !(received > 0 || fired || admitted || sent);
+            if idle || self.shared.options.live || now >= self.next_report {
+                self.outbox.drain();
+            } else {
+                self.outbox.drain_many();
+            }
 
             self.set_busy(!self.open.is_empty() || self.supply == Awaited::Job);
             self.tally.publish(self.shared.stats);
@@ -289,7 +294,7 @@ impl<'a> Worker<'a> {
                 self.tally.publish_latency(self.shared.stats);
             }
 
-            if received > 0 || fired || admitted || sent {
+            if !idle {
                 continue;
             }
             if self.open.is_empty() && self.outbox.is_empty() {

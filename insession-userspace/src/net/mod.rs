@@ -2,6 +2,7 @@
 //! netlink. Everything is about the network namespace of the calling thread.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 mod error;
 pub(crate) mod ethtool;
@@ -28,7 +29,7 @@ pub use route::{Router, RouterOptions};
 pub struct Route {
     /// The interface frames go through and the XDP program sits on (for a VLAN
     /// sub-interface: its parent).
-    pub interface: Interface,
+    pub interface: Arc<Interface>,
     /// Tag to put on every frame: the VLAN sub-interface's id.
     pub vlan: Option<u16>,
     /// Our address.

@@ -327,7 +327,7 @@ impl Routing for Router {
             Mac::Pending(hop) => return Ok(Way::Pending(hop)),
         };
         let route = Route {
-            interface,
+            interface: interface.into(),
             vlan,
             source,
             source_mac,
@@ -526,7 +526,7 @@ mod tests {
     fn a_vlan_goes_over_its_parent_with_its_own_mac() {
         let (route, (parent, mac)) = with_vlan(|_, _| {});
         let route = route.unwrap();
-        assert_eq!(route.interface, parent);
+        assert_eq!(*route.interface, parent);
         assert_eq!(route.vlan, Some(42));
         assert_eq!(route.source_mac, mac);
         assert_ne!(route.next_hop_mac, mac);

@@ -49,7 +49,8 @@ fn a_target_on_the_link_is_found_in_both_families() {
             interface: Interface {
                 index: here.index,
                 name: "near0".to_owned(),
-            },
+            }
+            .into(),
             vlan: None,
             source: source.parse().unwrap(),
             source_mac: here.mac.unwrap(),
@@ -292,7 +293,8 @@ fn our_own_addresses_go_over_loopback() {
             interface: Interface {
                 index: 1,
                 name: "lo".to_owned(),
-            },
+            }
+            .into(),
             vlan: None,
             source: address.parse().unwrap(),
             source_mac: [0; 6],

@@ -56,7 +56,7 @@ pub fn append(trace: &Trace, out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(b",\"hops\":");
     hops::write(&trace.hops, out)?;
     out.extend_from_slice(b",\"link\":");
-    append_link(trace.link.as_ref(), out)?;
+    append_link(trace.link.as_deref(), out)?;
     out.extend_from_slice(b"}\n");
     Ok(())
 }
@@ -87,7 +87,10 @@ fn append_link(link: Option<&LinkInfo>, out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(b"{\"kind\":");
     word(link.kind, out);
     out.extend_from_slice(b",\"mode\":");
-    text(link.mode, out)?;
+    match link.mode {
+        Some(mode) => word(mode, out),
+        None => out.extend_from_slice(b"null"),
+    }
     out.extend_from_slice(b",\"zero_copy\":");
     boolean(link.zero_copy, out);
     out.extend_from_slice(b",\"interface\":");

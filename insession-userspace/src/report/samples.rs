@@ -1,6 +1,7 @@
 //! Traces made by hand, for the golden tests of the formats.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::time::{Duration, UnixTime};
 use crate::trace::{
@@ -118,12 +119,12 @@ pub(crate) fn contract() -> Trace {
                 }],
             },
         ],
-        link: Some(LinkInfo {
+        link: Some(Arc::new(LinkInfo {
             kind: "xdp",
             mode: Some("native"),
             zero_copy: false,
             interface: "eth0".to_owned(),
-        }),
+        })),
         ..empty("www.example", Verdict::Complete)
     }
 }
@@ -272,12 +273,12 @@ pub(crate) fn annotated() -> Trace {
             .zip(hops)
             .map(|(ttl, probes)| Hop { ttl, probes })
             .collect(),
-        link: Some(LinkInfo {
+        link: Some(Arc::new(LinkInfo {
             kind: "packet",
             mode: None,
             zero_copy: false,
             interface: "eth1".to_owned(),
-        }),
+        })),
         ..empty("2001:db8::9", Verdict::MaxTtl)
     }
 }

@@ -51,7 +51,7 @@ impl<'a> From<&'a Trace> for Opening<'a> {
             address: trace.address,
             port: trace.port,
             source: trace.source,
-            link: trace.link.as_ref(),
+            link: trace.link.as_deref(),
         }
     }
 }

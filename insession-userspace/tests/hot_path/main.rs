@@ -49,7 +49,8 @@ fn jobs(targets: u64) -> VecDeque<Job> {
         interface: Interface {
             index: 1,
             name: "echo0".into(),
-        },
+        }
+        .into(),
         vlan: None,
         source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         source_mac: [2, 0, 0, 0, 0, 1],

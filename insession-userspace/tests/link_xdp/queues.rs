@@ -284,7 +284,7 @@ struct ThroughOurEnd(Interface);
 impl Routing for ThroughOurEnd {
     fn route(&mut self, _: &Target) -> Result<Way, RouteFailure> {
         Ok(Way::Known(Route {
-            interface: self.0.clone(),
+            interface: self.0.clone().into(),
             vlan: None,
             source: [10, 77, 0, 1].into(),
             source_mac: NEAR_MAC,

@@ -51,7 +51,7 @@ fn traces(bed: &Bed, targets: Vec<SocketAddr>) -> Vec<Trace> {
                 port: address.port(),
             },
             route: Route {
-                interface: bed.near().clone(),
+                interface: bed.near().clone().into(),
                 vlan: None,
                 source: match address.is_ipv4() {
                     true => testbed::NEAR_V4.into(),

@@ -363,7 +363,7 @@ mod tests {
             let trace = samples::four_hops();
             let mut report = report(Names::off());
             report.live(STYLE, &SessionOptions::default());
-            let opening = Opening::Linked(trace.link.clone().unwrap());
+            let opening = Opening::Linked((*trace.link.clone().unwrap()).clone());
             report.opening(opening);
             assert!(!report.is_ready(), "no way is known");
             report.opening(Opening::Routed {

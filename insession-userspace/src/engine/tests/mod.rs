@@ -42,7 +42,7 @@ fn interface(index: u32) -> Interface {
 
 fn route(index: u32) -> Route {
     Route {
-        interface: interface(index),
+        interface: interface(index).into(),
         vlan: None,
         source: SOURCE,
         source_mac: [2, 0, 0, 0, 0, 1],

@@ -412,7 +412,8 @@ fn traces(network: Network, targets: Vec<SocketAddr>) -> Vec<crate::trace::Trace
                 interface: Interface {
                     index: 1,
                     name: "mirror0".into(),
-                },
+                }
+                .into(),
                 vlan: None,
                 source: match address.is_ipv4() {
                     true => testbed::NEAR_V4.into(),

@@ -24,9 +24,10 @@ pub(super) fn text(text: Option<&str>, out: &mut Vec<u8>) -> io::Result<()> {
         out.extend_from_slice(b"null");
         return Ok(());
     };
-    // An address as a target, and nearly every name.
-    let plain = |octet: u8| matches!(octet, b' '..=b'~') && !matches!(octet, b'"' | b'\\');
-    if text.bytes().all(plain) {
+    // An address as a target, and nearly every name. All are looked at: that goes by
+    // many at once.
+    let odd = |octet: u8| octet < b' ' || octet > b'~' || octet == b'"' || octet == b'\\';
+    if !text.bytes().fold(false, |any, octet| any | odd(octet)) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
