@@ -354,22 +354,33 @@ fn v4_text(address: Ipv4Addr) -> ([u8; 16], usize) {
     let mut text = [0; 16];
     let mut length = 0;
     for octet in address.octets() {
-        let mut put = |digit: u8| {
-            text[length % 16] = digit;
-            length += 1;
-        };
-        if octet >= 100 {
-            put(b'0' + octet / 100);
+        let (digits, count) = OCTETS[usize::from(octet)];
+        // Four octets are written wherever there are up to three digits and a dot.
+        if let Some(place) = text.get_mut(length..length + digits.len()) {
+            place.copy_from_slice(&digits);
         }
-        if octet >= 10 {
-            put(b'0' + octet / 10 % 10);
-        }
-        put(b'0' + octet % 10);
-        put(b'.');
+        length += usize::from(count);
     }
     // But for the last dot.
     (text, length - 1)
 }
+
+/// Each octet in decimal and a dot, and how long that is.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut all = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let [a, b, c] = [octet / 100, octet / 10 % 10, octet % 10];
+        let [a, b, c] = [b'0' + a as u8, b'0' + b as u8, b'0' + c as u8];
+        all[octet] = match octet {
+            100.. => ([a, b, c, b'.'], 4),
+            10.. => ([b, c, b'.', 0], 3),
+            _ => ([c, b'.', 0, 0], 2),
+        };
+        octet += 1;
+    }
+    all
+};
 
 #[cfg(test)]
 mod tests {

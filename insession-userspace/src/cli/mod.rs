@@ -48,9 +48,9 @@ enum Command {
 /// The whole program: parses the command line, runs the subcommand.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     logging::init(cli.verbose);
-    let result = match &cli.command {
+    let result = match &mut cli.command {
         Command::Trace(arguments) => trace::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),

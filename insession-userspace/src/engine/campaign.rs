@@ -27,7 +27,7 @@ use crate::net::{Interface, NextHop, Route};
 use crate::trace::Verdict;
 
 /// Targets that are pulled before there is a worker for them.
-const PULLED: usize = 64;
+const PULLED: usize = 128;
 /// Targets that are routed before their worker asks for them.
 pub(super) const ROUTED: usize = 256;
 /// How late a stop is seen while no target comes.

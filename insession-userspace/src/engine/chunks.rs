@@ -9,7 +9,7 @@ use std::vec;
 
 /// Items of a chunk at most. A wake-up takes some microseconds of two processors, a
 /// target a few on each of its ways: with more nothing is gained, with fewer it shows.
-pub(super) const CHUNK: usize = 32;
+pub(super) const CHUNK: usize = 64;
 
 /// A channel for about as many items, and those that either end has in hand.
 pub(super) fn channel<T>(items: usize) -> (Giver<T>, Taker<T>) {

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::link::folding::Folding;
 use crate::session::{Flow, SessionReport};
@@ -29,76 +29,29 @@ pub(super) fn span(report: &SessionReport) -> Duration {
     }
 }
 
-/// A flow as numbers, which are compared at once. IPv4 addresses as IPv6 has them,
-/// mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    local: u128,
-    remote: u128,
-    /// The remote one above the local one.
-    ports: u32,
-}
-
-impl Key {
-    fn of(flow: &Flow) -> Self {
-        Key {
-            local: bits(flow.local.ip()),
-            remote: bits(flow.remote.ip()),
-            ports: u32::from(flow.remote.port()) << 16 | u32::from(flow.local.port()),
-        }
-    }
-
-    fn flow(self) -> Flow {
-        let Key {
-            local,
-            remote,
-            ports,
-        } = self;
-        let end = |bits, port| SocketAddr::new(Ipv6Addr::from_bits(bits).to_canonical(), port);
-        Flow {
-            local: end(local, ports as u16),
-            remote: end(remote, (ports >> 16) as u16),
-        }
-    }
-
-    /// The same for all local ports.
-    fn ends(self) -> Self {
-        let ports = self.ports & !u32::from(u16::MAX);
-        Key { ports, ..self }
-    }
-}
-
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
 /// Flows that linger, by when they may go, and by themselves.
 #[derive(Debug, Default)]
 pub(super) struct Lingering {
     /// The place of each in `places`.
-    flows: HashMap<Key, u32, Folding>,
+    flows: HashMap<Flow, u32, Folding>,
     /// A flow, and when it may go; none, where one was that lingers no longer, until
     /// its turn in `due` has come.
-    places: Vec<Option<(Key, Instant)>>,
+    places: Vec<Option<(Flow, Instant)>>,
     free: Vec<u32>,
     /// All places that are not free.
     due: BinaryHeap<Reverse<(Instant, u32)>>,
     /// The ends between which there is none, as it was found at last: a list that names
     /// one target many times must not cost a search each time.
-    none_between: Option<Key>,
+    none_between: Option<(IpAddr, SocketAddr)>,
 }
 
 impl Lingering {
     /// It may go at `until`.
     pub(super) fn insert(&mut self, flow: &Flow, until: Instant) {
-        let key = Key::of(flow);
-        if self.none_between == Some(key.ends()) {
+        if self.none_between == Some((flow.local.ip(), flow.remote)) {
             self.none_between = None;
         }
-        let entry = Some((key, until));
+        let entry = Some((*flow, until));
         let place = match self.free.pop() {
             Some(place) => {
                 if let Some(free) = self.places.get_mut(place as usize) {
@@ -113,14 +66,14 @@ impl Lingering {
             }
         };
         self.due.push(Reverse((until, place)));
-        if let Some(before) = self.flows.insert(key, place) {
+        if let Some(before) = self.flows.insert(*flow, place) {
             self.forget(before);
         }
     }
 
     /// Whether this one does.
     pub(super) fn contains(&self, flow: &Flow) -> bool {
-        self.flows.contains_key(&Key::of(flow))
+        self.flows.contains_key(flow)
     }
 
     /// How many there are.
@@ -152,10 +105,10 @@ impl Lingering {
     pub(super) fn pop(&mut self) -> Option<Flow> {
         let Reverse((_, place)) = self.due.peek()?;
         let place = *place;
-        let (key, _) = self.places.get(place as usize).copied().flatten()?;
-        self.flows.remove(&key);
+        let (flow, _) = self.places.get(place as usize).copied().flatten()?;
+        self.flows.remove(&flow);
         self.forget(place);
-        Some(key.flow())
+        Some(flow)
     }
 
     /// Takes out at most that many with these ends, those that may go first.
@@ -165,26 +118,24 @@ impl Lingering {
         remote: SocketAddr,
         most: usize,
     ) -> Vec<Flow> {
-        let local = SocketAddr::new(local, 0);
-        let ends = Key::of(&Flow { local, remote });
-        if self.none_between == Some(ends) {
+        if self.none_between == Some((local, remote)) {
             return Vec::new();
         }
         let mut found: Vec<_> = (0..)
             .zip(&self.places)
-            .filter_map(|(place, entry)| entry.map(|(key, until)| (until, place, key)))
-            .filter(|(_, _, key)| key.ends() == ends)
+            .filter_map(|(place, entry)| entry.map(|(flow, until)| (until, place, flow)))
+            .filter(|(_, _, flow)| flow.remote == remote && flow.local.ip() == local)
             .collect();
         if found.is_empty() {
-            self.none_between = Some(ends);
+            self.none_between = Some((local, remote));
         }
         found.sort_unstable_by_key(|(until, place, _)| (*until, *place));
         found.truncate(most);
-        for (_, place, key) in &found {
-            self.flows.remove(key);
+        for (_, place, flow) in &found {
+            self.flows.remove(flow);
             self.forget(*place);
         }
-        found.into_iter().map(|(_, _, key)| key.flow()).collect()
+        found.into_iter().map(|(_, _, flow)| flow).collect()
     }
 }
 
@@ -278,20 +229,6 @@ mod tests {
                 prop_assert_eq!(lingering.next(), list.iter().map(|(at, _)| *at).min());
                 prop_assert!(list.iter().all(|(_, flow)| lingering.contains(flow)));
             }
-        }
-
-        #[test]
-        fn a_key_is_its_flow(v6: bool, addresses: [u128; 2], ports: [u16; 2]) {
-            let end = |nth: usize| {
-                let address = match v6 {
-                    // Not a mapped one.
-                    true => IpAddr::V6(Ipv6Addr::from_bits(addresses[nth] | 1 << 127)),
-                    false => IpAddr::V4((addresses[nth] as u32).into()),
-                };
-                SocketAddr::new(address, ports[nth])
-            };
-            let flow = Flow { local: end(0), remote: end(1) };
-            prop_assert_eq!(Key::of(&flow).flow(), flow);
         }
     }
 }

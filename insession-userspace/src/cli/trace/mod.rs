@@ -50,6 +50,7 @@ use report::Report;
 use resolve::Stage;
 use run::{Channels, Engine, Opening};
 use sink::Sink;
+use target::TargetSpec;
 
 /// Targets that are resolved before the engine takes them.
 const RESOLVED: usize = 256;
@@ -67,11 +68,12 @@ const _: () = assert!(STOP_GRACE.as_millis() >= GIVE_UP_AFTER.as_millis() + 4000
 /// them that takes no more; shorter would cut off a slow one.
 const LAST_WORDS: Duration = Duration::from_secs(4);
 
-/// Runs it; gives the exit code.
+/// Runs it; gives the exit code. The targets are taken out of the arguments: there
+/// may be a great many.
 ///
 /// # Errors
 /// When it could not begin, or no link could be opened.
-pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
+pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
     let plan = Plan::new(arguments)?;
     let style = Style {
         names: !arguments.numeric,
@@ -96,8 +98,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
                 "the runtime: {error}; raise the limits of processes and open files"
             ))
         })?;
+    let targets = std::mem::take(&mut arguments.targets);
     let result = runtime.block_on(campaign(
         arguments,
+        targets.into(),
         &plan,
         engine,
         sinks,
@@ -111,6 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
 /// The whole run, within the runtime.
 async fn campaign(
     arguments: &Arguments,
+    specs: Arc<[TargetSpec]>,
     plan: &Plan,
     engine: Engine,
     sinks: Vec<Sink>,
@@ -124,7 +129,6 @@ async fn campaign(
             "signal handlers: {error}; raise the limit of open files"
         ))
     })?;
-    let specs: Arc<[_]> = arguments.targets.as_slice().into();
     let dns = Arc::new(Dns::from_system(plan.family));
     let names = if arguments.numeric {
         Names::off()

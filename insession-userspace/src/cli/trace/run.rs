@@ -27,7 +27,7 @@ use crate::trace::LinkInfo;
 
 /// Targets that are taken together, where they wait: who resolves them is woken once
 /// for so many.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
 
 /// What becomes known before there is a record: for the header of live text.
 #[derive(Clone, Debug, PartialEq, Eq)]
