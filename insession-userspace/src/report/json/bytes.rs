@@ -26,7 +26,7 @@ pub(super) fn text(text: Option<&str>, out: &mut Vec<u8>) -> io::Result<()> {
     };
     // An address as a target, and nearly every name. All are looked at: that goes by
     // many at once.
-    let odd = |octet: u8| octet < b' ' || octet > b'~' || octet == b'"' || octet == b'\\';
+    let odd = |octet: u8| !(b' '..=b'~').contains(&octet) || matches!(octet, b'"' | b'\\');
     if !text.bytes().fold(false, |any, octet| any | odd(octet)) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
@@ -78,25 +78,33 @@ pub(super) fn micros(span: Duration, out: &mut Vec<u8>) {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
     // From the end: a u64 has 20 digits, and there is a point.
     let mut text = [b'0'; 24];
-    let mut end = text.len();
-    let rest = (nanos % 1_000) as u16;
-    let behind = [rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8);
-    text[20] = b'.';
-    text[21..].copy_from_slice(&behind);
-    while end > 22 && text[end - 1] == b'0' {
-        end -= 1;
-    }
+    let [a, b, c] = thousandths((nanos % 1_000) as u16);
+    text[20..].copy_from_slice(&[b'.', a, b, c]);
+    let end = match (b, c) {
+        (b'0', b'0') => 22,
+        (_, b'0') => 23,
+        _ => 24,
+    };
     let mut begin = 20;
     let mut whole = nanos / 1_000;
-    loop {
-        begin -= 1;
-        text[begin] = b'0' + (whole % 10) as u8;
-        whole /= 10;
-        if whole == 0 || begin == 0 {
-            break;
-        }
+    while whole >= 1_000 {
+        begin -= 3;
+        text[begin..begin + 3].copy_from_slice(&thousandths((whole % 1_000) as u16));
+        whole /= 1_000;
     }
+    text[begin - 3..begin].copy_from_slice(&thousandths(whole as u16));
+    begin -= match whole {
+        100.. => 3,
+        10.. => 2,
+        _ => 1,
+    };
     out.extend_from_slice(&text[begin..end]);
+}
+
+/// The three digits of a number below a thousand.
+fn thousandths(number: u16) -> [u8; 3] {
+    let [hundreds, rest] = [number / 100, number % 100];
+    [hundreds, rest / 10, rest % 10].map(|digit| b'0' + digit as u8)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::bytes::{address, comma, micros, number, optional, text, word};
-use crate::trace::{Hop, Probe, Reply};
+use super::bytes::{comma, micros, number, optional, text, word};
+use crate::trace::{Hop, Probe, Reply, RttBound, write_address};
 
 /// Writes the array of hops.
 ///
@@ -35,19 +35,34 @@ fn write_probe(probe: &Probe, out: &mut Vec<u8>) -> io::Result<()> {
     };
     out.extend_from_slice(b"{\"kind\":");
     word(reply.kind.as_str(), out);
-    out.extend_from_slice(b",\"from\":");
-    address(reply.from, out);
-    out.extend_from_slice(b",\"name\":");
-    text(reply.name.as_deref(), out)?;
-    out.extend_from_slice(b",\"asn\":");
-    optional(reply.asn, out);
-    out.extend_from_slice(b",\"rtt_us\":");
+    out.extend_from_slice(b",\"from\":\"");
+    write_address(reply.from, out);
+    // What stands in nearly every record goes there in one piece.
+    if reply.name.is_none() && reply.asn.is_none() {
+        out.extend_from_slice(b"\",\"name\":null,\"asn\":null,\"rtt_us\":");
+    } else {
+        out.extend_from_slice(b"\",\"name\":");
+        text(reply.name.as_deref(), out)?;
+        out.extend_from_slice(b",\"asn\":");
+        optional(reply.asn, out);
+        out.extend_from_slice(b",\"rtt_us\":");
+    }
     micros(reply.rtt, out);
-    out.extend_from_slice(b",\"rtt_bound\":");
-    word(reply.rtt_bound.as_str(), out);
-    out.extend_from_slice(b",\"sent_us\":");
+    out.extend_from_slice(match reply.rtt_bound {
+        RttBound::Exact => b",\"rtt_bound\":\"exact\",\"sent_us\":",
+        RttBound::Upper => b",\"rtt_bound\":\"upper\",\"sent_us\":",
+    });
     micros(probe.sent, out);
     write_icmp(reply, out);
+    if reply.mpls.is_empty() && reply.rewrites.is_empty() {
+        out.extend_from_slice(b",\"mpls\":[],\"rewrites\":[]}");
+    } else {
+        write_findings(reply, out);
+    }
+    Ok(())
+}
+
+fn write_findings(reply: &Reply, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"mpls\":[");
     for (nth, label) in reply.mpls.iter().enumerate() {
         comma(nth, out);
@@ -68,15 +83,24 @@ fn write_probe(probe: &Probe, out: &mut Vec<u8>) -> io::Result<()> {
         word(rewrite.as_str(), out);
     }
     out.extend_from_slice(b"]}");
-    Ok(())
 }
 
 fn write_icmp(reply: &Reply, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"icmp_type\":");
-    optional(reply.icmp.map(|(number, _)| number), out);
-    out.extend_from_slice(b",\"icmp_code\":");
-    optional(reply.icmp.map(|(_, code)| code), out);
-    out.extend_from_slice(b",\"reply_ttl\":");
+    match reply.icmp {
+        Some((11, 0)) => {
+            out.extend_from_slice(b",\"icmp_type\":11,\"icmp_code\":0,\"reply_ttl\":");
+        }
+        Some((kind, code)) => {
+            out.extend_from_slice(b",\"icmp_type\":");
+            number(kind.into(), out);
+            out.extend_from_slice(b",\"icmp_code\":");
+            number(code.into(), out);
+            out.extend_from_slice(b",\"reply_ttl\":");
+        }
+        None => {
+            out.extend_from_slice(b",\"icmp_type\":null,\"icmp_code\":null,\"reply_ttl\":");
+        }
+    }
     optional(reply.reply_ttl, out);
     out.extend_from_slice(b",\"quoted_ttl\":");
     optional(reply.quoted_ttl, out);
