@@ -74,7 +74,7 @@ fn every_segment_of_a_connection_has_the_same_label_and_class() {
                 ports: PORTS,
                 secret: [7; 16],
                 live: false,
-                batch: 64,
+                batch: Some(64),
                 latency: false,
             };
             let remote: SocketAddr = remote.parse().unwrap();
