@@ -46,17 +46,26 @@ impl Worker<'_> {
         }
         self.pacer.spend(now, batch.len());
         self.tally.sent += batch.len() as u64;
-        self.transmitted(&batch, at);
+        let mut departures = core::mem::take(&mut self.departures);
+        let known = link.departures(&mut departures);
+        self.transmitted(&batch, departures.get(..known).unwrap_or_default(), at);
         batch.clear();
-        self.batch = batch;
+        (self.batch, self.departures) = (batch, departures);
         Ok(true)
     }
 
-    /// The batch left at `at`.
+    /// The batch left: its first frames at these times, the others at `kicked`.
     #[inline(never)]
-    fn transmitted(&mut self, batch: &[(u32, TransmitKind)], at: Instant) {
+    fn transmitted(
+        &mut self,
+        batch: &[(u32, TransmitKind)],
+        departures: &[Instant],
+        kicked: Instant,
+    ) {
         let mut probes = 0;
+        let mut departures = departures.iter();
         for (slot, kind) in batch {
+            let at = departures.next().copied().unwrap_or(kicked);
             probes += u64::from(matches!(kind, TransmitKind::Probe(_)));
             // No slot is given to another session meanwhile.
             if let Some(session) = self.open.hot_at_mut(*slot) {

@@ -187,6 +187,8 @@ pub(super) struct Worker<'a> {
     pub(super) handoff: Option<Handoff>,
     /// The batch being built: the slot of whose segment it is, and what for.
     pub(super) batch: Vec<(u32, TransmitKind)>,
+    /// When its frames left: room for what the link tells.
+    pub(super) departures: Vec<Instant>,
     /// Frames a kick.
     pub(super) batch_size: usize,
     /// A job that waits until a session ends.
@@ -252,6 +254,7 @@ impl<'a> Worker<'a> {
             tally: Tally::default(),
             lingering: Lingering::default(),
             batch: Vec::with_capacity(batch_size),
+            departures: vec![now; batch_size],
             batch_size,
             parked: None,
             permits: 0,
