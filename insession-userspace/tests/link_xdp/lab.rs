@@ -59,15 +59,20 @@ impl Lab {
         result
     }
 
-    /// Whether the peer's end takes redirected frames from ours: it does with GRO.
+    /// Has the peer's end take redirected frames from ours, or not: it does while it has
+    /// an XDP program.
     pub fn far_takes_redirected(&self, takes: bool) {
-        let gro = if takes { "on" } else { "off" };
-        let status = self.far(|| {
-            std::process::Command::new("ethtool")
-                .args(["-K", FAR, "gro", gro])
-                .status()
+        self.far(|| {
+            let program = passing_program(c"far");
+            let xdp = libbpf_rs::Xdp::new(std::os::fd::AsFd::as_fd(&program));
+            let index = interface(FAR).index as i32;
+            let flags = libbpf_rs::XdpFlags::DRV_MODE;
+            let done = match takes {
+                true => xdp.attach(index, flags),
+                false => xdp.detach(index, flags),
+            };
+            done.unwrap();
         });
-        assert!(status.unwrap().success());
     }
 
     /// Our end.
@@ -88,6 +93,26 @@ impl Lab {
             .query_id(index, libbpf_rs::XdpFlags::NONE)
             .unwrap()
     }
+}
+
+/// A program that passes everything, under a name of its own.
+pub fn passing_program(name: &std::ffi::CStr) -> OwnedFd {
+    // r0 = XDP_PASS; exit
+    let code: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
+    // SAFETY: code, name and licence are valid for the call.
+    let descriptor = unsafe {
+        libbpf_rs::libbpf_sys::bpf_prog_load(
+            libbpf_rs::libbpf_sys::BPF_PROG_TYPE_XDP,
+            name.as_ptr(),
+            c"GPL".as_ptr(),
+            code.as_ptr().cast(),
+            2,
+            std::ptr::null_mut(),
+        )
+    };
+    assert!(descriptor >= 0, "{descriptor}");
+    // SAFETY: fresh, and nobody else's.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
 pub fn interface(name: &str) -> Interface {

@@ -7,36 +7,15 @@ use std::process::{Command, Stdio};
 
 use insession::link::xdp::{XdpLink, XdpMode, XdpOptions};
 use insession::link::{Link, LinkError};
-use libbpf_rs::libbpf_sys;
 
-use crate::lab::{Lab, interface, with_pair};
+use crate::lab::{Lab, interface, passing_program, with_pair};
 use crate::open;
-
-/// A program that passes everything, under a name of its own.
-fn foreign_program() -> OwnedFd {
-    // r0 = XDP_PASS; exit
-    let code: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
-    // SAFETY: code, name and licence are valid for the call.
-    let descriptor = unsafe {
-        libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_XDP,
-            c"firewall".as_ptr(),
-            c"GPL".as_ptr(),
-            code.as_ptr().cast(),
-            2,
-            std::ptr::null_mut(),
-        )
-    };
-    assert!(descriptor >= 0, "{descriptor}");
-    // SAFETY: fresh, and nobody else's.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
-}
 
 #[test]
 fn another_program_is_named_and_left_alone() {
     for flags in [libbpf_rs::XdpFlags::DRV_MODE, libbpf_rs::XdpFlags::SKB_MODE] {
         with_pair(1, |lab| {
-            let program = foreign_program();
+            let program = passing_program(c"firewall");
             let index = lab.interface().index as i32;
             libbpf_rs::Xdp::new(program.as_fd())
                 .attach(index, flags)
