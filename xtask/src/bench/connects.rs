@@ -75,7 +75,7 @@ fn ours(bench: &mut Bench) -> Result<Figures> {
     command
         .args(["trace", "-n", "-i", network::NEAR, "-p", "80"])
         .args(["-M", "1", "-q", "1", "--sessions", "4096"])
-        .args(["--progress", "never", "--json", "-o"])
+        .args(["--progress", "never", "-o"])
         .arg(&records)
         .args(network::addresses(count));
     bench.note_command("insession: handshakes", &command);

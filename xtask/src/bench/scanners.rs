@@ -195,7 +195,7 @@ pub fn endless(command: &mut Command, sessions: u32) {
         .arg("-q")
         .arg(PROBES.to_string())
         .args(["--gap-limit", "255", "-w", "500ms", "--sessions", "10000"])
-        .args(["--progress", "never", "--json", "-o", "/dev/null"])
+        .args(["--progress", "never", "-o", "/dev/null"])
         .args(network::addresses(sessions));
 }
 

@@ -146,7 +146,7 @@ fn ours(bench: &mut Bench) -> Result<Figures> {
     command
         .args(["trace", "-n", "-i", network::NEAR, "-p", "80", "-q"])
         .arg(PROBES.to_string())
-        .args(["--sessions", "4096", "--progress", "never", "--json", "-o"])
+        .args(["--sessions", "4096", "--progress", "never", "-o"])
         .arg(&records)
         .args(network::addresses(count));
     bench.note_command("insession: traces", &command);
@@ -172,7 +172,7 @@ fn start_up(bench: &mut Bench) -> Result<Figures> {
     let mut command = bench.insession();
     command
         .args(["trace", "-n", "-i", network::NEAR, "-p", "80"])
-        .args(["--progress", "never", "--json", "-o", "/dev/null"])
+        .args(["--progress", "never", "-o", "/dev/null"])
         .args(network::addresses(1));
     let ended = process::run(&mut command, &bench.scratch, LIMIT)?;
     Ok(Figures::from([(STARTED, ended.usage.cpu() * 1e3)]))
