@@ -237,9 +237,11 @@ impl Drive {
                 }
                 _ = tick.tick(), if self.progress.period().is_some() => self.progress.tick(),
             }
+            // What was written goes out when no more is to be written at once.
+            let more = open && !self.outputs.is_empty();
             let report = &mut self.report;
             if report.is_ready() {
-                self.progress.around(|| report.pump());
+                self.progress.around(|| report.pump(more));
             }
             if self.report.is_over() && self.give_up.is_none() {
                 self.stop();

@@ -39,6 +39,8 @@ pub struct Report {
     waiting: VecDeque<(Instant, Box<Trace>)>,
     /// A record's line of JSON, while it is written.
     line: Vec<u8>,
+    /// What was written waits for more to be handed over with it.
+    unflushed: bool,
     hurried: bool,
     /// The readers of all pipes went away, or a sink failed.
     over: bool,
@@ -69,6 +71,7 @@ impl Report {
             live: None,
             waiting: VecDeque::new(),
             line: Vec::new(),
+            unflushed: false,
             hurried: false,
             over: false,
             failure: None,
@@ -143,12 +146,12 @@ impl Report {
         self.waiting.push_back((Instant::now() + GRACE, trace));
     }
 
-    /// Whether [`Report::pump`] has something to write. Asked after every step;
+    /// Whether [`Report::pump`] has something to write or to hand over. Asked after every step;
     /// writing takes a progress bar off and on again.
     #[must_use]
     pub fn is_ready(&mut self) -> bool {
         let Some(text) = &mut self.live else {
-            return self.front_is_due(Instant::now());
+            return self.unflushed || self.front_is_due(Instant::now());
         };
         let names = &self.names;
         text.live
@@ -156,8 +159,9 @@ impl Report {
         !text.text.is_empty() || self.front_is_due(Instant::now())
     }
 
-    /// Writes what can be written.
-    pub fn pump(&mut self) {
+    /// Writes what can be written, and hands it over, unless there is `more` to come
+    /// with it.
+    pub fn pump(&mut self, more: bool) {
         let now = Instant::now();
         while self.front_is_due(now)
             && let Some((_, trace)) = self.waiting.pop_front()
@@ -165,6 +169,11 @@ impl Report {
             self.write(trace);
         }
         self.put_live();
+        // Live text does not wait for records.
+        self.unflushed = more && self.live.is_none();
+        if self.unflushed {
+            return;
+        }
         for nth in 0..self.sinks.len() {
             self.with_sink(nth, Sink::flush);
         }
@@ -228,7 +237,7 @@ impl Report {
             }
         }
         self.hurry();
-        self.pump();
+        self.pump(false);
     }
 
     /// Closes the sinks; gives the first of their errors.
@@ -352,8 +361,21 @@ mod tests {
                 report.names.step().await;
             }
             assert!(report.is_ready());
-            report.pump();
+            report.pump(false);
             assert!(!report.is_ready() && !report.is_waiting());
+        });
+    }
+
+    #[test]
+    fn what_waits_for_more_is_handed_over_when_none_comes() {
+        run(async {
+            let mut report = report(Names::off());
+            report.output(record(samples::four_hops()));
+            assert!(report.is_ready());
+            report.pump(true);
+            assert!(report.is_ready() && !report.is_waiting());
+            report.pump(false);
+            assert!(!report.is_ready());
         });
     }
 
@@ -376,11 +398,11 @@ mod tests {
                 source: trace.source.unwrap(),
             });
             assert!(report.is_ready());
-            report.pump();
+            report.pump(false);
             assert!(!report.is_ready());
             report.output(record(trace));
             assert!(report.is_ready());
-            report.pump();
+            report.pump(false);
             assert!(!report.is_ready());
         });
     }
