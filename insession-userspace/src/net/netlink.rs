@@ -166,6 +166,19 @@ impl Netlink {
         request: Request,
         mut each: impl FnMut(u16, &[u8]),
     ) -> Result<bool, Refusal> {
+        self.exchange_while(request, |kind, body| {
+            each(kind, body);
+            true
+        })
+    }
+
+    /// The same, as long as `each` wants more. When it does not, the rest of a dump is
+    /// still to be read: this socket is for nothing else then.
+    pub fn exchange_while(
+        &mut self,
+        request: Request,
+        mut each: impl FnMut(u16, &[u8]) -> bool,
+    ) -> Result<bool, Refusal> {
         let answers_once = request.is_question();
         let mut whole = true;
         self.sequence = self.sequence.wrapping_add(1);
@@ -182,7 +195,8 @@ impl Netlink {
                 match i32::from(message.kind) {
                     libc::NLMSG_NOOP => {}
                     libc::NLMSG_ERROR | libc::NLMSG_DONE => return message.end().map(|()| whole),
-                    _ => each(message.kind, message.body),
+                    _ if each(message.kind, message.body) => {}
+                    _ => return Ok(false),
                 }
                 if answers_once {
                     return Ok(true);

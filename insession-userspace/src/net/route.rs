@@ -54,8 +54,11 @@ impl Router {
     /// When netlink is not to be had, or a forced source or interface does not
     /// exist here.
     pub fn new(options: RouterOptions) -> Result<Self, NetError> {
-        let mut netlink = Netlink::open(netlink_sys::protocols::NETLINK_ROUTE)
-            .map_err(|error| NetError::refused("the routing table", &error.into()))?;
+        let open = || {
+            Netlink::open(netlink_sys::protocols::NETLINK_ROUTE)
+                .map_err(|error| NetError::refused("the routing table", &error.into()))
+        };
+        let mut netlink = open()?;
         let interface = options
             .interface
             .map(|name| interfaces::by_name(&mut netlink, &name))
@@ -78,7 +81,7 @@ impl Router {
             interface,
             devices: HashMap::new(),
             neighbours: Neighbours::default(),
-            cache: RouteCache::default(),
+            cache: RouteCache::new(open()?),
             #[cfg(test)]
             asked: 0,
         })
@@ -105,7 +108,7 @@ impl Router {
         }
     }
 
-    /// As if the kernel had been asked for everything too long ago.
+    /// As if there had been many targets, and all that is kept were too old.
     #[cfg(test)]
     pub(super) fn age(&mut self) {
         self.cache.age();
@@ -257,7 +260,7 @@ impl Routing for Router {
             }
         }
         let forced = self.source_for(target)?;
-        let span = self.cache.span(&mut self.netlink, target.address);
+        let span = self.cache.span(target.address);
         if let Some(route) = span.and_then(|span| self.cache.get(span, forced)) {
             return Ok(Way::Known(route.clone()));
         }

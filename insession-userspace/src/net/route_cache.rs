@@ -34,6 +34,9 @@ const AGE: Duration = Duration::from_millis(500);
 /// With more prefixes there is no cache: a dump of so many takes some milliseconds.
 const MOST: usize = 4096;
 
+/// So many targets are asked about before anything is read: for fewer it is not worth it.
+const FIRST: u32 = 16;
+
 /// include/uapi/linux/fib_rules.h.
 const FR_ACT_TO_TBL: u8 = 1;
 const FIB_RULE_PERMANENT: u32 = 1;
@@ -47,6 +50,11 @@ const RTA_NH_ID: u16 = 30;
 /// Answers by what they hold for.
 #[derive(Debug)]
 pub(super) struct RouteCache<T> {
+    /// For dumps alone: one that is too long is not read to its end. `None`: there is
+    /// no cache.
+    netlink: Option<Netlink>,
+    /// Targets that were asked about before there was one.
+    before: u32,
     tables: Tables,
     /// By span: what was answered, with this source address forced.
     answers: Vec<Option<(Option<IpAddr>, T)>>,
@@ -59,42 +67,51 @@ enum Tables {
     Unread,
     /// They are as they are until this moment. `None`: in no shape for a cache.
     Read(Option<Spans>, Instant),
-    /// There will be no cache.
-    TooMany,
 }
 
 /// A range of addresses that the kernel routes alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span(usize);
 
-impl<T> Default for RouteCache<T> {
-    fn default() -> Self {
+impl<T> RouteCache<T> {
+    /// Of the network namespace of this socket, which is for nothing else.
+    pub(super) fn new(netlink: Netlink) -> Self {
         RouteCache {
+            netlink: Some(netlink),
+            before: 0,
             tables: Tables::Unread,
             answers: Vec::new(),
         }
     }
-}
 
-impl<T> RouteCache<T> {
     /// The span of this address; `None`: the kernel is to be asked about it alone.
-    pub(super) fn span(&mut self, netlink: &mut Netlink, address: IpAddr) -> Option<Span> {
+    pub(super) fn span(&mut self, address: IpAddr) -> Option<Span> {
         let IpAddr::V4(address) = address else {
             return None;
         };
+        let netlink = self.netlink.as_mut()?;
+        if self.before < FIRST {
+            self.before += 1;
+            return None;
+        }
         let now = Instant::now();
         match &self.tables {
             Tables::Read(_, until) if now < *until => {}
-            Tables::TooMany => return None,
             Tables::Read(..) | Tables::Unread => {
                 self.answers.clear();
-                self.tables = read(netlink).map_or_else(
-                    |refusal| {
+                let spans = match read(netlink) {
+                    Ok(Dump::Prefixes(prefixes)) => Some(Spans::between(&prefixes)),
+                    Ok(Dump::Unfit) => None,
+                    Ok(Dump::TooMany) => {
+                        self.netlink = None;
+                        None
+                    }
+                    Err(refusal) => {
                         tracing::debug!(%refusal, "no dump of the routing tables");
-                        Tables::Read(None, now + AGE)
-                    },
-                    |dump| Tables::new(dump, now + AGE),
-                );
+                        None
+                    }
+                };
+                self.tables = Tables::Read(spans, now + AGE);
             }
         }
         match &self.tables {
@@ -119,20 +136,11 @@ impl<T> RouteCache<T> {
         }
     }
 
-    /// As if the tables had been read too long ago.
+    /// As if there had been many targets, and the tables read too long ago.
     #[cfg(test)]
     pub(super) fn age(&mut self) {
+        self.before = FIRST;
         self.tables = Tables::Unread;
-    }
-}
-
-impl Tables {
-    fn new(dump: Dump, until: Instant) -> Self {
-        match dump {
-            Dump::Unfit => Tables::Read(None, until),
-            Dump::TooMany => Tables::TooMany,
-            Dump::Prefixes(prefixes) => Tables::Read(Some(Spans::between(&prefixes)), until),
-        }
     }
 }
 
@@ -206,11 +214,10 @@ fn read(netlink: &mut Netlink) -> Result<Dump, Refusal> {
     let mut prefixes = Vec::new();
     let mut count = 0;
     let routes = Request::dump(libc::RTM_GETROUTE, &body);
-    let whole = netlink.exchange(routes, |_, route| {
+    let whole = netlink.exchange_while(routes, |_, route| {
         count += 1;
-        if count <= MOST {
-            prefixes.extend(Prefix::parse(route));
-        }
+        prefixes.extend(Prefix::parse(route));
+        count <= MOST
     })?;
     Ok(if count > MOST {
         Dump::TooMany
@@ -431,7 +438,8 @@ mod tests {
 
     #[test]
     fn an_answer_holds_for_its_source_address() {
-        let mut cache = RouteCache::default();
+        let netlink = Netlink::open(netlink_sys::protocols::NETLINK_ROUTE).unwrap();
+        let mut cache = RouteCache::new(netlink);
         let [one, two] = [Some(IpAddr::from([10, 0, 0, 1])), None];
         assert_eq!(cache.get(Span(3), one), None);
         cache.put(Span(3), one, 'a');

@@ -342,6 +342,7 @@ fn over_a_gateway(change: impl FnOnce(&Namespace, &mut Router) + Send) {
     near.ip("route add default via 198.18.1.2");
     near.run(|| {
         let mut router = Router::new(RouterOptions::default()).unwrap();
+        router.age();
         change(&near, &mut router);
     });
 }
@@ -370,6 +371,33 @@ fn one_answer_holds_for_all_behind_a_gateway() {
         let names = near.iter().map(|route| &route.as_ref().unwrap().interface);
         let names: Vec<_> = names.map(|interface| &interface.name[..]).collect();
         assert_eq!(names, ["near0", "lo", "lo"]);
+    });
+}
+
+#[test]
+fn a_few_targets_and_many_routes_are_not_worth_a_dump() {
+    over_a_gateway(|near, _| {
+        let mut router = Router::new(RouterOptions::default()).unwrap();
+        for last in 0..20 {
+            ways(&mut router, &[&format!("192.0.2.{last}")]);
+        }
+        assert_eq!(router.asked, 17);
+        let routes: String = (0..4096)
+            .map(|n| format!("route add 10.{}.{}.0/24 via 198.18.1.3\n", n >> 8, n & 0xff))
+            .collect();
+        let name = format!("insession-routes-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, routes).unwrap();
+        near.ip(&format!("-batch {}", path.display()));
+        std::fs::remove_file(path).unwrap();
+        router.age();
+        ways(&mut router, &["192.0.2.1", "192.0.2.2", "10.0.9.9"]);
+        assert_eq!(router.asked, 20);
+        // Nor are they read again.
+        near.ip("route flush via 198.18.1.3");
+        router.age();
+        ways(&mut router, &["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(router.asked, 22);
     });
 }
 
@@ -440,6 +468,7 @@ fn a_learnt_path_mtu_is_its_targets_alone() {
             let found = ways(router, &["198.18.2.1", "198.18.2.2", "198.18.2.3"]);
             found.into_iter().map(|route| route.unwrap().mtu).collect()
         };
+        router.age();
         assert_eq!(mtus(&mut router), [1500; 3]);
         assert_eq!(router.asked, 1);
         let socket = std::net::UdpSocket::bind("198.18.1.1:0").unwrap();
