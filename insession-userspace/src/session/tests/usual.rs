@@ -261,6 +261,12 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1_000,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
     /// What the short way reads of a segment, the long way reads too; and it reads
     /// whatever is as it was sent.
     #[test]
