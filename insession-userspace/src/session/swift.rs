@@ -15,9 +15,9 @@ use crate::wire::usual::Exceeded;
 
 impl Session {
     /// The drain rule was followed to its end: `next` is what [`Session::after`]
-    /// said, and the one timer is set for its moment, or for an earlier one. From
-    /// here on [`Session::is_swift`] and [`Session::is_held`] may say that nothing
-    /// of this has changed.
+    /// said, and the one timer is set for its moment, or for an earlier one, and is
+    /// not put off until this is called again. From here on [`Session::is_swift`] and
+    /// [`Session::is_held`] may say that nothing of this has changed.
     #[inline]
     pub fn settled(&mut self, options: &SessionOptions, next: &Next) {
         let Some((at, timer)) = next.timeout else {
