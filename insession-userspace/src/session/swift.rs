@@ -59,7 +59,7 @@ impl Session {
     }
 
     /// What [`Session::poll_transmit`] gives, where [`Session::is_swift`] and
-    /// [`Session::has_short_probes`], at a moment that [`moment`] made of `now`. It is
+    /// [`Session::has_short_probes`], at a moment that [`super::moment`] made of `now`. It is
     /// given out by [`Session::take_swift`].
     #[must_use]
     #[inline(always)]
