@@ -23,6 +23,7 @@ use crate::link::LinkError;
 
 pub mod ablation;
 pub mod ceiling;
+mod choice;
 pub mod cpu;
 pub mod figure;
 pub mod ground;

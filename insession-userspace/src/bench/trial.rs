@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use super::choice::LinkChoice;
 use super::cpu::{self, Reading, Spent, Thread};
 use super::held::map_octets;
 use super::latency::Quantiles;
@@ -25,7 +26,7 @@ use crate::engine::stats::Stats;
 use crate::engine::worker::{self, LINGER_MAX, Shared};
 use crate::engine::{EngineOptions, Output};
 use crate::link::packet::{PacketLink, PacketOptions};
-use crate::link::xdp::{Transmission, XdpLink, XdpOptions};
+use crate::link::xdp::{XdpLink, XdpOptions};
 use crate::link::{Link, LinkError, permit};
 use crate::session::SessionOptions;
 use crate::trace::{LinkInfo, Trace, Verdict};
@@ -36,29 +37,6 @@ const AHEAD: usize = 4096;
 const SLICE: Duration = Duration::from_millis(20);
 /// Opening a link waits for the carrier, which takes some NICs seconds.
 const OPENING: Duration = Duration::from_secs(20);
-
-/// Which link.
-#[derive(Clone, Debug)]
-pub enum LinkChoice {
-    /// AF_XDP.
-    Xdp(XdpOptions),
-    /// AF_PACKET; connections are the kernel's.
-    Packet,
-}
-
-impl LinkChoice {
-    /// The same, but that frames go out by the socket's ring in any case.
-    #[must_use]
-    pub fn by_ring(&self) -> Self {
-        match self {
-            LinkChoice::Xdp(options) => LinkChoice::Xdp(XdpOptions {
-                transmission: Transmission::Ring,
-                ..options.clone()
-            }),
-            LinkChoice::Packet => LinkChoice::Packet,
-        }
-    }
-}
 
 /// Looks at every record, on the thread that reads them.
 pub type Check<'a> = dyn Fn(&Trace) -> Result<(), String> + Sync + 'a;
