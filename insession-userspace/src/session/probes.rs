@@ -320,7 +320,7 @@ impl Probes {
     }
 
     /// Those in flight, oldest first.
-    pub(super) fn flying(&self) -> impl Iterator<Item = (usize, Slot)> {
+    pub(super) fn flying(&self) -> impl DoubleEndedIterator<Item = (usize, Slot)> {
         let settled = usize::from(self.settled);
         let slots = self.cells.get(settled..usize::from(self.len));
         let slots = slots.unwrap_or_default().iter().enumerate();

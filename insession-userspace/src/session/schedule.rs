@@ -498,10 +498,11 @@ impl Schedule {
     /// Where some no longer count.
     #[inline(never)]
     fn hold_among(probes: &Probes, most: usize, delay: u64, now: Instant) -> Option<Hold> {
-        let sent = probes.flying().map(|(_, slot)| probes.sent_at(slot));
-        let mut counted = sent.map(|sent| later(sent, delay)).filter(|at| *at > now);
-        let first = counted.next()?;
-        (1 + counted.take(most).count() >= most).then_some(Hold::Until(first))
+        // The latest count, back to one that does not: none before it does.
+        let sent = probes.flying().rev().map(|(_, slot)| probes.sent_at(slot));
+        let counted = sent.map(|sent| later(sent, delay)).take_while(|at| *at > now);
+        let (count, first) = counted.fold((0, None), |(count, _), at| (count + 1, Some(at)));
+        first.filter(|_| count >= most).map(Hold::Until)
     }
 
     fn pace(&self) -> Pace {
