@@ -17,6 +17,13 @@ const TOLERANCE: Duration = Duration::from_millis(1);
 /// share a kick (a kick a packet doubles the cost of a packet).
 const QUANTUM: Duration = Duration::from_micros(50);
 
+/// A worker that is behind sends so much at a time, and looks at replies in between:
+/// what arrives during a lump waits until it is out.
+const LUMP: Duration = Duration::from_micros(100);
+
+/// But no less than this many packets: fewer are hardly worth a kick.
+const LEAST_LUMP: usize = 16;
+
 /// Fractions of a nanosecond: fixed point with 32 bits, so that no rate drifts.
 const FRACTION: u32 = 32;
 
@@ -32,6 +39,8 @@ pub struct Pacer {
     interval: u128,
     /// When the next packet is due, fixed point.
     next: u128,
+    /// Packets that may go out at once.
+    lump: usize,
 }
 
 impl Pacer {
@@ -45,6 +54,7 @@ impl Pacer {
             floor: 0.0,
             interval: 0,
             next: 0,
+            lump: usize::MAX,
         };
         pacer.set_interval();
         pacer
@@ -67,7 +77,7 @@ impl Pacer {
         self.next = self.next.min(fixed(now));
     }
 
-    /// How many packets may go out at `now`.
+    /// How many packets may go out at `now`; what is left of a longer delay, later.
     #[must_use]
     pub fn allowance(&self, now: Instant) -> usize {
         if self.rate.is_none() {
@@ -76,7 +86,8 @@ impl Pacer {
         match fixed(now).checked_sub(self.base(now)) {
             Some(behind) => usize::try_from(behind / self.interval)
                 .unwrap_or(usize::MAX)
-                .saturating_add(1),
+                .saturating_add(1)
+                .min(self.lump),
             None => 0,
         }
     }
@@ -113,6 +124,7 @@ impl Pacer {
                 .max(self.floor)
                 .clamp(1e-3, 1e9);
             self.interval = (1e9 / rate * (1u64 << FRACTION) as f64) as u128;
+            self.lump = ((rate * LUMP.as_secs_f64()) as usize).max(LEAST_LUMP);
         }
     }
 }
@@ -126,15 +138,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Sends all that is let through, at the moments that the pacer names.
+    /// Sends all that is let through, lump by lump, at the moments that the pacer names.
     fn moments(pacer: &mut Pacer, from: u64, until: u64, late: impl Fn(u64) -> u64) -> Vec<u64> {
         let mut sent = Vec::new();
         let mut now = from;
         while now < until {
             let at = Instant::from_nanos(now);
-            let allowance = pacer.allowance(at);
-            pacer.spend(at, allowance);
-            sent.extend(std::iter::repeat_n(now, allowance));
+            loop {
+                let allowance = pacer.allowance(at);
+                if allowance == 0 {
+                    break;
+                }
+                let most = (1e9 / (pacer.interval >> FRACTION) as f64 / 1e4) as usize;
+                assert!(allowance <= most.max(LEAST_LUMP) + 1);
+                pacer.spend(at, allowance);
+                sent.extend(std::iter::repeat_n(now, allowance));
+            }
             let next = pacer.next(at).as_nanos();
             assert!(next > now);
             now = next + late(next);
