@@ -500,7 +500,9 @@ impl Schedule {
     fn hold_among(probes: &Probes, most: usize, delay: u64, now: Instant) -> Option<Hold> {
         // The latest count, back to one that does not: none before it does.
         let sent = probes.flying().rev().map(|(_, slot)| probes.sent_at(slot));
-        let counted = sent.map(|sent| later(sent, delay)).take_while(|at| *at > now);
+        let counted = sent
+            .map(|sent| later(sent, delay))
+            .take_while(|at| *at > now);
         let (count, first) = counted.fold((0, None), |(count, _), at| (count + 1, Some(at)));
         first.filter(|_| count >= most).map(Hold::Until)
     }
