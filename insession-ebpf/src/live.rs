@@ -56,8 +56,7 @@ pub fn send(ctx: &XdpContext) -> u32 {
     let extra = unsafe { (&raw const (*slot).extra).read_volatile() };
     let length = SHORTEST + u32::from(extra);
     // SAFETY: a helper on this program's own context.
-    let error =
-        unsafe { helpers::bpf_xdp_adjust_tail(ctx.ctx, length as i32 - before as i32) };
+    let error = unsafe { helpers::bpf_xdp_adjust_tail(ctx.ctx, length as i32 - before as i32) };
     if error != 0 {
         return XDP_DROP;
     }
