@@ -23,11 +23,13 @@ fn in_namespace(setup: &str, line: &str) -> Command {
     in_shell(&format!("{setup} exec {INSESSION} {line}"))
 }
 
-/// In fresh namespaces: network and mounts.
+/// In fresh namespaces: network and mounts. Who runs the tests may have SIGHUP ignored
+/// (nohup(1)): not here.
 fn in_shell(script: &str) -> Command {
-    let mut command = Command::new("unshare");
+    let mut command = Command::new("env");
     command
-        .args(["--net", "--mount", "sh", "-c", script])
+        .args(["--default-signal=HUP", "unshare", "--net", "--mount"])
+        .args(["sh", "-c", script])
         .env_remove("RUST_LOG");
     command
 }

@@ -242,6 +242,7 @@ fn page(document: &Document, plots: &[&str]) -> String {
             row.note.trim_end_matches('.')
         );
     }
+    text += "\nWhat bounds us, with the profiles behind it: [limits.md](limits.md).\n";
     text += "\n## What a node reaches\n\n";
     text += &reckon::page(document);
     if !document.extras.is_empty() {
