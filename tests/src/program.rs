@@ -80,13 +80,18 @@ pub struct Running {
     child: Child,
 }
 
-/// The program at a node, with these arguments.
+/// The program at a node, with these arguments. Who runs it may have SIGHUP ignored
+/// (nohup(1)): the program has not.
 ///
 /// # Errors
 /// When the program is not there.
 pub fn command(lab: &Lab, node: &str, arguments: &[&str]) -> Result<Command> {
-    let mut command = lab.command(node, binary()?);
-    command.args(arguments).stdin(Stdio::null());
+    let mut command = lab.command(node, "env");
+    command
+        .arg("--default-signal=HUP")
+        .arg(binary()?)
+        .args(arguments)
+        .stdin(Stdio::null());
     Ok(command)
 }
 
