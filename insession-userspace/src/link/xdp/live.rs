@@ -1,7 +1,7 @@
 //! Sending without socket buffers where the driver copies: the XDP program run over
 //! live frames ([`insession_common::live`]), one call a batch.
 //!
-//! A frame costs a fifth of what it does through the TX ring in copy mode, but a call
+//! A frame costs a third of what it does through the TX ring in copy mode, but a call
 //! has the kernel make a page pool and take it down again: some ten microseconds.
 //! So small batches go by the ring ([`FEWEST`]).
 //!
@@ -32,8 +32,8 @@ use crate::time::Instant;
 /// The fewest frames that make a call worth while: fewer cost less by the ring.
 const FEWEST: u32 = 16;
 
-/// Frames a call, at most: what a call costs by itself is then a fifth of what the
-/// frames do, and they leave within a tenth of a millisecond.
+/// Frames a call, at most: what a call costs by itself is then a small part of what
+/// the frames do, and they leave within a tenth of a millisecond.
 pub(super) const BATCH: usize = SLOTS as usize;
 
 /// Frames that leave together. A veth's ring has 256 entries, and is drained between
