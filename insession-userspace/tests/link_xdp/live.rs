@@ -6,7 +6,7 @@ use insession::link::{Link, LinkError};
 use crate::lab::NEAR;
 use crate::lab::{Lab, with_pair};
 use crate::owners::{CAP_IPC_LOCK, without_all_but_three};
-use crate::{EXPERIMENTAL, counter, numbered, settle};
+use crate::{EXPERIMENTAL, counter, numbered, settle, write};
 
 /// Whether this kernel says which interfaces take redirected frames (Linux 6.3); where
 /// it does not, live frames are refused, which is seen here.
@@ -32,12 +32,7 @@ fn open(lab: &Lab, transmission: Transmission) -> Result<XdpLink, LinkError> {
 
 fn send(link: &mut XdpLink, frames: std::ops::Range<u32>) {
     for n in frames {
-        let frame = numbered(n);
-        link.transmit(&mut |bytes| {
-            bytes[..frame.len()].copy_from_slice(&frame);
-            frame.len()
-        })
-        .unwrap();
+        write(link, n).unwrap();
     }
     link.flush().unwrap();
 }
@@ -172,12 +167,7 @@ fn links_of_several_queues_send_each_its_own() {
             } else {
                 &mut *second
             };
-            let frame = numbered(n);
-            link.transmit(&mut |bytes| {
-                bytes[..frame.len()].copy_from_slice(&frame);
-                frame.len()
-            })
-            .unwrap();
+            write(link, n).unwrap();
         }
         second.flush().unwrap();
         first.flush().unwrap();

@@ -93,6 +93,15 @@ fn numbered(n: u32) -> Vec<u8> {
     frame
 }
 
+/// Writes frame number `n`.
+fn write(link: &mut XdpLink, n: u32) -> Result<(), LinkError> {
+    let frame = numbered(n);
+    link.transmit(&mut |bytes| {
+        bytes[..frame.len()].copy_from_slice(&frame);
+        frame.len()
+    })
+}
+
 fn frames_arrive(mode: XdpMode, name: &str) {
     with_pair(1, |lab| {
         let far = lab.far_socket(EXPERIMENTAL);
@@ -111,12 +120,7 @@ fn frames_arrive(mode: XdpMode, name: &str) {
                 assert!(link.now() < until, "no room for 5 s");
             }
             for _ in 0..batch {
-                link.transmit(&mut |bytes| {
-                    let frame = numbered(sent);
-                    bytes[..frame.len()].copy_from_slice(&frame);
-                    frame.len()
-                })
-                .unwrap();
+                write(&mut link, sent).unwrap();
                 sent += 1;
             }
             link.flush().unwrap();
@@ -151,14 +155,7 @@ fn batch_of_all_frames_goes_with_one_flush() {
         let mut link = open(lab, XdpMode::Auto);
         let total = link.room() as u32;
         let mut n = 0;
-        while link
-            .transmit(&mut |bytes| {
-                let frame = numbered(n);
-                bytes[..frame.len()].copy_from_slice(&frame);
-                frame.len()
-            })
-            .is_ok()
-        {
+        while write(&mut link, n).is_ok() {
             n += 1;
         }
         assert_eq!(n, total);

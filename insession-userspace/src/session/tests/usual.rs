@@ -286,14 +286,6 @@ proptest! {
             long => prop_assert!(short.is_none(), "{long:?}"),
         }
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1_000,
-        failure_persistence: None,
-        ..Default::default()
-    })]
 
     #[test]
     fn what_the_short_way_reads_the_long_way_reads(step in steps(), nth in 1u16..300) {
