@@ -44,14 +44,9 @@ pub struct Slot {
     pub rest: [u8; 4],
 }
 
-/// Where a slot's length lies in it.
-pub const EXTRA: usize = core::mem::offset_of!(Slot, extra);
-
-/// Where a slot's frame begins in it.
-pub const BYTES: usize = core::mem::offset_of!(Slot, bytes);
-
 const _: () = assert!(ROOM <= SHORTEST as usize + u8::MAX as usize);
-const _: () = assert!(size_of::<Slot>().is_multiple_of(8) && BYTES % 4 == 2);
+const _: () = assert!(size_of::<Slot>().is_multiple_of(8));
+const _: () = assert!(core::mem::offset_of!(Slot, bytes) % 4 == 2);
 
 /// The sender that a run is for, by the length of the frame it is given.
 #[inline(always)]

@@ -446,7 +446,7 @@ fn peer_entry(key: &PeerKey) -> Option<([u32; 3], [u64; PEER])> {
 }
 
 /// Maps an array map into memory.
-fn mapped<T>(
+pub(super) fn mapped<T>(
     ebpf: &Ebpf,
     owner: &str,
     name: &'static str,

@@ -14,16 +14,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use aya::Ebpf;
-use aya::maps::{DevMap, Map, MapData};
+use aya::maps::{DevMap, MapData};
 use aya::programs::ProgramFd;
-use insession_common::live::{
-    self, BYTES, EXTRA, FIRST_LENGTH, ROOM, SENDERS, SHORTEST, SLOTS, Slot,
-};
+use insession_common::live::{self, FIRST_LENGTH, ROOM, SENDERS, SHORTEST, SLOTS, Slot};
 use insession_common::names;
 use libbpf_rs::libbpf_sys;
 
 use super::device::Device;
-use super::program::{absent, map, refusal};
+use super::flow_maps::mapped;
+use super::program::{map, refusal};
 use super::umem::Mapping;
 use super::{Transmission, XdpLink, ZeroCopy};
 use crate::link::LinkError;
@@ -77,60 +76,45 @@ pub(super) fn check(transmission: Transmission, zero_copy: ZeroCopy) -> Result<(
     Ok(())
 }
 
-/// What all links of an interface send so by.
-pub(super) struct LiveMaps {
-    slots: MapData,
-    taken: MapData,
-    /// Nobody asks it: it holds the interface.
-    _device: DevMap<MapData>,
-    program: ProgramFd,
+/// What so many links of an interface send so by, each by its own.
+pub(super) fn open(
+    ebpf: &mut Ebpf,
+    owner: &str,
+    program: &ProgramFd,
+    device: &Device,
     senders: u32,
-}
-
-impl LiveMaps {
-    /// Takes them, and has the program send by this interface.
-    pub(super) fn take(
-        ebpf: &mut Ebpf,
-        program: ProgramFd,
-        device: &Device,
-        senders: u32,
-    ) -> Result<Self, LinkError> {
-        let mut interface: DevMap<MapData> = map(ebpf, names::LIVE_DEVICE)?;
-        interface
-            .set(0, device.index(), None, 0)
-            .map_err(|error| refusal(names::LIVE_DEVICE, &error))?;
-        Ok(LiveMaps {
-            slots: array(ebpf, names::LIVE_SLOTS)?,
-            taken: array(ebpf, names::LIVE_TAKEN)?,
-            _device: interface,
-            program,
-            senders,
-        })
+) -> Result<Vec<Live>, LinkError> {
+    if senders == 0 {
+        return Ok(Vec::new());
     }
-
-    /// What the link of this number sends by, if it is to.
-    pub(super) fn sender(&self, number: u32) -> io::Result<Option<Live>> {
-        if number >= self.senders {
-            return Ok(None);
-        }
-        let octets = (self.senders * SLOTS) as usize * size_of::<Slot>();
-        let words = self.senders as usize * size_of::<u64>();
-        Ok(Some(Live {
-            slots: Mapping::shared(octets, self.slots.fd().as_fd(), 0)?,
-            taken: Mapping::shared(words, self.taken.fd().as_fd(), 0)?,
-            program: self.program.as_fd().try_clone_to_owned()?,
-            sender: number,
+    // The program has the map for as long as it runs.
+    let mut interface: DevMap<MapData> = map(ebpf, names::LIVE_DEVICE)?;
+    interface
+        .set(0, device.index(), None, 0)
+        .map_err(|error| refusal(names::LIVE_DEVICE, &error))?;
+    let octets = (senders * SLOTS) as usize * size_of::<Slot>();
+    let words = senders as usize * size_of::<u64>();
+    let live = |sender| {
+        Ok(Live {
+            slots: mapped(ebpf, owner, names::LIVE_SLOTS, |fd| {
+                Mapping::shared(octets, fd, 0)
+            })?,
+            taken: mapped(ebpf, owner, names::LIVE_TAKEN, |fd| {
+                Mapping::shared(words, fd, 0)
+            })?,
+            program: program
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|source| LinkError::System {
+                    what: format!("{owner}: XDP program, to send by it"),
+                    source,
+                })?,
+            sender,
             written: 0,
             left: 0,
-        }))
-    }
-}
-
-fn array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, LinkError> {
-    match ebpf.take_map(name) {
-        Some(Map::Array(data)) => Ok(data),
-        _ => Err(absent(name)),
-    }
+        })
+    };
+    (0..senders).map(live).collect()
 }
 
 /// The sending half of a link that sends so.
@@ -153,9 +137,11 @@ impl Live {
         (SLOTS - self.written) as usize
     }
 
-    /// Where a slot begins in the mapping.
-    fn at(&self, number: u32) -> usize {
-        (self.sender * SLOTS + number) as usize * size_of::<Slot>()
+    /// A slot of this sender's.
+    fn slot(&self, number: u32) -> *mut Slot {
+        let nth = self.sender * SLOTS + number.min(SLOTS - 1);
+        // SAFETY: inside the mapping, which has `SLOTS` for each sender.
+        unsafe { self.slots.start().as_ptr().cast::<Slot>().add(nth as usize) }
     }
 
     /// Writes a frame into the next slot; `false`: there is none.
@@ -163,17 +149,12 @@ impl Live {
         if self.written == SLOTS {
             return false;
         }
-        let at = self.at(self.written);
-        // SAFETY: a slot of this sender's inside the mapping, which has `SLOTS` for
-        // each sender, at a multiple of 8; nobody reads it before the next call.
-        let (extra, bytes) = unsafe {
-            let slot = self.slots.start().as_ptr().add(at);
-            let bytes = std::slice::from_raw_parts_mut(slot.add(BYTES), ROOM);
-            (&mut *slot.add(EXTRA), bytes)
-        };
+        // SAFETY: nobody reads it before the next call, nor has it otherwise.
+        let slot = unsafe { &mut *self.slot(self.written) };
+        let (bytes, _) = slot.bytes.split_at_mut(ROOM);
         let length = fill(bytes).min(ROOM);
         if length >= SHORTEST as usize {
-            *extra = (length - SHORTEST as usize) as u8;
+            slot.extra = (length - SHORTEST as usize) as u8;
             self.written += 1;
         }
         true
@@ -181,13 +162,11 @@ impl Live {
 
     /// The frame of a slot.
     fn frame(&self, number: u32) -> &[u8] {
-        let at = self.at(number.min(SLOTS - 1));
-        // SAFETY: as in `write`; the kernel only reads slots.
-        unsafe {
-            let slot = self.slots.start().as_ptr().add(at);
-            let length = SHORTEST as usize + usize::from(slot.add(EXTRA).read());
-            std::slice::from_raw_parts(slot.add(BYTES), length)
-        }
+        // SAFETY: the kernel writes slots during a call only, which nobody's borrow
+        // outlasts.
+        let slot = unsafe { &*self.slot(number) };
+        let length = SHORTEST as usize + usize::from(slot.extra);
+        slot.bytes.get(..length).unwrap_or_default()
     }
 
     /// When the frames of the last batch left, in the order in which they were written;
@@ -195,11 +174,8 @@ impl Live {
     pub(super) fn departures(&self, times: &mut [Instant]) -> usize {
         let left = times.iter_mut().zip(0..self.left);
         left.map(|(time, number)| {
-            // SAFETY: as in `write`: the slot's first word.
-            let sent = unsafe {
-                let slot = self.slots.start().as_ptr().add(self.at(number));
-                slot.cast::<u64>().read()
-            };
+            // SAFETY: as in `frame`.
+            let sent = unsafe { (*self.slot(number)).sent };
             *time = Instant::from_nanos(sent);
         })
         .count()

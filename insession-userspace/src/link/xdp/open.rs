@@ -18,6 +18,7 @@ use crate::net::Interface;
 /// The most links on an interface: a session's number has five bits for its
 /// worker.
 const MOST_LINKS: usize = 32;
+const _: () = assert!(MOST_LINKS <= SENDERS as usize);
 
 impl XdpLink {
     /// Loads and attaches the XDP program, binds a socket on every queue, and
@@ -70,14 +71,15 @@ impl XdpLink {
             return Err(LinkError::Down(interface.name.clone()));
         }
         live::check(options.transmission, options.zero_copy)?;
-        let senders = u32::try_from(most).map_or(SENDERS, |most| most.min(device.queues()));
+        let most = most.clamp(1, MOST_LINKS);
+        let senders = device.queues().clamp(1, most as u32);
         let program = Program::open(&mut device, options, senders)?;
         let shared = Arc::new(Shared::new(program));
         let copying = copying(&device, shared.attached(), options.zero_copy)?;
         // The number of queues is asked after attaching, which may change it.
         let wanted = options.queues.unwrap_or(u32::MAX);
         let count = device.queues().min(wanted).max(1);
-        let links = most.clamp(1, MOST_LINKS).min(count as usize);
+        let links = most.min(count as usize);
         // One worker runs wherever there is room for it.
         let processors = match links {
             1 => vec![None],
@@ -102,12 +104,10 @@ impl XdpLink {
             }
             link.watch_queues();
         }
-        for (number, link) in (0..).zip(&mut opened) {
+        for (link, live) in opened.iter_mut().zip(shared.program().take_live()) {
             // What the driver takes as it is needs no other way.
-            if link.queues.iter().all(|queue| queue.zero_copy) {
-                continue;
-            }
-            link.live = shared.program().live(number)?;
+            let zero_copy = link.queues.iter().all(|queue| queue.zero_copy);
+            link.live = (!zero_copy).then_some(live);
         }
         if let Some(first) = opened.first_mut() {
             first.wait_for_carrier()?;

@@ -14,12 +14,12 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use insession_common::counters::Counter;
 use insession_common::flow::{FlowKey, SessionId};
-use insession_common::live::{SENDERS, SLOTS};
+use insession_common::live::SLOTS;
 use insession_common::names;
 
 use super::device::Device;
 use super::flow_maps::{FlowMaps, Room};
-use super::live::{self, Live, LiveMaps};
+use super::live::{self, Live};
 use super::object::OBJECT;
 use super::{Steering, Transmission, XdpMode, XdpOptions};
 use crate::link::LinkError;
@@ -52,8 +52,8 @@ pub(super) struct Program {
     // First: detaches before anything else is closed.
     _link: FdLink,
     attached: Attached,
-    /// Where links can send by the program.
-    live: Option<LiveMaps>,
+    /// What links send by that send by the program, until they take it.
+    live: Vec<Live>,
     flows: FlowMaps,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -83,7 +83,7 @@ impl Program {
         // Each flow may have a local address of its own, and both families share these.
         let room = Room::new(flows, flows, flows.saturating_mul(2));
         let senders = match live::is_wanted(device, options.transmission) {
-            true if device.takes_redirected() => senders.clamp(1, SENDERS),
+            true if device.takes_redirected() => senders,
             true if options.transmission == Transmission::Live => {
                 return Err(live::refused(&interface));
             }
@@ -114,17 +114,15 @@ impl Program {
         } else {
             None
         };
-        let live = match senders {
-            0 => None,
-            senders => Some(LiveMaps::take(&mut ebpf, program_fd, device, senders)?),
-        };
+        let owner = format!("interface {interface}");
+        let live = live::open(&mut ebpf, &owner, &program_fd, device, senders)?;
         Ok(Program {
             live,
             _link: link,
             attached,
             flows: FlowMaps::take(
                 &mut ebpf,
-                format!("interface {interface}"),
+                owner,
                 options.steering,
                 options.ports.clone(),
                 &room,
@@ -141,13 +139,9 @@ impl Program {
         self.attached
     }
 
-    /// What this link is to send by, if by the program.
-    pub(super) fn live(&self, number: u32) -> Result<Option<Live>, LinkError> {
-        let Some(maps) = &self.live else {
-            return Ok(None);
-        };
-        let live = maps.sender(number);
-        live.map_err(|error| self.failed(names::LIVE_SLOTS, &error))
+    /// What the links send by, one after the other, if by the program.
+    pub(super) fn take_live(&mut self) -> Vec<Live> {
+        std::mem::take(&mut self.live)
     }
 
     /// Replies that arrive on this queue go to this socket.
