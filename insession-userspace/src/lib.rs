@@ -15,6 +15,8 @@
 //! Around it, with feature `os`:
 //!
 //! * [`link`]: how frames get on and off a wire;
+//! * [`targets`]: what the user wants traced;
+//! * [`dns`]: names and addresses;
 //! * [`net`]: interfaces, routes, neighbours;
 //! * [`engine`]: many sessions at once;
 //! * [`report`]: one file an output format;
@@ -35,6 +37,8 @@ pub mod bench;
 #[cfg(feature = "os")]
 pub mod cli;
 #[cfg(feature = "os")]
+pub mod dns;
+#[cfg(feature = "os")]
 pub mod engine;
 #[cfg(feature = "os")]
 pub mod link;
@@ -42,5 +46,7 @@ pub mod link;
 pub mod net;
 #[cfg(feature = "os")]
 pub mod report;
+#[cfg(feature = "os")]
+pub mod targets;
 #[cfg(feature = "os")]
 pub mod testbed;

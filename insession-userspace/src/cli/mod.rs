@@ -9,8 +9,11 @@ pub mod bench;
 pub mod completions;
 pub mod doctor;
 pub mod exit;
+pub mod interrupt;
 mod logging;
 pub mod man;
+pub mod probing;
+pub mod run;
 pub mod trace;
 pub mod value;
 
@@ -35,6 +38,9 @@ enum Command {
     /// Trace the way to one or more targets
     #[command(after_help = exit::HELP)]
     Trace(Box<trace::Arguments>),
+    /// Trace a list of targets, however long, and lose none
+    #[command(after_help = exit::HELP)]
+    Run(Box<run::Arguments>),
     /// Tell whether this machine can trace, and how to mend what keeps it from it
     Doctor(doctor::Arguments),
     /// Measure what the engine, its links and this machine can do
@@ -52,6 +58,7 @@ pub fn main() -> ExitCode {
     logging::init(cli.verbose);
     let result = match &mut cli.command {
         Command::Trace(arguments) => trace::run(arguments),
+        Command::Run(arguments) => run::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => {

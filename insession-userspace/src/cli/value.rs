@@ -1,8 +1,11 @@
 //! Values of options: durations, rates, port ranges, DSCP. Each error names the
 //! reason and how to write it instead; clap puts the option and the input in front.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// The longest duration that makes sense for a trace: no timer of one waits an hour.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -73,6 +76,28 @@ pub fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
         return Err(format!("it ends before it begins; {MEND}"));
     }
     Ok(first..=last)
+}
+
+/// `10.0.0.0/8`, `2001:db8::/32`, or one address.
+///
+/// # Errors
+/// Why it is no prefix, and how one is written.
+pub fn prefix(text: &str) -> Result<IpNet, String> {
+    const MEND: &str = "write 10.0.0.0/8, 2001:db8::/32 or an address";
+    let prefix = match text.parse::<IpNet>() {
+        Ok(prefix) => prefix,
+        Err(_) => match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => return Err(format!("not a prefix; {MEND}")),
+        },
+    };
+    if prefix.addr() != prefix.network() {
+        return Err(format!(
+            "bits beyond the length are set; write {}",
+            prefix.trunc()
+        ));
+    }
+    Ok(prefix)
 }
 
 /// A number from 0 to 63 (decimal or `0x..`), or a name: `cs0`-`cs7`,
@@ -162,6 +187,26 @@ mod tests {
             let error = duration(text).expect_err(text);
             assert!(error.ends_with("; write 500ms or 2s"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn prefixes_have_no_bits_beyond_their_length() {
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.1", "10.0.0.1/32"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::1", "::1/128"),
+        ] {
+            assert_eq!(prefix(text).map(|it| it.to_string()), Ok(expected.into()));
+        }
+        for text in ["", "10", "10.0.0.0/33", "10.0.0.0/", "host/8", "10.0.0.1/8"] {
+            assert!(prefix(text).is_err(), "{text}");
+        }
+        assert!(
+            prefix("10.1.0.0/8")
+                .unwrap_err()
+                .ends_with("write 10.0.0.0/8")
+        );
     }
 
     #[test]

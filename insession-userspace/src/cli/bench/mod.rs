@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::exit::{self, Failure};
-use super::trace::interrupt;
+use super::interrupt;
 use crate::bench::suite::Results;
 use crate::bench::{BenchError, html, json, text};
 

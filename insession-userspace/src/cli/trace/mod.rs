@@ -20,6 +20,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::exit::{self, Failure};
+use super::interrupt;
+use super::probing::engine::{Channels, Engine, Opening};
+use crate::dns::Dns;
+use crate::dns::names::Names;
 use crate::engine::GIVE_UP_AFTER;
 use crate::engine::Output;
 use crate::engine::stats::Stats;
@@ -27,30 +31,22 @@ use crate::link::LinkError;
 use crate::link::pcap::PcapWriter;
 use crate::report::Format;
 use crate::report::text::Style;
+use crate::targets::spec::TargetSpec;
 use crate::trace::Verdict;
 
 pub mod arguments;
-pub mod dns;
-pub mod interrupt;
-pub mod names;
 pub mod plan;
 pub mod progress;
 pub mod report;
 pub mod resolve;
-pub mod run;
 pub mod sink;
-pub mod target;
 
 pub use arguments::Arguments;
-use dns::Dns;
-use names::Names;
 use plan::Plan;
 use progress::Progress;
 use report::Report;
 use resolve::Stage;
-use run::{Channels, Engine, Opening};
 use sink::Sink;
-use target::TargetSpec;
 
 /// Targets that are resolved before the engine takes them.
 const RESOLVED: usize = 256;
@@ -76,12 +72,12 @@ const LAST_WORDS: Duration = Duration::from_secs(4);
 pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
     let plan = Plan::new(arguments)?;
     let style = Style {
-        names: !arguments.numeric,
+        names: !arguments.probing.numeric,
         max_ttl: plan.session.max_ttl,
     };
     let stdout_text = plan.outputs.stdout == Some(Format::Text);
     let live = stdout_text && arguments.targets.len() == 1;
-    let engine = Engine::new(arguments, &plan, live)?;
+    let engine = Engine::new(&arguments.probing, &plan.session, live)?;
     let mut sinks = Vec::new();
     if let Some(format) = plan.outputs.stdout {
         sinks.push(Sink::stdout(format, style));
@@ -130,7 +126,7 @@ async fn campaign(
         ))
     })?;
     let dns = Arc::new(Dns::from_system(plan.family));
-    let names = if arguments.numeric {
+    let names = if arguments.probing.numeric {
         Names::off()
     } else {
         Names::by_dns(Arc::clone(&dns))
@@ -139,7 +135,7 @@ async fn campaign(
     let (told, outputs) = mpsc::channel(AHEAD);
     let (opened, openings) = mpsc::unbounded_channel();
     let stage = Stage {
-        port: arguments.port,
+        port: arguments.probing.port,
         dns,
         targets: to_engine,
         outputs: told.clone(),
@@ -154,7 +150,7 @@ async fn campaign(
         stats: Arc::clone(&stats),
     })?;
     let total = u64::try_from(specs.len()).unwrap_or(u64::MAX);
-    let mut report = Report::new(Arc::clone(&specs), arguments.port, names, sinks);
+    let mut report = Report::new(Arc::clone(&specs), arguments.probing.port, names, sinks);
     if let Some(style) = live {
         report.live(style, &plan.session);
     }
@@ -173,7 +169,7 @@ async fn campaign(
     };
     drive.until_over().await;
     let (ended, stuck) = drive.end_of(ended).await?;
-    let recorded = match (&arguments.pcap, capture) {
+    let recorded = match (&arguments.probing.pcap, capture) {
         // A thread that is stuck may hold its lock.
         (Some(path), Some(capture)) if !stuck => recorded(path, &capture),
         _ => None,

@@ -1,25 +1,13 @@
 //! What the options of `insession trace` mean together: checked once, before
 //! anything is opened.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::arguments::{Arguments, CloseName, LinkName, MethodName};
-use super::target::{Host, TargetSpec};
+use super::arguments::Arguments;
 use crate::cli::exit::Failure;
+use crate::dns::Family;
 use crate::report::Format;
-use crate::session::{CloseMode, SessionOptions};
-
-/// Which addresses of a name are traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
-    /// IPv4, else IPv6, as traceroute does.
-    Any,
-}
+use crate::session::SessionOptions;
 
 /// Where results go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,99 +35,18 @@ impl Plan {
     /// # Errors
     /// A usage error that names input, reason and mend.
     pub fn new(arguments: &Arguments) -> Result<Plan, Failure> {
-        method(arguments.method)?;
-        if arguments.as_lookups {
-            return Err(Failure::usage(
-                "-A: not built yet; leave it out, the records say \"asn\":null",
-            ));
-        }
-        if arguments.first_ttl > arguments.max_ttl {
-            return Err(Failure::usage(format!(
-                "--first-ttl {}: it is above --max-ttl {}; lower the one or raise the other",
-                arguments.first_ttl, arguments.max_ttl
-            )));
-        }
-        if arguments.close == CloseName::Fin && arguments.link == LinkName::Packet {
-            return Err(Failure::usage(
-                "--close fin: on the packet link the kernel owns the connections, and closes them by RST; use --close rst, or --link xdp",
-            ));
-        }
-        let family = family(arguments)?;
+        let probing = &arguments.probing;
+        let session = probing.session()?;
+        let family = probing.family()?;
         for target in &arguments.targets {
-            fits(target, family, arguments.source)?;
+            probing.fits(target, family)?;
         }
         Ok(Plan {
             family,
-            session: SessionOptions {
-                first_ttl: arguments.first_ttl,
-                max_ttl: arguments.max_ttl,
-                probes: arguments.probes,
-                probe_timeout: arguments.timeout,
-                handshake_timeout: arguments.handshake_timeout,
-                gap_limit: arguments.gap_limit,
-                close: match arguments.close {
-                    CloseName::Rst => CloseMode::Rst,
-                    CloseName::Fin => CloseMode::Fin,
-                },
-                dscp: arguments.dscp,
-                ..SessionOptions::default()
-            },
+            session,
             outputs: outputs(arguments)?,
         })
     }
-}
-
-fn method(method: MethodName) -> Result<(), Failure> {
-    use clap::ValueEnum as _;
-    if method == MethodName::InSession {
-        return Ok(());
-    }
-    let value = method.to_possible_value();
-    let name = value.as_ref().map_or("", |value| value.get_name());
-    Err(Failure::usage(format!(
-        "--method {name}: not built yet; use --method insession"
-    )))
-}
-
-fn family(arguments: &Arguments) -> Result<Family, Failure> {
-    let family = match (arguments.ipv4, arguments.ipv6) {
-        (true, _) => Family::V4,
-        (_, true) => Family::V6,
-        _ => Family::Any,
-    };
-    match (arguments.source, family) {
-        (None, family) => Ok(family),
-        (Some(source), _) if source.is_unspecified() || source.is_multicast() => {
-            Err(Failure::usage(format!(
-                "--source {source}: no host has this address; name one of this machine's"
-            )))
-        }
-        (Some(IpAddr::V4(source)), Family::V6) => Err(Failure::usage(format!(
-            "--source {source}: it is IPv4, but -6 was given; leave one of them out"
-        ))),
-        (Some(IpAddr::V6(source)), Family::V4) => Err(Failure::usage(format!(
-            "--source {source}: it is IPv6, but -4 was given; leave one of them out"
-        ))),
-        (Some(IpAddr::V4(_)), _) => Ok(Family::V4),
-        (Some(IpAddr::V6(_)), _) => Ok(Family::V6),
-    }
-}
-
-/// An address of the wrong family can never be traced: an input error, not a result.
-fn fits(target: &TargetSpec, family: Family, source: Option<IpAddr>) -> Result<(), Failure> {
-    let because = source.map_or_else(
-        || if family == Family::V4 { "-4" } else { "-6" }.to_owned(),
-        |source| format!("--source {source}"),
-    );
-    let kind = match (&target.host, family) {
-        (Host::Address(IpAddr::V4(_)), Family::V6) => "IPv4",
-        (Host::Address(IpAddr::V6(_)), Family::V4) => "IPv6",
-        _ => return Ok(()),
-    };
-    Err(Failure::usage(format!(
-        "{}: it is {kind}, but {because} was given; leave one of them out",
-        target.name
-    )))
 }
 
 fn outputs(arguments: &Arguments) -> Result<Outputs, Failure> {
@@ -174,6 +81,7 @@ fn outputs(arguments: &Arguments) -> Result<Outputs, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::CloseMode;
     use crate::time::Duration;
     use clap::Parser;
 
@@ -195,8 +103,8 @@ mod tests {
     #[test]
     fn the_contracts_defaults() {
         let arguments = parse("www.example").unwrap();
-        assert_eq!(arguments.port, 443);
-        assert_eq!(arguments.rate, None);
+        assert_eq!(arguments.probing.port, 443);
+        assert_eq!(arguments.probing.rate, None);
         let plan = Plan::new(&arguments).unwrap();
         assert_eq!(plan.family, Family::Any);
         assert_eq!(plan.session, SessionOptions::default());
@@ -218,13 +126,16 @@ mod tests {
              --pcap out.pcapng --sessions 7 --progress never www.example",
         ] {
             let arguments = parse(line).unwrap();
-            assert_eq!(arguments.port, 80);
-            assert_eq!(arguments.interface.as_deref(), Some("eth0"));
-            assert_eq!(arguments.source_ports, Some(61000..=62000));
-            assert_eq!(arguments.rate, Some(10_000.0));
-            assert_eq!(arguments.sessions, 7);
-            assert!(arguments.numeric);
-            assert_eq!(arguments.pcap.as_deref(), Some(Path::new("out.pcapng")));
+            assert_eq!(arguments.probing.port, 80);
+            assert_eq!(arguments.probing.interface.as_deref(), Some("eth0"));
+            assert_eq!(arguments.probing.source_ports, Some(61000..=62000));
+            assert_eq!(arguments.probing.rate, Some(10_000.0));
+            assert_eq!(arguments.probing.sessions, 7);
+            assert!(arguments.probing.numeric);
+            assert_eq!(
+                arguments.probing.pcap.as_deref(),
+                Some(Path::new("out.pcapng"))
+            );
             let plan = Plan::new(&arguments).unwrap();
             assert_eq!(plan.family, Family::V4);
             assert_eq!(

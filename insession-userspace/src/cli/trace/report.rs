@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::names::Names;
 use super::resolve::untraced;
-use super::run::Opening;
 use super::sink::{Closed, Sink};
-use super::target::TargetSpec;
 use crate::cli::exit::Failure;
+use crate::cli::probing::engine::Opening;
+use crate::dns::names::Names;
 use crate::engine::{Output, Target};
 use crate::report::Format;
 use crate::report::live::Live;
 use crate::report::text::Style;
 use crate::session::SessionOptions;
+use crate::targets::spec::TargetSpec;
 use crate::trace::{LinkInfo, Trace, Verdict};
 
 /// Records wait this long for their names, counted from when they came.
@@ -321,7 +321,7 @@ fn is_live(sink: &Sink) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::trace::dns::Reverse;
+    use crate::dns::Reverse;
     use crate::report::samples;
 
     const STYLE: Style = Style {
@@ -344,7 +344,7 @@ mod tests {
 
     /// A report of one target, its names by `names`, into /dev/null.
     fn report(names: Names) -> Report {
-        let specs = [crate::cli::trace::target::parse("10.0.9.2").unwrap()];
+        let specs = [crate::targets::spec::parse("10.0.9.2").unwrap()];
         let sink = Sink::file(std::path::Path::new("/dev/null"), Format::Text, STYLE);
         Report::new(specs.into(), 443, names, vec![sink.unwrap()])
     }

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::dns::Dns;
-use super::target::{Host, TargetSpec};
+use crate::dns::Dns;
 use crate::engine::stats::Stats;
 use crate::engine::{Output, Target, record};
+use crate::targets::spec::{Host, TargetSpec};
 use crate::trace::{Trace, Verdict};
 
 /// Look-ups under way at a time.

@@ -14,7 +14,18 @@ use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 
-use super::plan::Family;
+pub mod names;
+
+/// Which addresses of a name are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// IPv4, else IPv6, as traceroute does.
+    Any,
+}
 
 /// What came of a reverse look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::dns::{Dns, Reverse};
+use super::{Dns, Reverse};
 use crate::report::live::Naming;
 use crate::trace::Trace;
 
 /// How a name is looked up.
-pub(super) type LookUp =
+pub(crate) type LookUp =
     dyn Fn(IpAddr) -> Pin<Box<dyn Future<Output = Reverse> + Send>> + Send + Sync;
 
 /// The names of hops.
@@ -62,7 +62,7 @@ impl Names {
         }))
     }
 
-    pub(super) fn by(look_up: Arc<LookUp>) -> Self {
+    pub(crate) fn by(look_up: Arc<LookUp>) -> Self {
         Names {
             look_up: Some(look_up),
             ..Names::off()

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::arguments::{Arguments, CloseName, LinkName, LiveFramesName, XdpModeName, ZeroCopyName};
-use super::plan::Plan;
+use super::{CloseName, LinkName, LiveFramesName, Probing, XdpModeName, ZeroCopyName};
 use crate::cli::exit::{self, Failure};
 use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
@@ -23,6 +22,7 @@ use crate::link::pcap::{Capture, PcapWriter};
 use crate::link::xdp::{Transmission, XdpLink, XdpMode, XdpOptions, ZeroCopy};
 use crate::link::{Link, LinkError, permit};
 use crate::net::{self, Interface, NetError, NextHop, Router, RouterOptions};
+use crate::session::SessionOptions;
 use crate::trace::LinkInfo;
 
 /// Targets that are taken together, where they wait: who resolves them is woken once
@@ -69,7 +69,7 @@ impl Engine {
     ///
     /// # Errors
     /// When one of them is not to be had.
-    pub fn new(arguments: &Arguments, plan: &Plan, live: bool) -> Result<Self, Failure> {
+    pub fn new(arguments: &Probing, session: &SessionOptions, live: bool) -> Result<Self, Failure> {
         // What every link that may be opened needs.
         let needed: &[_] = match arguments.link {
             LinkName::Xdp => &[permit::NET_RAW, permit::NET_ADMIN, permit::BPF],
@@ -95,7 +95,7 @@ impl Engine {
             router,
             links: Links::new(arguments, ports.clone())?,
             options: EngineOptions {
-                session: plan.session.clone(),
+                session: session.clone(),
                 rate: arguments.rate,
                 sessions: arguments.sessions,
                 ports,
@@ -233,7 +233,7 @@ struct Links {
 }
 
 impl Links {
-    fn new(arguments: &Arguments, ports: RangeInclusive<u16>) -> Result<Self, Failure> {
+    fn new(arguments: &Probing, ports: RangeInclusive<u16>) -> Result<Self, Failure> {
         let capture = arguments.pcap.as_deref().map(PcapWriter::create);
         let capture = capture.transpose().map_err(|error| {
             let name = arguments.pcap.as_deref().unwrap_or(Path::new(""));
@@ -423,9 +423,9 @@ mod tests {
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
-            arguments: Arguments,
+            arguments: Probing,
         }
-        let words = ["trace", "--sessions", "100000", "www.example"];
+        let words = ["trace", "--sessions", "100000"];
         let arguments = <Line as clap::Parser>::parse_from(words).arguments;
         let links = Links::new(&arguments, 61_000..=65_535).unwrap();
         assert_eq!(links.xdp.flows as usize, 100_000 + LINGER_MAX);

@@ -1,0 +1,110 @@
+//! What the options of probing mean together: checked once, before anything is
+//! opened.
+
+use std::net::IpAddr;
+
+use super::{CloseName, LinkName, MethodName, Probing};
+use crate::cli::exit::Failure;
+use crate::dns::Family;
+use crate::session::{CloseMode, SessionOptions};
+use crate::targets::spec::{Host, TargetSpec};
+
+impl Probing {
+    /// What sessions have in common.
+    ///
+    /// # Errors
+    /// A usage error that names input, reason and mend.
+    pub fn session(&self) -> Result<SessionOptions, Failure> {
+        method(self.method)?;
+        if self.as_lookups {
+            return Err(Failure::usage(
+                "-A: not built yet; leave it out, the records say \"asn\":null",
+            ));
+        }
+        if self.first_ttl > self.max_ttl {
+            return Err(Failure::usage(format!(
+                "--first-ttl {}: it is above --max-ttl {}; lower the one or raise the other",
+                self.first_ttl, self.max_ttl
+            )));
+        }
+        if self.close == CloseName::Fin && self.link == LinkName::Packet {
+            return Err(Failure::usage(
+                "--close fin: on the packet link the kernel owns the connections, and closes them by RST; use --close rst, or --link xdp",
+            ));
+        }
+        Ok(SessionOptions {
+            first_ttl: self.first_ttl,
+            max_ttl: self.max_ttl,
+            probes: self.probes,
+            probe_timeout: self.timeout,
+            handshake_timeout: self.handshake_timeout,
+            gap_limit: self.gap_limit,
+            close: match self.close {
+                CloseName::Rst => CloseMode::Rst,
+                CloseName::Fin => CloseMode::Fin,
+            },
+            dscp: self.dscp,
+            ..SessionOptions::default()
+        })
+    }
+
+    /// Which addresses of names are traced.
+    ///
+    /// # Errors
+    /// Options that contradict each other.
+    pub fn family(&self) -> Result<Family, Failure> {
+        let family = match (self.ipv4, self.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
+        };
+        match (self.source, family) {
+            (None, family) => Ok(family),
+            (Some(source), _) if source.is_unspecified() || source.is_multicast() => {
+                Err(Failure::usage(format!(
+                    "--source {source}: no host has this address; name one of this machine's"
+                )))
+            }
+            (Some(IpAddr::V4(source)), Family::V6) => Err(Failure::usage(format!(
+                "--source {source}: it is IPv4, but -6 was given; leave one of them out"
+            ))),
+            (Some(IpAddr::V6(source)), Family::V4) => Err(Failure::usage(format!(
+                "--source {source}: it is IPv6, but -4 was given; leave one of them out"
+            ))),
+            (Some(IpAddr::V4(_)), _) => Ok(Family::V4),
+            (Some(IpAddr::V6(_)), _) => Ok(Family::V6),
+        }
+    }
+
+    /// An address of the wrong family can never be traced: an input error, not a result.
+    ///
+    /// # Errors
+    /// That it is one.
+    pub fn fits(&self, target: &TargetSpec, family: Family) -> Result<(), Failure> {
+        let because = self.source.map_or_else(
+            || if family == Family::V4 { "-4" } else { "-6" }.to_owned(),
+            |source| format!("--source {source}"),
+        );
+        let kind = match (&target.host, family) {
+            (Host::Address(IpAddr::V4(_)), Family::V6) => "IPv4",
+            (Host::Address(IpAddr::V6(_)), Family::V4) => "IPv6",
+            _ => return Ok(()),
+        };
+        Err(Failure::usage(format!(
+            "{}: it is {kind}, but {because} was given; leave one of them out",
+            target.name
+        )))
+    }
+}
+
+fn method(method: MethodName) -> Result<(), Failure> {
+    use clap::ValueEnum as _;
+    if method == MethodName::InSession {
+        return Ok(());
+    }
+    let value = method.to_possible_value();
+    let name = value.as_ref().map_or("", |value| value.get_name());
+    Err(Failure::usage(format!(
+        "--method {name}: not built yet; use --method insession"
+    )))
+}

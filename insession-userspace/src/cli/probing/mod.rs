@@ -1,0 +1,186 @@
+//! How targets are probed, over which link: the options that every subcommand
+//! which traces has in common; [`Probing::session`] checks what they mean together.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
+
+use crate::cli::value;
+
+pub mod check;
+pub mod engine;
+
+/// How targets are probed
+#[derive(Clone, Debug, clap::Args)]
+pub struct Probing {
+    /// How hops are probed
+    #[arg(short, long, value_enum, default_value = "insession")]
+    pub method: MethodName,
+    /// IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+    /// Destination port of targets that name none
+    #[arg(short, long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// Go out through this interface [default: what the routing table says]
+    #[arg(short, long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Source address [default: what the routing table says]
+    #[arg(short, long, value_name = "ADDRESS")]
+    pub source: Option<IpAddr>,
+    /// Local ports that may be used [default: those above the kernel's own range]
+    #[arg(long, value_name = "A-B", value_parser = value::ports)]
+    pub source_ports: Option<RangeInclusive<u16>>,
+
+    /// First TTL probed
+    #[arg(short, long, value_name = "TTL", default_value_t = 1, value_parser = octet())]
+    pub first_ttl: u8,
+    /// Last TTL probed
+    #[arg(short = 'M', long, value_name = "TTL", default_value_t = 30, value_parser = octet())]
+    pub max_ttl: u8,
+    /// Probes a hop
+    #[arg(short = 'q', long, value_name = "N", default_value_t = 3, value_parser = octet())]
+    pub probes: u8,
+    /// How long a probe may go unanswered
+    #[arg(short = 'w', long, value_name = "TIME", default_value = "2s", value_parser = value::duration)]
+    pub timeout: Duration,
+    /// How long a target may take to answer the SYN
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = value::duration)]
+    pub handshake_timeout: Duration,
+    /// Give up after this many silent hops in a row
+    #[arg(long, value_name = "HOPS", default_value_t = 8, value_parser = octet())]
+    pub gap_limit: u8,
+    /// DSCP of every segment: a number, or a name as cs1, af41, ef
+    #[arg(long, value_name = "DSCP", default_value = "0", value_parser = value::dscp)]
+    pub dscp: u8,
+    /// Packets a second over all targets, as 10k or 1M [default: as fast as the link takes them]
+    #[arg(long, value_name = "PPS", value_parser = value::rate)]
+    pub rate: Option<f64>,
+    /// Sessions open at a time
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub sessions: usize,
+
+    /// How frames get on and off the wire; auto: xdp, or packet where BPF is not to be had
+    #[arg(long, value_enum, value_name = "LINK", default_value = "auto")]
+    pub link: LinkName,
+    /// Where the XDP program sits: in the driver (native) or behind it (generic)
+    #[arg(long, value_enum, value_name = "MODE", default_value = "auto")]
+    pub xdp_mode: XdpModeName,
+    /// Zero-copy; auto: on drivers where it is known to work
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub zero_copy: ZeroCopyName,
+    /// Live frames: without zero-copy, the XDP program sends; auto: over veth
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub live_frames: LiveFramesName,
+    /// How sessions are closed
+    #[arg(long, value_enum, value_name = "HOW", default_value = "rst")]
+    pub close: CloseName,
+
+    /// Look no names of hops up
+    #[arg(short = 'n', long)]
+    pub numeric: bool,
+    /// Look AS numbers of hops up
+    #[arg(short = 'A', long, hide = true)]
+    pub as_lookups: bool,
+    /// Write every frame sent and received to FILE (pcapng)
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+}
+
+/// `-m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum MethodName {
+    /// Data segments inside a TCP session of ours
+    #[value(name = "insession")]
+    InSession,
+    /// Inside a connection of another program
+    #[value(hide = true)]
+    Sidecar,
+    /// Echo requests
+    #[value(hide = true)]
+    Icmp,
+    /// Datagrams
+    #[value(hide = true)]
+    Udp,
+    /// SYNs
+    #[value(hide = true)]
+    Tcp,
+    /// Echo requests of one flow
+    #[value(hide = true)]
+    ParisIcmp,
+    /// Datagrams of one flow
+    #[value(hide = true)]
+    ParisUdp,
+    /// SYNs of one flow
+    #[value(hide = true)]
+    ParisTcp,
+    /// Flows told apart behind NATs
+    #[value(hide = true)]
+    Dublin,
+}
+
+/// `--link`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LinkName {
+    /// XDP, else packet where BPF is not permitted or not supported
+    Auto,
+    /// AF_XDP behind an XDP program
+    Xdp,
+    /// AF_PACKET, connections owned by the kernel
+    Packet,
+}
+
+/// `--xdp-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum XdpModeName {
+    /// Native where the driver has it
+    Auto,
+    /// In the driver
+    Native,
+    /// In the stack, on any driver
+    Generic,
+}
+
+/// `--zero-copy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ZeroCopyName {
+    /// On drivers and kernels where it is known to work
+    Auto,
+    /// Or fail
+    On,
+    /// Never
+    Off,
+}
+
+/// `--live-frames`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LiveFramesName {
+    /// Over veth, where the other end takes them
+    Auto,
+    /// Or fail; the driver drops what it has no room for, and does not tell
+    On,
+    /// By the socket's TX ring
+    Off,
+}
+
+/// `--close`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CloseName {
+    /// RST: the server forgets the session at once
+    Rst,
+    /// FIN first, then RST
+    Fin,
+}
+
+/// 1 to 255.
+fn octet() -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(1..)
+}
