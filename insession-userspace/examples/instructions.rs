@@ -10,12 +10,12 @@ use std::hint::black_box;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use insession::engine::jobs::Job;
 use insession::engine::stats::Stats;
 use insession::engine::worker::{self, Shared};
-use insession::engine::{EngineOptions, Output, Target};
+use insession::engine::{EngineOptions, Output, Stop, Target};
 use insession::link::Link;
 use insession::net::{Interface, Route};
 use insession::report::json;
@@ -49,23 +49,18 @@ fn main() -> ExitCode {
 }
 
 fn trace(sessions: u32, hops: u8, probes: u8) -> Result<String, String> {
+    let session = SessionOptions {
+        probes,
+        ..SessionOptions::default()
+    };
     let options = EngineOptions {
-        session: SessionOptions {
-            probes,
-            ..SessionOptions::default()
-        },
-        rate: None,
         sessions: sessions as usize,
-        ports: 61_000..=65_535,
-        secret: *b"always the same!",
-        live: false,
-        batch: None,
-        latency: false,
+        ..EngineOptions::new(session, 61_000..=65_535, *b"always the same!")
     };
     let mut link = memory::link(hops);
     let mut jobs = jobs(sessions);
     let (outputs, mut records) = mpsc::channel(sessions as usize + 1);
-    let stop = AtomicBool::new(false);
+    let stop = Stop::new();
     let stats = Stats::default();
     let shared = Shared::new(&options, &outputs, &stop, &stats);
     engine(&mut link, &mut jobs, &shared)?;

@@ -29,7 +29,7 @@ use super::trial::{self, Endless, Options};
 use super::{BenchError, Figure, Ground, Settings};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
-use crate::engine::{EngineOptions, Output};
+use crate::engine::{EngineOptions, Output, Stop};
 use crate::link::mirror::MirrorLink;
 use crate::link::{Link, clock};
 use crate::session::SessionOptions;
@@ -263,21 +263,12 @@ fn in_memory(
 ) -> Result<Run, BenchError> {
     let ground = Ground::simulated();
     let engine = EngineOptions {
-        session: session.clone(),
         rate,
         sessions,
-        ports: 61_000..=65_535,
-        secret: *b"no secret at all",
-        live: false,
-        batch: None,
-        latency: false,
+        ..EngineOptions::new(session.clone(), 61_000..=65_535, *b"no secret at all")
     };
     let (told, mut heard) = tokio::sync::mpsc::channel(4096);
-    let (stop, over, stats) = (
-        AtomicBool::new(false),
-        AtomicBool::new(false),
-        Stats::default(),
-    );
+    let (stop, over, stats) = (Stop::new(), AtomicBool::new(false), Stats::default());
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -304,7 +295,7 @@ fn in_memory(
                 let open = stats.open.load(Ordering::Relaxed);
                 if hold && held.is_none() && open + open / 100 >= sessions as u64 {
                     held = cpu::resident().map(|resident| (open, resident));
-                    stop.store(true, Ordering::SeqCst);
+                    stop.end();
                 }
             };
             let mut jobs = Endless {
@@ -327,7 +318,7 @@ fn in_memory(
         while !worker.is_finished() {
             if settings.watch.is_stopped() {
                 over.store(true, Ordering::Relaxed);
-                stop.store(true, Ordering::SeqCst);
+                stop.end();
             }
             std::thread::sleep(Duration::from_millis(2));
         }

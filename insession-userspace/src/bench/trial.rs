@@ -24,7 +24,7 @@ use crate::engine::handoff::Handoff;
 use crate::engine::jobs::{Jobs, Supply};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, LINGER_MAX, Shared};
-use crate::engine::{EngineOptions, Output};
+use crate::engine::{EngineOptions, Output, Stop};
 use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::xdp::{XdpLink, XdpOptions};
 use crate::link::{Link, LinkError, permit};
@@ -370,15 +370,13 @@ pub fn run(
     options: &Options<'_>,
     settings: &Settings<'_>,
 ) -> Result<Trial, BenchError> {
+    let ports = XdpOptions::default().ports;
     let engine = EngineOptions {
-        session: options.session.clone(),
         rate: options.rate,
         sessions: options.sessions,
-        ports: XdpOptions::default().ports,
-        secret: secret()?,
-        live: false,
         batch: options.batch,
         latency: options.latency,
+        ..EngineOptions::new(options.session.clone(), ports, secret()?)
     };
     let mut link = options.link.clone();
     if let LinkChoice::Xdp(xdp) = &mut link {
@@ -389,11 +387,7 @@ pub fn run(
     let before = interface_counters();
     let resident = cpu::resident_in_use().unwrap_or(0);
     let (told, mut heard) = tokio::sync::mpsc::channel(AHEAD);
-    let (stop, over, stats) = (
-        AtomicBool::new(false),
-        AtomicBool::new(false),
-        Stats::default(),
-    );
+    let (stop, over, stats) = (Stop::new(), AtomicBool::new(false), Stats::default());
     let (opened, opening) = mpsc::channel();
     let next = AtomicU64::new(options.first);
     let mut trial = std::thread::scope(|scope| {
@@ -448,7 +442,7 @@ pub fn run(
             }
             std::thread::sleep(SLICE / 4);
         }
-        stop.store(true, Ordering::SeqCst);
+        stop.end();
         let ended = worker.join().unwrap_or_else(|_| panicked());
         trial.outcome = reader.join().unwrap_or_default();
         ended?;

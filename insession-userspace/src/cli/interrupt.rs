@@ -1,8 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP: the first ends the run in order, another at once.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,13 +15,16 @@ use crate::cli::exit;
 const ECHO: Duration = Duration::from_secs(1);
 
 /// Listens from now on. The receiver turns true at the first signal, after
-/// `stop` was set; when the run has not ended `patience` later, because a reader
+/// `stop` was called; when the run has not ended `patience` later, because a reader
 /// takes no more of its output, it is ended as by a second one. Within a
 /// runtime only.
 ///
 /// # Errors
 /// When the kernel lets no handler be set.
-pub fn listen(stop: Arc<AtomicBool>, patience: Duration) -> io::Result<watch::Receiver<bool>> {
+pub fn listen(
+    stop: impl FnOnce() + Send + 'static,
+    patience: Duration,
+) -> io::Result<watch::Receiver<bool>> {
     let (told, heard) = watch::channel(false);
     let signals = Listened {
         interrupt: signal(SignalKind::interrupt())?,
@@ -35,8 +36,8 @@ pub fn listen(stop: Arc<AtomicBool>, patience: Duration) -> io::Result<watch::Re
         },
     };
     tokio::spawn(async move {
-        let first = || {
-            stop.store(true, Ordering::SeqCst);
+        let first = move || {
+            stop();
             // Nobody listens any more: the run is over anyway.
             let _ = told.send(true);
         };

@@ -57,13 +57,13 @@ impl Worker<'_> {
         jobs: &mut dyn Jobs,
         now: Instant,
     ) -> Result<bool, LinkError> {
-        let stopping = self.stopping.is_some();
+        let stopping = self.draining.is_some();
         let mut any = false;
         for _ in 0..ROUND {
             if self.supply != Awaited::Job || self.outbox.is_behind() {
                 break;
             }
-            // A target that is only told "interrupted" sends nothing.
+            // A target that is not begun any more sends nothing.
             if !stopping {
                 let room = self.pacer.allowance(now).min(self.batch_size);
                 if self.held.is_some() || self.ready.len() >= room.min(link.room()) {
@@ -77,8 +77,8 @@ impl Worker<'_> {
             let mut admitted = false;
             let job = self.parked.take().map(Supply::Job);
             match job.unwrap_or_else(|| jobs.poll()) {
-                Supply::Job(Job { target, route }) if stopping => {
-                    self.refuse(target, route.source, now, Verdict::Interrupted, None);
+                Supply::Job(job) if stopping => {
+                    self.leave_unbegun(job, now);
                     any = true;
                 }
                 Supply::Job(job) => match self.start(link, job, now)? {

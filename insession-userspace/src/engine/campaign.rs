@@ -7,7 +7,7 @@
 //! parked, and others are routed meanwhile.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -21,7 +21,7 @@ use super::jobs::Job;
 use super::record::{self, today};
 use super::stats::Stats;
 use super::worker::Shared;
-use super::{EngineOptions, Output, Target};
+use super::{EngineOptions, Output, Stop, Target};
 use crate::link::{Link, LinkError};
 use crate::net::{Interface, NextHop, Route};
 use crate::trace::Verdict;
@@ -91,8 +91,9 @@ pub type OpenLink = dyn Fn(&Interface) -> Result<OpenLinks, LinkError> + Send + 
 pub type Targets = Box<dyn Iterator<Item = Target> + Send>;
 
 /// Traces every target; returns when each has its record in `outputs`, or when
-/// `stop` was set and every open session is closed (records say `interrupted`,
-/// those of targets that were not started too).
+/// `stop` was asked for and every open session is closed (records say
+/// `interrupted`; of targets that were not begun [`EngineOptions::unbegun`] says
+/// what is told).
 ///
 /// Blocking: runs on a thread of its own, which is not one of an async runtime.
 /// When it was stopped while `targets` blocks, a thread is left behind that ends
@@ -108,7 +109,7 @@ pub fn run(
     open: &OpenLink,
     options: &EngineOptions,
     outputs: &mpsc::Sender<Output>,
-    stop: &Arc<AtomicBool>,
+    stop: &Arc<Stop>,
     stats: &Arc<Stats>,
 ) -> Result<(), LinkError> {
     let shared = Shared::new(options, outputs, stop, stats);
@@ -151,7 +152,7 @@ pub fn run(
         for crew in crews.into_values() {
             shared.tell_undone(crew.dismiss());
         }
-        if shared.is_stopped() {
+        if shared.is_stopped() && shared.tells_unbegun() {
             for target in queue.into_taken() {
                 shared.tell(target, Verdict::Interrupted, None);
             }

@@ -3,13 +3,14 @@
 //!
 //! [`campaign::run`] is the door: it routes each target, opens the links of an
 //! egress interface, and runs one worker thread a link. Only targets (in),
-//! outputs (out), the stop flag and counts cross threads; and, where an interface
+//! outputs (out), the [`Stop`] and counts cross threads; and, where an interface
 //! has several workers, replies that arrived at another's queue ([`handoff`]).
 
 mod admit;
 pub mod campaign;
 mod chunks;
 mod crew;
+mod halt;
 pub mod handoff;
 pub mod isn;
 pub mod jobs;
@@ -33,6 +34,7 @@ pub mod worker;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+pub use halt::Stop;
 pub(crate) use stop::GIVE_UP_AFTER;
 
 use crate::session::SessionOptions;
@@ -73,6 +75,36 @@ pub struct EngineOptions {
     /// ([`stats::Stats::latency`]). Costs a clock reading a frame, and frames are
     /// taken in one by one.
     pub latency: bool,
+    /// What becomes of targets that were never begun when the run is stopped.
+    pub unbegun: Unbegun,
+}
+
+impl EngineOptions {
+    /// All that is not told is off or without a bound, but for a hundred thousand
+    /// sessions at a time.
+    #[must_use]
+    pub fn new(session: SessionOptions, ports: RangeInclusive<u16>, secret: [u8; 16]) -> Self {
+        EngineOptions {
+            session,
+            rate: None,
+            sessions: 100_000,
+            ports,
+            secret,
+            live: false,
+            batch: None,
+            latency: false,
+            unbegun: Unbegun::Interrupted,
+        }
+    }
+}
+
+/// What becomes of a target that was never begun when the run is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unbegun {
+    /// It has a record that says `interrupted`.
+    Interrupted,
+    /// Nothing is told of it: whoever keeps account finds it undone.
+    Untold,
 }
 
 /// What a run tells, over a bounded channel.
@@ -103,7 +135,8 @@ pub enum Output {
         /// The TTL.
         ttl: u8,
     },
-    /// The finished record. Exactly one a target.
+    /// The finished record. Exactly one a target; none of those that a stop leaves
+    /// [`Unbegun::Untold`].
     Trace {
         /// [`Target::index`].
         index: u64,

@@ -20,12 +20,18 @@ pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(4);
 const SENT_WITHIN: Duration = Duration::from_millis(500);
 
 impl Worker<'_> {
-    /// Begins to close when the run was stopped, or when nobody reads what it
-    /// finds; gives up what is still open long after.
+    /// Begins no more sessions when the run was stopped; closes those that are open
+    /// when their grace is over, or when nobody reads what is found; gives up what is
+    /// still open long after.
     pub(super) fn look_for_stop(&mut self, now: Instant) {
         match self.stopping {
             None => {
-                if self.shared.is_stopped() {
+                if self.draining.is_none() && self.shared.is_stopped() {
+                    tracing::debug!(open = self.open.len(), "no more sessions begin");
+                    self.draining = Some(now);
+                }
+                let over = self.drained_at().is_some_and(|end| end <= now);
+                if over || self.draining.is_some() && self.shared.is_ended() {
                     self.stopping = Some(now + GIVE_UP_AFTER);
                     self.close_all(now);
                 }
@@ -36,6 +42,25 @@ impl Worker<'_> {
                 }
             }
             Some(_) => {}
+        }
+    }
+
+    /// When a drain is over.
+    fn drained_at(&self) -> Option<Instant> {
+        let (since, grace) = (self.draining?, self.shared.stop.grace()?);
+        Some(since + grace)
+    }
+
+    /// When the next step of a stop is due.
+    pub(super) fn next_step(&self) -> Option<Instant> {
+        self.stopping.or_else(|| self.drained_at())
+    }
+
+    /// A stopped run does not come to this target.
+    pub(super) fn leave_unbegun(&mut self, job: Job, now: Instant) {
+        if self.shared.tells_unbegun() {
+            let Job { target, route } = job;
+            self.refuse(target, route.source, now, Verdict::Interrupted, None);
         }
     }
 
@@ -111,6 +136,7 @@ impl Worker<'_> {
                 return;
             }
             match job.unwrap_or_else(|| jobs.poll()) {
+                Supply::Job(job) if self.shared.is_stopped() => self.leave_unbegun(job, now),
                 Supply::Job(Job { target, route }) => {
                     let detail = Some(detail.clone());
                     self.refuse(target, route.source, now, Verdict::Error, detail);

@@ -13,7 +13,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ use super::record::{self, Clock};
 use super::slab;
 use super::stats::{Stats, Tally};
 use super::wheel::Wheel;
-use super::{EngineOptions, Output, Target};
+use super::{EngineOptions, Output, Stop, Target, Unbegun};
 use crate::link::{Link, LinkError};
 use crate::session::{Handshaker, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
@@ -41,7 +41,7 @@ use crate::trace::{LinkInfo, Verdict};
 /// No more than this many flows linger; the oldest go first. A flow map needs
 /// room for them beside those of the open sessions.
 pub const LINGER_MAX: usize = 1 << 16;
-/// Longest sleep: how late the stop flag is seen and the statistics are.
+/// Longest sleep: how late a stop is seen and the statistics are.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Sleep while somebody else (who reads the outputs, who holds the last session
 /// permit) has to move first.
@@ -61,8 +61,8 @@ pub struct Shared<'a> {
     pub options: &'a EngineOptions,
     /// Where outputs go.
     pub outputs: &'a mpsc::Sender<Output>,
-    /// Set from outside to end the run.
-    pub stop: &'a AtomicBool,
+    /// Asked from outside to stop the run.
+    pub stop: &'a Stop,
     /// What is counted.
     pub stats: &'a Stats,
     open: AtomicUsize,
@@ -75,7 +75,7 @@ impl<'a> Shared<'a> {
     pub fn new(
         options: &'a EngineOptions,
         outputs: &'a mpsc::Sender<Output>,
-        stop: &'a AtomicBool,
+        stop: &'a Stop,
         stats: &'a Stats,
     ) -> Self {
         Shared {
@@ -89,8 +89,18 @@ impl<'a> Shared<'a> {
     }
 
     /// Whether the run is to end: told so, or because nobody reads its outputs.
+    pub(super) fn is_ended(&self) -> bool {
+        self.stop.is_ended() || self.outputs.is_closed()
+    }
+
+    /// Whether no more sessions are to begin: it ends, or drains first.
     pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.outputs.is_closed()
+        self.stop.is_asked() || self.outputs.is_closed()
+    }
+
+    /// Whether a target that was not begun has a record when the run is stopped.
+    pub(super) fn tells_unbegun(&self) -> bool {
+        self.options.unbegun == Unbegun::Interrupted
     }
 
     /// Takes one of the run's session permits.
@@ -202,6 +212,9 @@ pub(super) struct Worker<'a> {
     wakeable: bool,
     busy: bool,
     pub(super) supply: Awaited,
+    /// Since when no session begins any more.
+    pub(super) draining: Option<Instant>,
+    /// Open sessions are closed: when they are given up.
     pub(super) stopping: Option<Instant>,
     next_report: Instant,
 }
@@ -263,6 +276,7 @@ impl<'a> Worker<'a> {
             wakeable: link.waker().is_some(),
             busy: false,
             supply: Awaited::Job,
+            draining: None,
             stopping: None,
             next_report: now,
         }
@@ -350,8 +364,8 @@ impl<'a> Worker<'a> {
         if !self.outbox.is_empty() || self.supply == Awaited::Permit || unwoken {
             sooner(now + POLL);
         }
-        if let (Some(give_up), false) = (self.stopping, self.open.is_empty()) {
-            sooner(give_up);
+        if let (Some(end), false) = (self.next_step(), self.open.is_empty()) {
+            sooner(end);
         }
         until
     }

@@ -6,12 +6,12 @@ mod echo;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use insession::engine::jobs::Job;
 use insession::engine::stats::Stats;
 use insession::engine::worker::{self, Shared};
-use insession::engine::{EngineOptions, Output, Target};
+use insession::engine::{EngineOptions, Output, Stop, Target};
 use insession::net::{Interface, Route};
 use insession::session::SessionOptions;
 use insession::trace::Verdict;
@@ -78,17 +78,15 @@ fn jobs(targets: u64) -> VecDeque<Job> {
 #[test]
 fn a_probe_and_its_answer_allocate_nothing() {
     let options = EngineOptions {
-        session: SessionOptions::default(),
-        rate: None,
         sessions: SESSIONS as usize,
-        ports: 61_000..=65_535,
-        secret: *b"no secret at all",
-        live: false,
-        batch: None,
-        latency: false,
+        ..EngineOptions::new(
+            SessionOptions::default(),
+            61_000..=65_535,
+            *b"no secret at all",
+        )
     };
     let (outputs, mut read) = tokio::sync::mpsc::channel(4 * SESSIONS as usize);
-    let (stats, stop) = (Stats::default(), AtomicBool::new(false));
+    let (stats, stop) = (Stats::default(), Stop::new());
     let all = SESSIONS * u64::from(PROBES) * u64::from(SERVER);
     let (first, last) = (all / 5, all * 4 / 5);
     let (mut before, mut behind) = (None, None);

@@ -411,15 +411,10 @@ fn trace_over(
     let (played, stop) = (AtomicBool::new(false), Arc::default());
     let stats = Arc::new(Stats::default());
     let options = EngineOptions {
-        session: SessionOptions::default(),
-        rate: None,
         // So few that one worker's share is not enough.
         sessions: 40,
-        ports: PORTS,
-        secret: *b"no secret at all",
-        live: false,
         batch: Some(64),
-        latency: false,
+        ..EngineOptions::new(SessionOptions::default(), PORTS, *b"no secret at all")
     };
     let (outputs, mut read) = tokio::sync::mpsc::channel(1 << 16);
     std::thread::scope(|scope| {

@@ -8,13 +8,12 @@ mod tools;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use insession::engine::jobs::Job;
 use insession::engine::stats::Stats;
 use insession::engine::worker::{self, Shared};
-use insession::engine::{EngineOptions, Output, Target};
+use insession::engine::{EngineOptions, Output, Stop, Target};
 use insession::link::xdp::{XdpLink, XdpOptions};
 use insession::net::Route;
 use insession::session::SessionOptions;
@@ -64,17 +63,16 @@ fn traces(bed: &Bed, targets: Vec<SocketAddr>) -> Vec<Trace> {
         })
         .collect();
     let options = EngineOptions {
-        session: SessionOptions::default(),
         rate: Some(20_000.0),
         sessions: 4000,
-        ports: 61_000..=65_535,
-        secret: *b"no secret at all",
-        live: false,
-        batch: None,
-        latency: false,
+        ..EngineOptions::new(
+            SessionOptions::default(),
+            61_000..=65_535,
+            *b"no secret at all",
+        )
     };
     let (outputs, mut read) = mpsc::channel(1 << 14);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     let mut link = XdpLink::open(bed.near(), &XdpOptions::default()).unwrap();
     worker::run(
         &mut link,

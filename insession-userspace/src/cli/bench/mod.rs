@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -61,7 +61,8 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
 /// The results, from a thread of their own.
 async fn measured(arguments: Arguments) -> Result<Results, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
-    let _interrupted = interrupt::listen(Arc::clone(&stop), PATIENCE)
+    let asked = Arc::clone(&stop);
+    let _interrupted = interrupt::listen(move || asked.store(true, Ordering::SeqCst), PATIENCE)
         .map_err(|error| Failure::failed(format!("signals: {error}; report it")))?;
     let (done, results) = oneshot::channel();
     std::thread::Builder::new()

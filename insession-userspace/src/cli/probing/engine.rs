@@ -6,7 +6,6 @@ use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +15,7 @@ use crate::cli::exit::{self, Failure};
 use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
 use crate::engine::worker::LINGER_MAX;
-use crate::engine::{EngineOptions, Output, Target};
+use crate::engine::{EngineOptions, Output, Stop, Target};
 use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::pcap::{Capture, PcapWriter};
 use crate::link::xdp::{Transmission, XdpLink, XdpMode, XdpOptions, ZeroCopy};
@@ -58,8 +57,8 @@ pub struct Channels {
     pub outputs: mpsc::Sender<Output>,
     /// Where openings are told, if somebody wants to know.
     pub openings: Option<mpsc::UnboundedSender<Opening>>,
-    /// Ends the run.
-    pub stop: Arc<AtomicBool>,
+    /// Stops the run.
+    pub stop: Arc<Stop>,
     /// What is counted.
     pub stats: Arc<Stats>,
 }
@@ -95,14 +94,10 @@ impl Engine {
             router,
             links: Links::new(arguments, ports.clone())?,
             options: EngineOptions {
-                session: session.clone(),
                 rate: arguments.rate,
                 sessions: arguments.sessions,
-                ports,
-                secret: secret()?,
                 live,
-                batch: None,
-                latency: false,
+                ..EngineOptions::new(session.clone(), ports, secret()?)
             },
         })
     }

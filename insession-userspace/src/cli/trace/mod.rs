@@ -12,7 +12,6 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,8 +24,8 @@ use super::probing::engine::{Channels, Engine, Opening};
 use crate::dns::Dns;
 use crate::dns::names::Names;
 use crate::engine::GIVE_UP_AFTER;
-use crate::engine::Output;
 use crate::engine::stats::Stats;
+use crate::engine::{Output, Stop};
 use crate::link::LinkError;
 use crate::link::pcap::PcapWriter;
 use crate::report::Format;
@@ -117,10 +116,11 @@ async fn campaign(
     sinks: Vec<Sink>,
     live: Option<Style>,
 ) -> Result<u8, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(Stop::new());
     let stats = Arc::new(Stats::default());
     let patience = STOP_GRACE + LAST_WORDS;
-    let interrupted = interrupt::listen(Arc::clone(&stop), patience).map_err(|error| {
+    let asked = Arc::clone(&stop);
+    let interrupted = interrupt::listen(move || asked.end(), patience).map_err(|error| {
         Failure::failed(format!(
             "signal handlers: {error}; raise the limit of open files"
         ))
@@ -192,7 +192,7 @@ struct Drive {
     progress: Progress,
     resolver: JoinHandle<()>,
     report: Report,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     interrupted: watch::Receiver<bool>,
     outputs: mpsc::Receiver<Output>,
     openings: mpsc::UnboundedReceiver<Opening>,
@@ -248,7 +248,7 @@ impl Drive {
 
     /// Sessions are closed, records say `interrupted`.
     fn stop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+        self.stop.end();
         self.resolver.abort();
         self.give_up = Some(Instant::now() + STOP_GRACE);
         self.report.hurry();

@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
 use super::{PLENTY, interface, options, records, route, target};
 use crate::engine::campaign::{OpenLink, OpenLinks, RouteFailure, Routing, Targets, Way, run};
-use crate::engine::{Output, Target, stats::Stats};
+use crate::engine::{Output, Stop, Target, stats::Stats};
 use crate::link::{Link, LinkError, Received};
 use crate::net::{NextHop, Route};
 use crate::session::Flow;
@@ -97,7 +97,7 @@ fn campaign(
     open: &OpenLink,
 ) -> Ended {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (Arc::new(AtomicBool::new(false)), Arc::new(Stats::default()));
+    let (stop, stats) = (Arc::new(Stop::new()), Arc::new(Stats::default()));
     let result = run(
         targets,
         &mut Table(routing),
@@ -198,7 +198,8 @@ fn blocked() -> (std::sync::mpsc::Sender<Target>, Targets) {
 #[test]
 fn a_stop_does_not_wait_for_targets_that_do_not_come() {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (Arc::new(AtomicBool::new(true)), Arc::default());
+    let (stop, stats) = (Arc::new(Stop::new()), Arc::default());
+    stop.end();
     let (sender, targets) = blocked();
     for n in 0..5 {
         sender.send(target(n, address(n))).unwrap();
@@ -234,7 +235,7 @@ struct Slow {
     odd: usize,
     settles: bool,
     settled: bool,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 }
 
 const SLOW: NextHop = NextHop {
@@ -259,7 +260,7 @@ impl Routing for Slow {
             return Vec::new();
         }
         if !self.settles {
-            self.stop.store(true, Ordering::Relaxed);
+            self.stop.end();
             return Vec::new();
         }
         self.settled = true;
@@ -269,7 +270,7 @@ impl Routing for Slow {
 
 fn with_a_slow_neighbour(settles: bool) -> Vec<Trace> {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(Stop::new());
     let mut slow = Slow {
         odd: 0,
         settles,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use super::tap::Tap;
 use super::traces::{jobs, server_address, trace, tree};
 use super::{PLENTY, options, records, route, target};
-use crate::engine::EngineOptions;
 use crate::engine::jobs::{Job, Jobs, Supply};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
+use crate::engine::{EngineOptions, Stop};
 use crate::link::sim::{Line, Router, Scenario, Server, SimLink, Target as Host};
 use crate::link::{Link, LinkError};
 use crate::session::{CloseMode, SessionOptions};
@@ -158,7 +158,7 @@ fn a_pause_of_the_supply_does_not_keep_segments_back() {
         }
     }
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     let options = options();
     let shared = Shared::new(&options, &outputs, &stop, &stats);
     let mut tap = Tap::new(SimLink::new(tree(1, 3, Line::default()), 1));
@@ -252,7 +252,7 @@ fn a_stop_does_not_wait_for_what_was_due_at_a_low_rate() {
             ..options()
         };
         let (outputs, mut read) = mpsc::channel(PLENTY);
-        let (stop, stats) = (Arc::new(AtomicBool::new(false)), Stats::default());
+        let (stop, stats) = (Arc::new(Stop::new()), Stats::default());
         let mut tap = Tap::new(SimLink::new(tree(1, 5, Line::default()), 1));
         // SYN at 0 s, ACK at 10 s, a probe at 20 s; the next is due at 30 s.
         let at = SimLink::BEGIN + Duration::from_secs(21);
@@ -296,7 +296,7 @@ fn where_none_may_be_open_targets_do_not_wait() {
 fn a_target_that_waits_has_its_record_whatever_happens() {
     for dies in [false, true] {
         let (outputs, mut read) = mpsc::channel(PLENTY);
-        let (stop, stats) = (Arc::new(AtomicBool::new(false)), Stats::default());
+        let (stop, stats) = (Arc::new(Stop::new()), Stats::default());
         let mut tap = Tap::new(SimLink::new(tree(80, 5, Line::default()), 1));
         tap.permitted = 26;
         let at = SimLink::BEGIN + Duration::from_millis(10);
@@ -338,7 +338,7 @@ fn a_dead_link_holds_nothing_while_more_targets_come() {
         fn wait(&mut self, _: Duration) {}
     }
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     let options = options();
     let shared = Shared::new(&options, &outputs, &stop, &stats);
     let mut tap = Tap::new(SimLink::new(tree(30, 5, Line::default()), 1));
@@ -359,7 +359,7 @@ fn a_dead_link_holds_nothing_while_more_targets_come() {
 #[test]
 fn a_worker_that_panics_leaves_its_permits_to_others() {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (Arc::new(AtomicBool::new(false)), Stats::default());
+    let (stop, stats) = (Arc::new(Stop::new()), Stats::default());
     let options = EngineOptions {
         sessions: 5,
         ..options()

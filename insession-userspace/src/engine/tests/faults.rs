@@ -2,7 +2,7 @@
 //! nobody reads, stamps lie.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use insession_common::flow::{SessionId, UNRESOLVED};
@@ -13,7 +13,7 @@ use super::traces::{check, jobs, trace, tree};
 use super::{PLENTY, options, records};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
-use crate::engine::{EngineOptions, Output};
+use crate::engine::{EngineOptions, Output, Stop};
 use crate::link::LinkError;
 use crate::link::sim::{Line, SimLink};
 use crate::session::{CloseMode, SessionOptions};
@@ -26,7 +26,7 @@ fn after(millis: u64) -> Instant {
 
 fn stopped_at(millis: u64, options: &EngineOptions) {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (Arc::new(AtomicBool::new(false)), Stats::default());
+    let (stop, stats) = (Arc::new(Stop::new()), Stats::default());
     let link = SimLink::new(tree(600, 5, Line::default()), 1);
     let truth = link.truth();
     let mut tap = Tap::new(link);
@@ -93,7 +93,7 @@ fn a_stop_is_paced_and_yet_in_time() {
 #[test]
 fn when_the_link_goes_down_what_was_learnt_is_kept() {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     let link = SimLink::new(tree(600, 5, Line::default()), 1);
     let truth = link.truth();
     let mut tap = Tap::new(link);
@@ -130,7 +130,7 @@ fn when_the_link_goes_down_what_was_learnt_is_kept() {
 #[test]
 fn a_slow_reader_holds_back_new_sessions_and_loses_nothing() {
     let (outputs, mut read) = mpsc::channel(4);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     let options = EngineOptions {
         live: true,
         sessions: 20,

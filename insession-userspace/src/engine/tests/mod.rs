@@ -1,6 +1,7 @@
 //! The production loops over links in memory: no root, no wall clock.
 
 mod campaign;
+mod drain;
 mod ends;
 mod faults;
 mod tap;
@@ -21,16 +22,11 @@ const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const PLENTY: usize = 1 << 22;
 
 fn options() -> EngineOptions {
-    EngineOptions {
-        session: SessionOptions::default(),
-        rate: None,
-        sessions: 100_000,
-        ports: 61_000..=65_535,
-        secret: *b"no secret at all",
-        live: false,
-        batch: None,
-        latency: false,
-    }
+    EngineOptions::new(
+        SessionOptions::default(),
+        61_000..=65_535,
+        *b"no secret at all",
+    )
 }
 
 fn interface(index: u32) -> Interface {

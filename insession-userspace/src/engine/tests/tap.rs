@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
-use crate::engine::Output;
+use crate::engine::{Output, Stop};
 use crate::link::{Link, LinkError, Received};
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
@@ -35,7 +35,9 @@ pub(super) struct Tap<'a> {
     /// From then on the interface is down.
     pub(super) down_at: Option<Instant>,
     /// From then on the run is stopped.
-    pub(super) stop_at: Option<(Instant, Arc<AtomicBool>)>,
+    pub(super) stop_at: Option<(Instant, Arc<Stop>)>,
+    /// From then on it drains, for at most so long.
+    pub(super) drain_at: Option<(Instant, Duration, Arc<Stop>)>,
     /// From then on, all outputs are read whenever the worker sleeps.
     pub(super) reader: Option<(&'a mut mpsc::Receiver<Output>, Instant)>,
     pub(super) outputs: Vec<Output>,
@@ -74,6 +76,7 @@ impl<'a> Tap<'a> {
             alter: None,
             down_at: None,
             stop_at: None,
+            drain_at: None,
             reader: None,
             outputs: Vec::new(),
             kicks: Vec::new(),
@@ -277,14 +280,20 @@ impl Link for Tap<'_> {
         }
         // Not beyond what is to happen on the way.
         let stop = self.stop_at.as_ref().map(|(at, _)| *at);
-        let next = [stop, self.down_at].into_iter().flatten();
+        let drain = self.drain_at.as_ref().map(|(at, ..)| *at);
+        let next = [stop, drain, self.down_at].into_iter().flatten();
         let now = self.link.now();
         let next = next.filter(|at| *at > now).min().unwrap_or(until);
         self.link.wait(until.min(next))?;
         if let Some((at, stop)) = &self.stop_at
             && self.link.now() >= *at
         {
-            stop.store(true, Ordering::Relaxed);
+            stop.end();
+        }
+        if let Some((at, grace, stop)) = &self.drain_at
+            && self.link.now() >= *at
+        {
+            stop.drain(*grace);
         }
         Ok(())
     }

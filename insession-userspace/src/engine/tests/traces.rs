@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
-use crate::engine::{EngineOptions, Output, Target};
+use crate::engine::{EngineOptions, Output, Stop, Target};
 use crate::link::sim::{
     Answer, End, Fate, Line, Reject, Rejection, Router, RouterId, Scenario, Server, SimLink,
     Target as Host, Truth,
@@ -70,7 +70,7 @@ pub(super) fn trace(
     options: &EngineOptions,
 ) -> (Vec<Trace>, Stats) {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     worker::run(
         link,
         &mut jobs,
@@ -458,7 +458,7 @@ fn what_is_told_live_ends_as_the_record_says() {
         ..options()
     };
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     let shared = Shared::new(&options, &outputs, &stop, &stats);
     worker::run(&mut link, &mut jobs(50), &shared).unwrap();
     let (mut established, mut answers) = (HashSet::new(), HashMap::new());
@@ -546,7 +546,7 @@ fn several_interfaces_trace_in_one_run_and_one_may_fail() {
 #[test]
 fn a_stopped_campaign_has_a_record_of_every_target() {
     let (outputs, mut read) = mpsc::channel(PLENTY);
-    let (stop, stats) = (Arc::<AtomicBool>::default(), Arc::<Stats>::default());
+    let (stop, stats) = (Arc::<Stop>::default(), Arc::<Stats>::default());
     let stopper = Arc::clone(&stop);
     let open = move |_: &crate::net::Interface| -> Result<OpenLinks, LinkError> {
         let mut tap = Tap::new(SimLink::new(tree(5_000, 3, Line::default()), 1));

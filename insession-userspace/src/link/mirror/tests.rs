@@ -5,7 +5,6 @@ mod asks;
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::AtomicBool;
 
 use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use insession_common::reflect::{FlowEnds, Hop, Labels, hop};
@@ -17,7 +16,7 @@ use super::*;
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
-use crate::engine::{EngineOptions, Output, Target};
+use crate::engine::{EngineOptions, Output, Stop, Target};
 use crate::net::{Interface, Route};
 use crate::session::SessionOptions;
 use crate::testbed;
@@ -425,18 +424,13 @@ fn traces(network: Network, targets: Vec<SocketAddr>) -> Vec<crate::trace::Trace
             },
         })
         .collect();
-    let options = EngineOptions {
-        session: SessionOptions::default(),
-        rate: None,
-        sessions: 100_000,
-        ports: 61_000..=65_535,
-        secret: *b"no secret at all",
-        live: false,
-        batch: None,
-        latency: false,
-    };
+    let options = EngineOptions::new(
+        SessionOptions::default(),
+        61_000..=65_535,
+        *b"no secret at all",
+    );
     let (outputs, mut read) = mpsc::channel(1 << 17);
-    let (stop, stats) = (AtomicBool::new(false), Stats::default());
+    let (stop, stats) = (Stop::new(), Stats::default());
     let mut link = MirrorLink::new(network, Duration::from_millis(10));
     worker::run(
         &mut link,

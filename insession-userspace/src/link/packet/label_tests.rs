@@ -2,7 +2,6 @@
 //! the same in the kernel's segments and in ours.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::AtomicBool;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use tokio::sync::mpsc;
@@ -12,7 +11,7 @@ use super::*;
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
-use crate::engine::{EngineOptions, Output, Target};
+use crate::engine::{EngineOptions, Output, Stop, Target};
 use crate::net::testing::{self, pair};
 use crate::net::{Router, RouterOptions};
 use crate::session::SessionOptions;
@@ -64,18 +63,14 @@ fn every_segment_of_a_connection_has_the_same_label_and_class() {
             let beside = socket::open(index, &[all]).unwrap();
 
             let dscp = 10;
+            let session = SessionOptions {
+                dscp,
+                ..SessionOptions::default()
+            };
             let options = EngineOptions {
-                session: SessionOptions {
-                    dscp,
-                    ..SessionOptions::default()
-                },
-                rate: None,
                 sessions: 1,
-                ports: PORTS,
-                secret: [7; 16],
-                live: false,
                 batch: Some(64),
-                latency: false,
+                ..EngineOptions::new(session, PORTS, [7; 16])
             };
             let remote: SocketAddr = remote.parse().unwrap();
             let target = Target {
@@ -87,7 +82,7 @@ fn every_segment_of_a_connection_has_the_same_label_and_class() {
             let mut router = Router::new(RouterOptions::default()).unwrap();
             let route = testing::route(&mut router, &target).unwrap();
             let (outputs, mut read) = mpsc::channel(8);
-            let (stop, stats) = (AtomicBool::new(false), Stats::default());
+            let (stop, stats) = (Stop::new(), Stats::default());
             let shared = Shared::new(&options, &outputs, &stop, &stats);
             let mut link = PacketLink::open(
                 "near0",
