@@ -49,6 +49,9 @@ pub enum Method {
 }
 
 impl Method {
+    /// Every one of them.
+    pub const ALL: [Method; 1] = [Method::InSession];
+
     /// The contract's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -90,6 +93,23 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every one of them, in the contract's order.
+    pub const ALL: [Verdict; 13] = [
+        Verdict::Complete,
+        Verdict::Unreachable,
+        Verdict::GapLimit,
+        Verdict::MaxTtl,
+        Verdict::Refused,
+        Verdict::Reset,
+        Verdict::ClosedByPeer,
+        Verdict::HandshakeTimeout,
+        Verdict::SeqRewritten,
+        Verdict::Excluded,
+        Verdict::NoRoute,
+        Verdict::Interrupted,
+        Verdict::Error,
+    ];
+
     /// The contract's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -200,6 +220,16 @@ pub enum ReplyKind {
 }
 
 impl ReplyKind {
+    /// Every one of them.
+    pub const ALL: [ReplyKind; 6] = [
+        ReplyKind::TimeExceeded,
+        ReplyKind::Unreachable,
+        ReplyKind::PacketTooBig,
+        ReplyKind::Sack,
+        ReplyKind::DupAck,
+        ReplyKind::Rst,
+    ];
+
     /// The contract's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -224,6 +254,9 @@ pub enum RttBound {
 }
 
 impl RttBound {
+    /// Both of them.
+    pub const ALL: [RttBound; 2] = [RttBound::Exact, RttBound::Upper];
+
     /// The contract's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

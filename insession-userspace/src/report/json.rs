@@ -10,6 +10,9 @@ use bytes::{boolean, micros, number, optional, optional_address, text, word};
 
 mod bytes;
 mod hops;
+mod read;
+
+pub use read::{ReadError, read};
 
 /// Writes the record of one target, with its line end.
 ///

@@ -3,11 +3,23 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(crate) use any::any_trace;
+
+mod any;
+
 use crate::time::{Duration, UnixTime};
 use crate::trace::{
     Handshake, Hop, LinkInfo, Method, MplsLabel, Probe, Reply, ReplyKind, Rewrite, RttBound, Trace,
     Verdict,
 };
+
+/// Every sample.
+pub(crate) fn all() -> Vec<Trace> {
+    let mut all = every_verdict();
+    all.extend([contract(), four_hops(), annotated()]);
+    all.push(empty("nosuch.example", Verdict::Error));
+    all
+}
 
 /// A target that nothing is known of.
 pub(crate) fn empty(target: &str, verdict: Verdict) -> Trace {
