@@ -3,11 +3,15 @@
 //! * [`json`]: the contract `insession.trace/1`, one object a line;
 //! * [`text`]: what a reader of traceroute reads at once;
 //! * [`live`]: the same text, hop by hop while the trace goes on;
+//! * [`input`]: files that are read, compressed or not;
+//! * [`output`]: results in files, by the name of the file;
 //! * [`civil`]: moments as RFC 3339 writes them.
 
 pub mod civil;
+pub mod input;
 pub mod json;
 pub mod live;
+pub mod output;
 pub mod text;
 
 #[cfg(test)]
