@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP: the first ends the run in order, another at once.
+//! SIGINT, SIGTERM and SIGHUP: each takes the next step towards the end, gently
+//! first; after the last one the process is ended at once.
 
 use std::io;
 use std::time::Duration;
@@ -14,18 +15,29 @@ use crate::cli::exit;
 /// the end at once asks a second time later than that.
 const ECHO: Duration = Duration::from_secs(1);
 
-/// Listens from now on. The receiver turns true at the first signal, after
-/// `stop` was called; when the run has not ended `patience` later, because a reader
-/// takes no more of its output, it is ended as by a second one. Within a
-/// runtime only.
+/// What a signal leads to.
+pub struct Step {
+    act: Box<dyn FnOnce() + Send>,
+    patience: Duration,
+}
+
+impl Step {
+    /// Does `act`. What it leads to, the end of the run, is waited for `patience`
+    /// long; longer only a reader holds it up who takes no more of its output.
+    pub fn new(act: impl FnOnce() + Send + 'static, patience: Duration) -> Self {
+        let act = Box::new(act);
+        Step { act, patience }
+    }
+}
+
+/// Listens from now on. The receiver has the number of steps that were taken, each
+/// after it was; when the run has not ended when the patience of a step has, it is
+/// ended as by a signal behind the last one. Within a runtime only.
 ///
 /// # Errors
 /// When the kernel lets no handler be set.
-pub fn listen(
-    stop: impl FnOnce() + Send + 'static,
-    patience: Duration,
-) -> io::Result<watch::Receiver<bool>> {
-    let (told, heard) = watch::channel(false);
+pub fn listen(steps: Vec<Step>) -> io::Result<watch::Receiver<usize>> {
+    let (told, heard) = watch::channel(0);
     let signals = Listened {
         interrupt: signal(SignalKind::interrupt())?,
         terminate: signal(SignalKind::terminate())?,
@@ -36,12 +48,11 @@ pub fn listen(
         },
     };
     tokio::spawn(async move {
-        let first = move || {
-            stop();
+        let taken = |count| {
             // Nobody listens any more: the run is over anyway.
-            let _ = told.send(true);
+            let _ = told.send(count);
         };
-        until_forced(signals, first, ECHO, patience).await;
+        until_forced(signals, steps, taken, ECHO).await;
         // Sessions stay open then; the XDP program goes with the process. No
         // word about it: standard error may be what is not read any more.
         std::process::exit(i32::from(exit::INTERRUPTED));
@@ -77,23 +88,42 @@ impl Signals for Listened {
     }
 }
 
-/// Returns when the run is to end at once; calls `first` at the first signal.
+/// Returns when the run is to end at once; takes a step a signal, and calls `taken`.
 async fn until_forced(
     mut signals: impl Signals,
-    first: impl FnOnce(),
+    steps: Vec<Step>,
+    taken: impl Fn(usize),
     echo: Duration,
-    patience: Duration,
 ) {
-    signals.next().await;
-    first();
-    let deadline = Instant::now() + patience;
-    let echoes = async {
-        loop {
-            signals.next().await;
+    let mut deadline = None;
+    for (count, Step { act, patience }) in (1..).zip(steps) {
+        let signal = signals.next();
+        match deadline {
+            None => signal.await,
+            Some(deadline) => {
+                if timeout_at(deadline, signal).await.is_err() {
+                    return;
+                }
+            }
         }
-    };
-    let _ = timeout(echo, echoes).await;
-    let _ = timeout_at(deadline, signals.next()).await;
+        act();
+        taken(count);
+        deadline = Some(Instant::now() + patience);
+        if !echo.is_zero() {
+            let echoes = async {
+                loop {
+                    signals.next().await;
+                }
+            };
+            let _ = timeout(echo, echoes).await;
+        }
+    }
+    match deadline {
+        None => signals.next().await,
+        Some(deadline) => {
+            let _ = timeout_at(deadline, signals.next()).await;
+        }
+    }
 }
 
 /// Whether this process was started with SIGHUP ignored (proc_pid_status(5)).
@@ -109,6 +139,8 @@ fn ignores_hangup(status: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const LONG: Duration = Duration::from_secs(3600);
     const SHORT: Duration = Duration::from_millis(1);
@@ -128,21 +160,34 @@ mod tests {
     }
 
     /// With so many signals at once and no more: whether the run was ended by force
-    /// within `limit`, and how often `first` was called.
-    fn forced(signals: u32, echo: Duration, patience: Duration, limit: Duration) -> (bool, u32) {
-        let (mut left, mut calls) = (Left(signals), 0);
-        let first = || calls += 1;
+    /// within `limit`, and how many of the two steps were taken.
+    fn forced(signals: u32, echo: Duration, patience: Duration, limit: Duration) -> (bool, usize) {
+        let mut left = Left(signals);
+        let calls = Arc::new(AtomicUsize::new(0));
+        let step = || {
+            let calls = Arc::clone(&calls);
+            let act = move || {
+                calls.fetch_add(1, Ordering::SeqCst);
+            };
+            Step::new(act, patience)
+        };
+        let counted = AtomicUsize::new(0);
+        let taken = |count| counted.store(count, Ordering::SeqCst);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
         let forced = runtime.block_on(async {
-            timeout(limit, until_forced(&mut left, first, echo, patience))
-                .await
-                .is_ok()
+            timeout(
+                limit,
+                until_forced(&mut left, vec![step(), step()], taken, echo),
+            )
+            .await
+            .is_ok()
         });
         assert_eq!(left.0, 0, "not all were listened to");
-        (forced, calls)
+        assert_eq!(calls.load(Ordering::SeqCst), counted.into_inner());
+        (forced, calls.load(Ordering::SeqCst))
     }
 
     #[test]
@@ -154,6 +199,13 @@ mod tests {
     #[test]
     fn an_end_that_never_comes_is_not_waited_for() {
         assert_eq!(forced(1, SHORT, SHORT, LIMIT), (true, 1));
+    }
+
+    #[test]
+    fn each_signal_takes_a_step_and_one_more_ends_it() {
+        // Without time for echoes each is one of its own.
+        assert_eq!(forced(2, Duration::ZERO, LONG, SHORT), (false, 2));
+        assert_eq!(forced(3, Duration::ZERO, LONG, LIMIT), (true, 2));
     }
 
     #[test]

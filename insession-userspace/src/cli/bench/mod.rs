@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::exit::{self, Failure};
-use super::interrupt;
+use super::interrupt::{self, Step};
 use crate::bench::suite::Results;
 use crate::bench::{BenchError, html, json, text};
 
@@ -62,8 +62,11 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
 async fn measured(arguments: Arguments) -> Result<Results, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
-    let _interrupted = interrupt::listen(move || asked.store(true, Ordering::SeqCst), PATIENCE)
-        .map_err(|error| Failure::failed(format!("signals: {error}; report it")))?;
+    let _interrupted = interrupt::listen(vec![Step::new(
+        move || asked.store(true, Ordering::SeqCst),
+        PATIENCE,
+    )])
+    .map_err(|error| Failure::failed(format!("signals: {error}; report it")))?;
     let (done, results) = oneshot::channel();
     std::thread::Builder::new()
         .name("bench".to_owned())

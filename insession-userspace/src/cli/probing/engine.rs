@@ -64,11 +64,16 @@ pub struct Channels {
 }
 
 impl Engine {
-    /// Checks rights, interface and source, and chooses ports.
+    /// Checks rights, interface and source, and chooses ports; `set` sets what is
+    /// not an option of probing.
     ///
     /// # Errors
     /// When one of them is not to be had.
-    pub fn new(arguments: &Probing, session: &SessionOptions, live: bool) -> Result<Self, Failure> {
+    pub fn new(
+        arguments: &Probing,
+        session: &SessionOptions,
+        set: impl FnOnce(&mut EngineOptions),
+    ) -> Result<Self, Failure> {
         // What every link that may be opened needs.
         let needed: &[_] = match arguments.link {
             LinkName::Xdp => &[permit::NET_RAW, permit::NET_ADMIN, permit::BPF],
@@ -90,15 +95,16 @@ impl Engine {
             Some(ports) => ports.clone(),
             None => net::ports::default_range().map_err(|error| no_link(&error))?,
         };
+        let mut options = EngineOptions {
+            rate: arguments.rate,
+            sessions: arguments.sessions,
+            ..EngineOptions::new(session.clone(), ports.clone(), secret()?)
+        };
+        set(&mut options);
         Ok(Engine {
             router,
-            links: Links::new(arguments, ports.clone())?,
-            options: EngineOptions {
-                rate: arguments.rate,
-                sessions: arguments.sessions,
-                live,
-                ..EngineOptions::new(session.clone(), ports, secret()?)
-            },
+            links: Links::new(arguments, ports)?,
+            options,
         })
     }
 

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::exit::{self, Failure};
-use super::interrupt;
+use super::interrupt::{self, Step};
 use super::probing::engine::{Channels, Engine, Opening};
 use crate::dns::Dns;
 use crate::dns::names::Names;
@@ -76,7 +76,9 @@ pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
     };
     let stdout_text = plan.outputs.stdout == Some(Format::Text);
     let live = stdout_text && arguments.targets.len() == 1;
-    let engine = Engine::new(&arguments.probing, &plan.session, live)?;
+    let engine = Engine::new(&arguments.probing, &plan.session, |options| {
+        options.live = live
+    })?;
     let mut sinks = Vec::new();
     if let Some(format) = plan.outputs.stdout {
         sinks.push(Sink::stdout(format, style));
@@ -120,11 +122,12 @@ async fn campaign(
     let stats = Arc::new(Stats::default());
     let patience = STOP_GRACE + LAST_WORDS;
     let asked = Arc::clone(&stop);
-    let interrupted = interrupt::listen(move || asked.end(), patience).map_err(|error| {
-        Failure::failed(format!(
-            "signal handlers: {error}; raise the limit of open files"
-        ))
-    })?;
+    let interrupted =
+        interrupt::listen(vec![Step::new(move || asked.end(), patience)]).map_err(|error| {
+            Failure::failed(format!(
+                "signal handlers: {error}; raise the limit of open files"
+            ))
+        })?;
     let dns = Arc::new(Dns::from_system(plan.family));
     let names = if arguments.probing.numeric {
         Names::off()
@@ -178,7 +181,7 @@ async fn campaign(
 }
 
 /// Whether all frames got to the file.
-fn recorded(path: &Path, capture: &PcapWriter) -> Option<Failure> {
+pub(super) fn recorded(path: &Path, capture: &PcapWriter) -> Option<Failure> {
     capture.flush();
     let reason = capture.failure()?;
     Some(Failure::failed(format!(
@@ -193,7 +196,7 @@ struct Drive {
     resolver: JoinHandle<()>,
     report: Report,
     stop: Arc<Stop>,
-    interrupted: watch::Receiver<bool>,
+    interrupted: watch::Receiver<usize>,
     outputs: mpsc::Receiver<Output>,
     openings: mpsc::UnboundedReceiver<Opening>,
     /// When a stopped engine is waited for no longer.
@@ -284,7 +287,7 @@ impl Drive {
         ended: Result<(), LinkError>,
         recorded: Option<Failure>,
     ) -> Result<u8, Failure> {
-        let interrupted = *self.interrupted.borrow();
+        let interrupted = *self.interrupted.borrow() > 0;
         let reason = match &ended {
             Err(error) => error.to_string(),
             Ok(()) => "the run was ended before this target was begun".to_owned(),
