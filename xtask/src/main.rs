@@ -6,6 +6,7 @@ mod command;
 mod counts;
 mod demo;
 mod lab;
+mod package;
 mod paths;
 mod setup;
 mod test;
@@ -35,6 +36,8 @@ enum Task {
     Bench(bench::Args),
     /// Run all checks and tests.
     Test(test::Args),
+    /// Make a Debian package: binary, manual pages, completions, systemd unit.
+    Package(package::Args),
     /// Network namespaces with real routers and servers.
     Lab(lab::Args),
     /// AF_XDP with zero-copy drivers on several kernels, in virtual machines.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => setup::ensure().and_then(|()| demo::run(args)),
         Task::Bench(args) => setup::ensure().and_then(|()| bench::run(&args)),
         Task::Test(args) => setup::ensure().and_then(|()| test::run(&args)),
+        Task::Package(args) => setup::ensure().and_then(|()| package::run(&args)),
         Task::Lab(args) => lab::run(args),
         Task::Vm(args) => setup::ensure().and_then(|()| vm::run(&args)),
     };

@@ -24,12 +24,7 @@ pub fn run(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
         None => root,
         Some(name) => match root.find_subcommand(name) {
             Some(found) => {
-                let name: &'static str = match found.get_name() {
-                    "trace" => "insession-trace",
-                    "doctor" => "insession-doctor",
-                    "completions" => "insession-completions",
-                    _ => "insession-man",
-                };
+                let name = format!("insession-{}", found.get_name());
                 found.clone().name(name)
             }
             None => {
