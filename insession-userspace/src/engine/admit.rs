@@ -2,6 +2,7 @@
 //! map, then the session. In this order, so that no reply can come before there
 //! is somebody to have it.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
@@ -33,6 +34,8 @@ enum Unclaimed {
     Link(LinkError),
     /// There will be one when a session has ended.
     Later,
+    /// There will be one when a flow to this target is given back.
+    Port,
 }
 
 /// What became of a job.
@@ -43,6 +46,8 @@ enum Started {
     Refused,
     /// It has to wait for a session to end.
     Parked,
+    /// It waits for a flow to its target; others may go before it.
+    Deferred,
 }
 
 impl Worker<'_> {
@@ -60,7 +65,12 @@ impl Worker<'_> {
         let stopping = self.draining.is_some();
         let mut any = false;
         for _ in 0..ROUND {
-            if self.supply != Awaited::Job || self.outbox.is_behind() {
+            let waits = self.deferred.is_released() || stopping && !self.deferred.is_empty();
+            if self.supply != Awaited::Job && !waits || self.outbox.is_behind() {
+                break;
+            }
+            if self.deferred.is_full() && !waits && self.parked.is_none() {
+                self.supply = Awaited::Port;
                 break;
             }
             // A target that is not begun any more sends nothing.
@@ -74,17 +84,17 @@ impl Worker<'_> {
                     break;
                 }
             }
-            let mut admitted = false;
-            let job = self.parked.take().map(Supply::Job);
-            match job.unwrap_or_else(|| jobs.poll()) {
+            let (mut admitted, mut parked) = (false, false);
+            let (supply, flow) = self.next_job(jobs);
+            match supply {
                 Supply::Job(job) if stopping => {
                     self.leave_unbegun(job, now);
                     any = true;
                 }
-                Supply::Job(job) => match self.start(link, job, now)? {
+                Supply::Job(job) => match self.start(link, job, flow, now)? {
                     Started::Running => (any, admitted) = (true, true),
-                    Started::Refused => any = true,
-                    Started::Parked => self.supply = Awaited::Permit,
+                    Started::Refused | Started::Deferred => any = true,
+                    Started::Parked => (self.supply, parked) = (Awaited::Permit, true),
                 },
                 Supply::Later => self.supply = Awaited::Later,
                 Supply::Done => self.supply = Awaited::Nothing,
@@ -92,18 +102,42 @@ impl Worker<'_> {
             if !stopping && !admitted {
                 self.give_back_permit();
             }
+            if parked {
+                break;
+            }
         }
         Ok(any)
     }
 
+    /// The next job: one that has waited before one that comes, with the flow that it
+    /// has waited for.
+    fn next_job(&mut self, jobs: &mut dyn Jobs) -> (Supply, Option<Flow>) {
+        if self.draining.is_some()
+            && let Some(job) = self.unbegun()
+        {
+            return (Supply::Job(job), None);
+        }
+        let released = || self.deferred.pop().map(|(job, flow)| (job, Some(flow)));
+        match self.parked.take().or_else(released) {
+            Some((job, flow)) => (Supply::Job(job), flow),
+            None => (jobs.poll(), None),
+        }
+    }
+
     /// Starts the session of a target, or writes the record that says why it has
-    /// none.
-    fn start(&mut self, link: &mut dyn Link, job: Job, now: Instant) -> Result<Started, LinkError> {
+    /// none. `offered` is the flow that it has waited for.
+    fn start(
+        &mut self,
+        link: &mut dyn Link,
+        job: Job,
+        offered: Option<Flow>,
+        now: Instant,
+    ) -> Result<Started, LinkError> {
         let Job { target, route } = job;
         let remote = SocketAddr::new(target.address, target.port);
         let mut taken = Vec::new();
         let claimed = if route.source.is_ipv4() == remote.is_ipv4() {
-            self.claim(link, route.source, remote, &mut taken)
+            self.claim(link, (route.source, remote), offered, &mut taken)
         } else {
             Err(Unclaimed::Target(format!(
                 "target {remote}: the source address {} is of the other IP version; name another --source",
@@ -117,11 +151,19 @@ impl Worker<'_> {
             Ok(claimed) => claimed,
             Err(Unclaimed::Target(detail)) => {
                 self.refuse(target, route.source, now, Verdict::Error, Some(detail));
+                // What it cannot have is the next one's.
+                if let Some(flow) = offered {
+                    self.deferred.release(&flow);
+                }
                 return Ok(Started::Refused);
             }
             Err(Unclaimed::Later) => {
-                self.parked = Some(Job { target, route });
+                self.parked = Some((Job { target, route }, offered));
                 return Ok(Started::Parked);
+            }
+            Err(Unclaimed::Port) => {
+                self.deferred.push(Job { target, route });
+                return Ok(Started::Deferred);
             }
             Err(Unclaimed::Link(error)) => {
                 let detail = Some(error.to_string());
@@ -168,27 +210,40 @@ impl Worker<'_> {
     }
 
     /// Finds a flow that nobody has, and steers it to the session that is to be
-    /// put in next. Flows that somebody has are left in `taken`, so that they
-    /// are not tried twice.
+    /// put in next: the one that is `offered`, if it is free. Flows that somebody has
+    /// are left in `taken`, so that they are not tried twice.
     fn claim(
         &mut self,
         link: &mut dyn Link,
-        local: IpAddr,
-        remote: SocketAddr,
+        (local, remote): (IpAddr, SocketAddr),
+        mut offered: Option<Flow>,
         taken: &mut Vec<Flow>,
     ) -> Result<(Flow, SessionId), Unclaimed> {
+        // Nobody has waited longer.
+        let first = offered.is_some();
         loop {
+            // Whether a flow between these ends will be given back some time.
+            let ours = Cell::new(false);
             let in_use = |flow: &Flow| {
-                self.lookup.find_flow(flow, &self.open).is_some()
-                    || self.lingering.contains(flow)
-                    || taken.contains(flow)
+                let ends = self.lookup.find_flow(flow, &self.open).is_some()
+                    || self.lingering.contains(flow);
+                ours.set(ours.get() || ends);
+                ends || taken.contains(flow)
             };
             let kernel_has = |local| link.port_taken(local);
-            let Some(flow) = self.ports.take(local, remote, &in_use, &kernel_has) else {
-                if self.let_go_between(link, local, remote) {
-                    continue;
+            let flow = match offered.take().filter(|flow| !in_use(flow)) {
+                Some(flow) => Some(flow),
+                // Not before those that wait already.
+                None if !first && self.deferred.waits_for(local, remote) => {
+                    return Err(Unclaimed::Port);
                 }
-                return Err(Unclaimed::Target(self.ports.exhausted(remote)));
+                None => self.ports.take(local, remote, &in_use, &kernel_has),
+            };
+            let Some(flow) = flow else {
+                return Err(match ours.get() {
+                    true => Unclaimed::Port,
+                    false => Unclaimed::Target(self.ports.exhausted(remote)),
+                });
             };
             let Some(id) = self.open.next_id() else {
                 self.ports.give_back(&flow);
@@ -214,6 +269,7 @@ impl Worker<'_> {
                     // The map may be full, and of flows that only linger. No more
                     // of them than it takes: the kernel resets what comes for them.
                     if self.let_go(link, ROUND) {
+                        offered = Some(flow).filter(|_| first);
                         continue;
                     }
                     return Err(match error {

@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::net::{IpAddr, SocketAddr};
 
 use crate::link::folding::Folding;
 use crate::session::{Flow, SessionReport};
@@ -40,17 +39,11 @@ pub(super) struct Lingering {
     free: Vec<u32>,
     /// All places that are not free.
     due: BinaryHeap<Reverse<(Instant, u32)>>,
-    /// The ends between which there is none, as it was found at last: a list that names
-    /// one target many times must not cost a search each time.
-    none_between: Option<(IpAddr, SocketAddr)>,
 }
 
 impl Lingering {
     /// It may go at `until`.
     pub(super) fn insert(&mut self, flow: &Flow, until: Instant) {
-        if self.none_between == Some((flow.local.ip(), flow.remote)) {
-            self.none_between = None;
-        }
         let entry = Some((*flow, until));
         let place = match self.free.pop() {
             Some(place) => {
@@ -110,38 +103,13 @@ impl Lingering {
         self.forget(place);
         Some(flow)
     }
-
-    /// Takes out at most that many with these ends, those that may go first.
-    pub(super) fn take_between(
-        &mut self,
-        local: IpAddr,
-        remote: SocketAddr,
-        most: usize,
-    ) -> Vec<Flow> {
-        if self.none_between == Some((local, remote)) {
-            return Vec::new();
-        }
-        let mut found: Vec<_> = (0..)
-            .zip(&self.places)
-            .filter_map(|(place, entry)| entry.map(|(flow, until)| (until, place, flow)))
-            .filter(|(_, _, flow)| flow.remote == remote && flow.local.ip() == local)
-            .collect();
-        if found.is_empty() {
-            self.none_between = Some((local, remote));
-        }
-        found.sort_unstable_by_key(|(until, place, _)| (*until, *place));
-        found.truncate(most);
-        for (_, place, flow) in &found {
-            self.flows.remove(flow);
-            self.forget(*place);
-        }
-        found.into_iter().map(|(_, _, flow)| flow).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
+
     use proptest::prelude::*;
 
     fn flow_to(last: u8, port: u16) -> Flow {
@@ -174,29 +142,10 @@ mod tests {
         assert_eq!((lingering.len(), lingering.next()), (0, None));
     }
 
-    #[test]
-    fn between_two_ends_no_others_are_taken() {
-        let mut lingering = Lingering::default();
-        for (last, port, until) in [(1, 65_535, 1), (1, 0, 3), (1, 7, 2), (0, 7, 1), (2, 7, 1)] {
-            lingering.insert(&flow_to(last, port), at(until));
-        }
-        let (local, remote) = (flow_to(1, 0).local.ip(), flow_to(1, 0).remote);
-        let mut take = |most| lingering.take_between(local, remote, most);
-        assert_eq!(take(2), [flow_to(1, 65_535), flow_to(1, 7)]);
-        assert_eq!(take(2), [flow_to(1, 0)]);
-        assert_eq!(take(2), []);
-        assert_eq!(take(2), []);
-        assert_eq!(lingering.len(), 2);
-        // A new one is found where none was.
-        lingering.insert(&flow_to(1, 5), at(9));
-        let again = lingering.take_between(local, remote, 2);
-        assert_eq!(again, [flow_to(1, 5)]);
-    }
-
     proptest! {
-        /// Whatever is put in again, or taken out from between.
+        /// Whatever is put in again.
         #[test]
-        fn agrees_with_a_list(steps in prop::collection::vec((0u8..3, 0u16..4, 0u64..6, 0u8..4), 1..200)) {
+        fn agrees_with_a_list(steps in prop::collection::vec((0u8..3, 0u16..4, 0u64..6, 0u8..3), 1..200)) {
             let mut lingering = Lingering::default();
             let mut list: Vec<(Instant, Flow)> = Vec::new();
             for (last, port, millis, what) in steps {
@@ -207,7 +156,7 @@ mod tests {
                         list.retain(|(_, other)| *other != flow);
                         list.push((at(millis), flow));
                     }
-                    2 => {
+                    _ => {
                         let first = list.iter().map(|(at, _)| *at).min();
                         prop_assert_eq!(lingering.next(), first);
                         let popped = lingering.pop();
@@ -216,13 +165,6 @@ mod tests {
                             let nth = list.iter().position(|(_, flow)| *flow == popped).unwrap();
                             prop_assert_eq!(Some(list.swap_remove(nth).0), first);
                         }
-                    }
-                    _ => {
-                        let most = millis as usize;
-                        let taken = lingering.take_between(flow.local.ip(), flow.remote, most);
-                        let between = list.iter().filter(|(_, other)| other.remote == flow.remote);
-                        prop_assert_eq!(taken.len(), between.count().min(most));
-                        list.retain(|(_, flow)| !taken.contains(flow));
                     }
                 }
                 prop_assert_eq!(lingering.len(), list.len());

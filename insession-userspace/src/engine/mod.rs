@@ -10,6 +10,7 @@ mod admit;
 pub mod campaign;
 mod chunks;
 mod crew;
+mod deferred;
 mod halt;
 pub mod handoff;
 pub mod isn;

@@ -131,7 +131,7 @@ impl Worker<'_> {
         loop {
             self.tally.publish(self.shared.stats);
             self.outbox.drain_blocking();
-            let job = self.parked.take().map(Supply::Job);
+            let job = self.unbegun().map(Supply::Job);
             if job.is_none() && jobs.leave() {
                 return;
             }

@@ -11,13 +11,14 @@
 //! waits for the pacer. Otherwise a hundred thousand SYNs would stand before the
 //! ACKs that their SYN-ACKs are waiting for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
+use super::deferred::Deferred;
 use super::handoff::Handoff;
 use super::isn::Secret;
 use super::jobs::{Job, Jobs};
@@ -34,7 +35,7 @@ use super::stats::{Stats, Tally};
 use super::wheel::Wheel;
 use super::{EngineOptions, Output, Stop, Target, Unbegun};
 use crate::link::{Link, LinkError};
-use crate::session::{Handshaker, SessionOptions, Transmit, TransmitKind};
+use crate::session::{Flow, Handshaker, SessionOptions, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::{LinkInfo, Verdict};
 
@@ -201,8 +202,10 @@ pub(super) struct Worker<'a> {
     pub(super) departures: Vec<Instant>,
     /// Frames a kick.
     pub(super) batch_size: usize,
-    /// A job that waits until a session ends.
-    pub(super) parked: Option<Job>,
+    /// A job that waits until a session ends, and the flow that it had waited for.
+    pub(super) parked: Option<(Job, Option<Flow>)>,
+    /// Jobs that wait for a flow to their target.
+    pub(super) deferred: Deferred,
     /// Session permits of the run that this worker has.
     permits: usize,
     /// A segment that the link had no room for after all.
@@ -228,6 +231,8 @@ pub(super) enum Awaited {
     Later,
     /// All permits are out.
     Permit,
+    /// As many wait for a port as may: no more are taken until one has it.
+    Port,
     /// None will.
     Nothing,
 }
@@ -270,6 +275,7 @@ impl<'a> Worker<'a> {
             departures: vec![now; batch_size],
             batch_size,
             parked: None,
+            deferred: Deferred::default(),
             permits: 0,
             held: None,
             identification: 0,
@@ -286,7 +292,10 @@ impl<'a> Worker<'a> {
         loop {
             let now = link.now();
             self.look_for_stop(now);
-            if matches!(self.supply, Awaited::Later | Awaited::Permit) {
+            if matches!(
+                self.supply,
+                Awaited::Later | Awaited::Permit | Awaited::Port
+            ) {
                 self.supply = Awaited::Job;
             }
 
@@ -303,7 +312,8 @@ impl<'a> Worker<'a> {
                 self.outbox.drain_many();
             }
 
-            self.set_busy(!self.open.is_empty() || self.supply == Awaited::Job);
+            let begins = self.supply == Awaited::Job || !self.deferred.is_empty();
+            self.set_busy(!self.open.is_empty() || begins);
             self.tally.publish(self.shared.stats);
             if now >= self.next_report {
                 self.next_report = now + HEARTBEAT;
@@ -314,7 +324,8 @@ impl<'a> Worker<'a> {
             if !idle {
                 continue;
             }
-            if self.open.is_empty() && self.outbox.is_empty() {
+            // What waits for a port is waked by a flow that lingers no longer.
+            if self.open.is_empty() && self.outbox.is_empty() && self.deferred.is_empty() {
                 match self.supply {
                     Awaited::Nothing => return Ok(()),
                     // No packet is awaited, and none of ours waits for a kick:
@@ -324,7 +335,7 @@ impl<'a> Worker<'a> {
                         jobs.wait(HEARTBEAT);
                         continue;
                     }
-                    Awaited::Later | Awaited::Job | Awaited::Permit => {}
+                    Awaited::Later | Awaited::Job | Awaited::Permit | Awaited::Port => {}
                 }
             }
             let until = self.wake_at(now);
@@ -356,7 +367,8 @@ impl<'a> Worker<'a> {
         if let Some(at) = self.lingering.next() {
             sooner(at);
         }
-        let wants = !self.ready.is_empty() || self.held.is_some() || self.supply == Awaited::Job;
+        let begins = self.supply == Awaited::Job || self.deferred.is_released();
+        let wants = !self.ready.is_empty() || self.held.is_some() || begins;
         if wants && self.pacer.allowance(now) == 0 {
             sooner(self.pacer.next(now));
         }
@@ -468,23 +480,15 @@ impl<'a> Worker<'a> {
             };
             link.remove_flow(&flow);
             self.ports.give_back(&flow);
+            self.deferred.release(&flow);
         }
         true
     }
 
-    /// Frees a few lingering flows with these ends; whether there was one.
-    pub(super) fn let_go_between(
-        &mut self,
-        link: &mut dyn Link,
-        local: IpAddr,
-        remote: SocketAddr,
-    ) -> bool {
-        let flows = self.lingering.take_between(local, remote, self.batch_size);
-        for flow in &flows {
-            link.remove_flow(flow);
-            self.ports.give_back(flow);
-        }
-        !flows.is_empty()
+    /// A job that was taken and not begun: none is to be any more.
+    pub(super) fn unbegun(&mut self) -> Option<Job> {
+        let parked = self.parked.take().map(|(job, _)| job);
+        parked.or_else(|| self.deferred.pop_any())
     }
 }
 

@@ -4,6 +4,7 @@ mod campaign;
 mod drain;
 mod ends;
 mod faults;
+mod ports;
 mod tap;
 mod traces;
 

@@ -359,34 +359,6 @@ fn one_target_many_times_is_as_many_flows() {
 }
 
 #[test]
-fn exhausted_ports_are_an_error_that_names_the_mend() {
-    let mut tap = Tap::new(SimLink::new(tree(1, 3, Line::default()), 2));
-    let jobs = (0..50).map(|n| Job {
-        target: target(n, server_address(0)),
-        route: route(1),
-    });
-    let options = EngineOptions {
-        ports: 61_000..=61_019,
-        ..options()
-    };
-    let (records, _) = trace(&mut tap, jobs.collect(), &options);
-    let complete = records
-        .iter()
-        .filter(|record| record.verdict == Verdict::Complete);
-    assert_eq!(complete.count(), 20);
-    let errors: Vec<_> = records
-        .iter()
-        .filter(|record| record.verdict == Verdict::Error)
-        .collect();
-    assert_eq!(errors.len(), 30);
-    for record in errors {
-        let detail = record.detail.as_deref().unwrap();
-        assert!(detail.starts_with("port range 61000-61019 exhausted for target 198.51.0.0:80"));
-        assert!(detail.contains("widen --source-ports"));
-    }
-}
-
-#[test]
 fn flows_that_are_somebody_elses_are_left_alone() {
     let mut tap = Tap::new(SimLink::new(tree(200, 3, Line::default()), 2));
     tap.taken = Some(|flow| !flow.local.port().is_multiple_of(5));
