@@ -268,7 +268,7 @@ impl RttBound {
 }
 
 /// One entry of an MPLS label stack (RFC 3032 §2.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MplsLabel {
     /// 20 bits.
     pub label: u32,

@@ -8,7 +8,7 @@ use super::civil::Rfc3339;
 use crate::trace::{Handshake, LinkInfo, Trace};
 use bytes::{boolean, micros, number, optional, optional_address, text, word};
 
-mod bytes;
+pub(super) mod bytes;
 mod hops;
 mod read;
 

@@ -13,6 +13,7 @@ pub mod json;
 pub mod live;
 pub mod output;
 pub mod text;
+mod values;
 
 #[cfg(test)]
 pub(crate) mod samples;

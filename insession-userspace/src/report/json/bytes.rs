@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use crate::time::Duration;
 use crate::trace::write_address;
 
-pub(super) fn comma(nth: usize, out: &mut Vec<u8>) {
+pub(in crate::report) fn comma(nth: usize, out: &mut Vec<u8>) {
     if nth > 0 {
         out.push(b',');
     }
@@ -19,7 +19,7 @@ pub(super) fn comma(nth: usize, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// What serde_json says; memory takes everything.
-pub(super) fn text(text: Option<&str>, out: &mut Vec<u8>) -> io::Result<()> {
+pub(in crate::report) fn text(text: Option<&str>, out: &mut Vec<u8>) -> io::Result<()> {
     let Some(text) = text else {
         out.extend_from_slice(b"null");
         return Ok(());
@@ -37,35 +37,35 @@ pub(super) fn text(text: Option<&str>, out: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// A word of the contract's.
-pub(super) fn word(word: &'static str, out: &mut Vec<u8>) {
+pub(in crate::report) fn word(word: &'static str, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(word.as_bytes());
     out.push(b'"');
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: bool, out: &mut Vec<u8>) {
+pub(in crate::report) fn boolean(value: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
-pub(super) fn number(number: u64, out: &mut Vec<u8>) {
+pub(in crate::report) fn number(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-pub(super) fn optional(value: Option<impl Into<u64>>, out: &mut Vec<u8>) {
+pub(in crate::report) fn optional(value: Option<impl Into<u64>>, out: &mut Vec<u8>) {
     match value {
         Some(value) => number(value.into(), out),
         None => out.extend_from_slice(b"null"),
     }
 }
 
-pub(super) fn address(address: IpAddr, out: &mut Vec<u8>) {
+pub(in crate::report) fn address(address: IpAddr, out: &mut Vec<u8>) {
     out.push(b'"');
     write_address(address, out);
     out.push(b'"');
 }
 
-pub(super) fn optional_address(value: Option<IpAddr>, out: &mut Vec<u8>) {
+pub(in crate::report) fn optional_address(value: Option<IpAddr>, out: &mut Vec<u8>) {
     match value {
         Some(value) => address(value, out),
         None => out.extend_from_slice(b"null"),
@@ -74,7 +74,7 @@ pub(super) fn optional_address(value: Option<IpAddr>, out: &mut Vec<u8>) {
 
 /// Microseconds with as many digits behind the point as there are, at least one:
 /// exact, and below 2⁵⁰ ns (13 days) the shortest decimal of the same `f64` too.
-pub(super) fn micros(span: Duration, out: &mut Vec<u8>) {
+pub(in crate::report) fn micros(span: Duration, out: &mut Vec<u8>) {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
     // From the end: a u64 has 20 digits, and there is a point.
     let mut text = [b'0'; 24];

@@ -9,12 +9,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::report::civil;
+use crate::report::{civil, values};
 use crate::time::Duration;
-use crate::trace::{
-    Handshake, Hop, LinkInfo, Method, MplsLabel, Probe, Reply, ReplyKind, Rewrite, RttBound, Trace,
-    Verdict,
-};
+use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
 
 /// The contract that is read.
 const SCHEMA: &str = "insession.trace/1";
@@ -180,7 +177,7 @@ fn trace(record: Record<'_>) -> Result<Trace, ReadError> {
         target: record.target,
         address: record.address,
         port: record.port,
-        method: word("method", &record.method, Method::ALL, Method::as_str)?,
+        method: word("method", &record.method)?,
         source: record.source,
         source_port: record.source_port,
         started: civil::parse(started).ok_or_else(|| ReadError::Value {
@@ -189,7 +186,7 @@ fn trace(record: Record<'_>) -> Result<Trace, ReadError> {
             why: "no moment in UTC as RFC 3339 writes it",
         })?,
         duration: micros("duration_us", record.duration_us)?,
-        verdict: word("verdict", &record.verdict, Verdict::ALL, Verdict::as_str)?,
+        verdict: word("verdict", &record.verdict)?,
         detail: record.detail,
         handshake: handshake.transpose()?,
         destination_ttl: record.destination_ttl,
@@ -214,7 +211,7 @@ fn probe(record: ProbeRecord<'_>) -> Result<Probe, ReadError> {
     if record.kind.0 == "none" {
         return Ok(Probe { sent, reply: None });
     }
-    let kind = word("kind", &record.kind, ReplyKind::ALL, ReplyKind::as_str)?;
+    let kind = word("kind", &record.kind)?;
     let missing = |field| ReadError::Value {
         field,
         value: "null".to_owned(),
@@ -227,7 +224,7 @@ fn probe(record: ProbeRecord<'_>) -> Result<Probe, ReadError> {
         bottom: it.s,
         ttl: it.ttl,
     };
-    let rewrite = |it: &Word<'_>| word("rewrites", it, Rewrite::ALL, Rewrite::as_str);
+    let rewrite = |it: &Word<'_>| word("rewrites", it);
     Ok(Probe {
         sent,
         reply: Some(Reply {
@@ -236,7 +233,7 @@ fn probe(record: ProbeRecord<'_>) -> Result<Probe, ReadError> {
             name: record.name,
             asn: record.asn,
             rtt: micros("rtt_us", record.rtt_us.ok_or_else(|| missing("rtt_us"))?)?,
-            rtt_bound: word("rtt_bound", &bound, RttBound::ALL, RttBound::as_str)?,
+            rtt_bound: word("rtt_bound", &bound)?,
             icmp: record.icmp_type.zip(record.icmp_code),
             reply_ttl: record.reply_ttl,
             quoted_ttl: record.quoted_ttl,
@@ -252,39 +249,22 @@ fn probe(record: ProbeRecord<'_>) -> Result<Probe, ReadError> {
     })
 }
 
-/// The words of a link are few and known, as its types are.
 fn link(record: LinkRecord<'_>) -> Result<Arc<LinkInfo>, ReadError> {
-    let one_of = |field, found: &Word<'_>, words: &[&'static str]| {
-        words
-            .iter()
-            .copied()
-            .find(|word| found.0 == *word)
-            .ok_or_else(|| no_such(field, found))
-    };
-    let mode = record
-        .mode
-        .map(|mode| one_of("link.mode", &mode, &["native", "generic"]));
+    let mode = record.mode.map(|mode| {
+        let word = values::link_mode(&mode.0);
+        word.ok_or_else(|| no_such("link.mode", &mode))
+    });
     Ok(Arc::new(LinkInfo {
-        kind: one_of(
-            "link.kind",
-            &record.kind,
-            &["xdp", "packet", "sim", "mirror"],
-        )?,
+        kind: values::link_kind(&record.kind.0)
+            .ok_or_else(|| no_such("link.kind", &record.kind))?,
         mode: mode.transpose()?,
         zero_copy: record.zero_copy,
         interface: record.interface,
     }))
 }
 
-fn word<T: Copy, const N: usize>(
-    field: &'static str,
-    found: &Word<'_>,
-    all: [T; N],
-    text: fn(T) -> &'static str,
-) -> Result<T, ReadError> {
-    all.into_iter()
-        .find(|one| found.0 == text(*one))
-        .ok_or_else(|| no_such(field, found))
+fn word<T: values::Word>(field: &'static str, found: &Word<'_>) -> Result<T, ReadError> {
+    T::of(&found.0).ok_or_else(|| no_such(field, found))
 }
 
 fn no_such(field: &'static str, found: &Word<'_>) -> ReadError {
@@ -294,18 +274,12 @@ fn no_such(field: &'static str, found: &Word<'_>) -> ReadError {
     }
 }
 
-/// A span from its microseconds.
 fn micros(field: &'static str, value: f64) -> Result<Duration, ReadError> {
-    let nanos = (value * 1_000.0).round();
-    // Every u64 below 2⁶⁴ that an f64 can be.
-    if !(0.0..18_446_744_073_709_551_616.0).contains(&nanos) {
-        return Err(ReadError::Value {
-            field,
-            value: value.to_string(),
-            why: "no span of time",
-        });
-    }
-    Ok(Duration::from_nanos(nanos as u64))
+    values::span(value).ok_or_else(|| ReadError::Value {
+        field,
+        value: value.to_string(),
+        why: "no span of time",
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Compression, Encoding, OutputSpec, encoder};
+use super::{Compression, Encoding, OutputSpec, caracal, encoder, parquet};
 
 /// Octets that are copied at a time.
 const BUFFER: usize = 1 << 17;
@@ -22,14 +22,17 @@ pub fn join(spec: &OutputSpec, parts: &[PathBuf], out: Box<dyn Write + Send>) ->
         return encoder(spec, out)?.finish();
     }
     match spec.encoding {
-        Encoding::Parquet => Err(io::Error::other("Parquet: not built yet")),
+        Encoding::Parquet => parquet::join(parts, out),
         other => lines(spec.compression, head(other), parts, out),
     }
 }
 
 /// What every part of a format begins with.
-pub(super) fn head(_encoding: Encoding) -> &'static [u8] {
-    b""
+pub(super) fn head(encoding: Encoding) -> &'static [u8] {
+    match encoding {
+        Encoding::Caracal => caracal::HEADER,
+        Encoding::Json | Encoding::Parquet | Encoding::Scamper | Encoding::Atlas => b"",
+    }
 }
 
 fn lines(

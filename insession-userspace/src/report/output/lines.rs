@@ -1,10 +1,12 @@
 //! Formats that are lines of text: a record gives none, one or several.
 
+use std::fmt;
 use std::io::{self, Write as _};
 
 use super::compress::Compressed;
 use super::{Compression, Encoder};
-use crate::trace::Trace;
+use crate::time::Duration;
+use crate::trace::{Probe, Trace};
 
 /// Adds the lines of a record to what is written to memory; given is also its line of
 /// JSON.
@@ -59,4 +61,24 @@ impl Encoder for Lines {
 pub(super) fn json(_trace: &Trace, json: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(json);
     Ok(())
+}
+
+/// Adds formatted text. Memory takes everything.
+pub(super) fn text_of(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+/// Milliseconds with exactly three digits behind the point, rounded.
+pub(super) fn millis(span: Duration, out: &mut Vec<u8>) {
+    let micros = (span.as_nanos() + 500) / 1_000;
+    text_of(
+        out,
+        format_args!("{}.{:03}", micros / 1_000, micros % 1_000),
+    );
+}
+
+/// When a probe's reply came, in whole seconds.
+pub(super) fn reply_seconds(trace: &Trace, probe: &Probe, rtt: Duration) -> u64 {
+    let after = u64::try_from((probe.sent + rtt).as_nanos()).unwrap_or(u64::MAX);
+    trace.started.0.saturating_add(after) / 1_000_000_000
 }

@@ -4,7 +4,11 @@
 //! parts are joined to one ([`join`]) without decoding what need not be: members of
 //! gzip and frames of Zstandard follow one another, row groups of Parquet are copied.
 //!
-//! * `lines`: what is written line by line, records of ours first of all.
+//! * [`parquet`]: one row a probe, and how it is read back;
+//! * `scamper`, `atlas`, `caracal`: what others' tools read;
+//! * `lines`: what is written line by line, records of ours and those.
+//!
+//! `docs/formats.md` documents all of them.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,11 +16,15 @@ use std::path::{Path, PathBuf};
 
 use crate::trace::Trace;
 
+mod atlas;
+mod caracal;
 mod compress;
 mod join;
 mod lines;
 #[cfg(test)]
 mod names_tests;
+pub mod parquet;
+mod scamper;
 #[cfg(test)]
 pub(in crate::report) mod tests;
 
@@ -159,17 +167,20 @@ pub trait Encoder: Send {
 /// Begins a part.
 ///
 /// Memory: 64 KiB of lines and the compressor's own (gzip a third of a MiB, Zstandard
-/// some 2 MiB); Parquet what its row group takes.
+/// some 2 MiB); Parquet the rows of a row group, at most 32 MiB of them, and twice that
+/// while they are written.
 ///
 /// # Errors
 /// When the head of the file cannot be written.
 pub fn encoder(spec: &OutputSpec, out: Box<dyn Write + Send>) -> io::Result<Box<dyn Encoder>> {
-    let lines = |append: lines::Append, head: &'static [u8]| {
-        let lines = lines::Lines::new(spec.compression, out, append, head)?;
-        Ok::<Box<dyn Encoder>, io::Error>(Box::new(lines))
+    let append: lines::Append = match spec.encoding {
+        Encoding::Parquet => return Ok(Box::new(parquet::Rows::new(out)?)),
+        Encoding::Json => lines::json,
+        Encoding::Scamper => scamper::append,
+        Encoding::Atlas => atlas::append,
+        Encoding::Caracal => caracal::append,
     };
-    match spec.encoding {
-        Encoding::Json => lines(lines::json, b""),
-        other => Err(io::Error::other(format!("{other}: not built yet"))),
-    }
+    let head = join::head(spec.encoding);
+    let lines = lines::Lines::new(spec.compression, out, append, head)?;
+    Ok(Box::new(lines))
 }

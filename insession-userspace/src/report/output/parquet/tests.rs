@@ -1,0 +1,102 @@
+//! Parquet as it comes back, in row groups and joined.
+
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
+
+use super::*;
+use crate::report::output::tests::{Folder, encoded, joined, spec};
+use crate::report::samples;
+use crate::time::UnixTime;
+
+fn read(file: &[u8], name: &str) -> Vec<Trace> {
+    let folder = Folder::new(name);
+    let path = folder.0.join("r.parquet");
+    std::fs::write(&path, file).unwrap();
+    assert!(is_parquet(&path).unwrap());
+    let mut reader = Reader::open(&path).unwrap();
+    let mut all = Vec::new();
+    while let Some(trace) = reader.next().unwrap() {
+        all.push(trace);
+    }
+    all
+}
+
+/// All but nanoseconds of the start.
+fn kept(traces: &[Trace]) -> Vec<Trace> {
+    let kept = |trace: &Trace| Trace {
+        started: UnixTime(trace.started.0 / 1_000 * 1_000),
+        ..trace.clone()
+    };
+    traces.iter().map(kept).collect()
+}
+
+#[test]
+fn traces_come_back_from_parts_joined() {
+    let mut runner = TestRunner::deterministic();
+    let mut all = samples::all();
+    all.extend((0..3000).map(|_| {
+        samples::any_trace()
+            .new_tree(&mut runner)
+            .unwrap()
+            .current()
+    }));
+    let spec = spec("r.parquet");
+    let parts = [&all[..5], &[], &all[5..2000], &all[2000..]].map(|some| encoded(&spec, some));
+    let file = joined(&spec, "parquet-joined", &parts).unwrap();
+    let back = read(&file, "parquet-read");
+    for (found, expected) in back.iter().zip(kept(&all)) {
+        assert_eq!(*found, expected);
+    }
+    assert_eq!(back.len(), all.len());
+}
+
+#[test]
+fn no_parts_are_a_file_without_rows() {
+    let file = joined(&spec("r.parquet"), "parquet-none", &[]).unwrap();
+    assert!(read(&file, "parquet-empty").is_empty());
+}
+
+#[test]
+fn a_row_group_ends_when_it_is_full() {
+    // Times that differ from row to row, so that runs are of one.
+    let mut trace = samples::four_hops();
+    let probe = trace.hops[0].probes[0].clone();
+    trace.hops[0].probes = vec![probe; 1000];
+    let mut columns = Columns::default();
+    for nth in 0..50 {
+        let hop = trace.hops[0].probes.iter_mut();
+        for (at, probe) in (nth * 1000..).zip(hop) {
+            probe.sent = crate::time::Duration::from_nanos(at);
+        }
+        columns.push(&trace);
+    }
+    let a_row = columns.memory() / columns.rows();
+    assert!((30..200).contains(&a_row), "{a_row}");
+    let out = super::super::tests::Shared::default();
+    let mut rows = Rows::new(Box::new(out.clone())).unwrap();
+    let before = rows.bytes();
+    let mut pushed = 0;
+    while rows.bytes() == before {
+        let room = rows.columns.memory();
+        assert!(
+            room < GROUP_MEMORY && pushed <= GROUP_ROWS,
+            "{room} {pushed}"
+        );
+        rows.record(&trace, b"").unwrap();
+        pushed += 1009;
+    }
+    assert_eq!(rows.columns.rows(), 0);
+    let before = Box::new(rows);
+    before.finish().unwrap();
+    assert!(!out.take().is_empty());
+}
+
+#[test]
+fn other_files_are_no_results() {
+    let folder = Folder::new("parquet-other");
+    let path = folder.0.join("r.parquet");
+    std::fs::write(&path, b"PAR1 and nothing of it PAR1").unwrap();
+    assert!(Reader::open(&path).is_err());
+    let said = join(&[path.clone()], Box::new(io::sink())).unwrap_err();
+    assert!(said.to_string().contains("r.parquet: "), "{said}");
+}
