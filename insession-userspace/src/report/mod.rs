@@ -16,6 +16,8 @@ pub mod text;
 mod values;
 
 #[cfg(test)]
+mod readers;
+#[cfg(test)]
 pub(crate) mod samples;
 
 /// How results are written.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::{Need, State};
 use crate::command;
 
-/// A package: what it brings (a program on the path, or a file), and why.
+/// A package: what it brings (a program on the path, a file, a module of Python's), and why.
 pub struct Package {
     name: &'static str,
     brings: Brings,
@@ -21,9 +21,10 @@ pub struct Package {
 enum Brings {
     Program(&'static str),
     File(&'static str),
+    Module(&'static str),
 }
 
-use Brings::{File, Program};
+use Brings::{File, Module, Program};
 
 /// What building and testing need.
 pub const PACKAGES: &[Package] = &[
@@ -81,6 +82,11 @@ pub const PACKAGES: &[Package] = &[
         name: "tshark",
         brings: Program("tshark"),
         why: "judges captures of the end-to-end tests",
+    },
+    Package {
+        name: "python3-venv",
+        brings: Module("ensurepip"),
+        why: "a place for others' readers of our files",
     },
 ];
 
@@ -154,6 +160,11 @@ impl Package {
                 .map(|folder| Path::new(folder).join(name))
                 .find(|path| path.is_file())
                 .map(|path| path.display().to_string()),
+            Module(name) => {
+                let import = format!("import {name}; print({name}.__file__)");
+                let place = command::output("python3", &["-c", &import])?;
+                Some(place.trim().to_owned())
+            }
         }
     }
 }

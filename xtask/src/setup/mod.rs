@@ -1,11 +1,13 @@
 //! `cargo xtask setup`: what a fresh machine misses, installed, with what and why.
 //!
-//! Three kinds of things: Debian packages ([`debian`]), the eBPF toolchain
-//! ([`toolchain`]), and what cannot be installed: kernel and rights ([`kernel`]).
+//! Four kinds of things: Debian packages ([`debian`]), the eBPF toolchain
+//! ([`toolchain`]), others' readers of our files ([`readers`]), and what cannot be
+//! installed: kernel and rights ([`kernel`]).
 
 pub mod apt;
 mod debian;
 mod kernel;
+mod readers;
 mod toolchain;
 
 use anyhow::{Result, bail};
@@ -53,7 +55,8 @@ pub fn ensure() -> Result<()> {
     }
     debian::install(debian::PACKAGES)?;
     toolchain::install_bpf_linker()?;
-    toolchain::install_rust_src()
+    toolchain::install_rust_src()?;
+    readers::install()
 }
 
 /// Installs what virtual machines need besides.
@@ -71,6 +74,7 @@ fn check() -> Result<()> {
     let mut needs = kernel::needs();
     needs.extend(debian::needs());
     needs.extend(toolchain::needs());
+    needs.extend(readers::needs());
     let mut missing = 0;
     for need in &needs {
         let (mark, text) = match &need.state {

@@ -1,0 +1,31 @@
+"""Our records, as JSON reads them: what the other formats are compared with."""
+
+import json
+import sys
+
+
+def load(folder):
+    with open(f"{folder}/r.jsonl", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def probes(record):
+    """TTL, number within the TTL from 1, probe."""
+    for hop in record["hops"]:
+        for nth, probe in enumerate(hop["probes"], 1):
+            yield hop["ttl"], nth, probe
+
+
+def same(found, expected, where):
+    if found != expected:
+        sys.exit(f"{where}: found {found!r}, expected {expected!r}")
+
+
+def near(found, expected, within, where):
+    if abs(found - expected) > within:
+        sys.exit(f"{where}: found {found!r}, expected {expected!r} ± {within}")
+
+
+def done(count):
+    """How much was compared; the test looks at it: nothing compared is nothing tested."""
+    print(f"compared {count}")
