@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod destinations;
 mod error;
 pub(crate) mod ethtool;
 mod interfaces;
@@ -19,6 +20,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use destinations::destinations;
 pub use error::NetError;
 pub use interfaces::{InterfaceInfo, Vlan, XdpAttachment, interface, interfaces};
 pub use route::{Router, RouterOptions};

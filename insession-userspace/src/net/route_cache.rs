@@ -45,7 +45,7 @@ const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_PROTOCOL: u16 = 21;
 /// include/uapi/linux/rtnetlink.h.
-const RTA_NH_ID: u16 = 30;
+pub(super) const RTA_NH_ID: u16 = 30;
 
 /// Answers by what they hold for.
 #[derive(Debug)]
