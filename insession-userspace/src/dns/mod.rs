@@ -10,11 +10,15 @@ use std::time::Duration;
 use hickory_resolver::config::LookupIpStrategy;
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{Hosts, TokioResolver};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 
+pub mod bulk;
 pub mod names;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Which addresses of a name are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,25 +59,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ATTEMPTS: usize = 2;
 /// Several servers, both families and the search list multiply that.
 const ALTOGETHER: Duration = Duration::from_secs(8);
+/// Answers that the resolver keeps, as long as they may live: some 10 MiB.
+const CACHED: u64 = 16_384;
 
 impl Dns {
     /// As the system is configured.
     #[must_use]
     pub fn from_system(family: Family) -> Self {
         let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
-        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
-            let options = builder.options_mut();
-            options.ip_strategy = match family {
-                Family::V4 => LookupIpStrategy::Ipv4Only,
-                Family::V6 => LookupIpStrategy::Ipv6Only,
-                Family::Any => LookupIpStrategy::Ipv4thenIpv6,
-            };
-            options.timeout = options.timeout.min(PATIENCE);
-            options.attempts = options.attempts.min(ATTEMPTS);
-            let mut resolver = builder.build()?;
-            resolver.set_hosts(Arc::clone(&hosts));
-            Ok(resolver)
-        });
+        let resolver =
+            TokioResolver::builder_tokio().and_then(|builder| resolver(builder, family, &hosts));
         Dns {
             family,
             hosts,
@@ -178,6 +173,26 @@ impl Dns {
     }
 }
 
+/// The resolver, with our bounds.
+fn resolver(
+    mut builder: ResolverBuilder<TokioRuntimeProvider>,
+    family: Family,
+    hosts: &Arc<Hosts>,
+) -> Result<TokioResolver, NetError> {
+    let options = builder.options_mut();
+    options.ip_strategy = match family {
+        Family::V4 => LookupIpStrategy::Ipv4Only,
+        Family::V6 => LookupIpStrategy::Ipv6Only,
+        Family::Any => LookupIpStrategy::Ipv4thenIpv6,
+    };
+    options.timeout = options.timeout.min(PATIENCE);
+    options.attempts = options.attempts.min(ATTEMPTS);
+    options.cache_size = CACHED;
+    let mut resolver = builder.build()?;
+    resolver.set_hosts(Arc::clone(hosts));
+    Ok(resolver)
+}
+
 /// The first name of a reverse look-up. `Name` displays bytes that are no
 /// letters escaped, so a hostile zone cannot write to the terminal; what is
 /// left over is checked all the same.
@@ -254,37 +269,6 @@ mod tests {
         );
     }
 
-    /// A name server of our own that answers every question with this code; it
-    /// ends with the process.
-    fn server(code: u8) -> TokioResolver {
-        use hickory_resolver::config::{
-            ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts,
-        };
-        use hickory_resolver::net::runtime::TokioRuntimeProvider;
-
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        std::thread::spawn(move || {
-            let mut packet = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut packet) {
-                // RFC 1035 §4.1.1: QR in the third octet, RCODE in the fourth.
-                packet[2] |= 0x80;
-                packet[3] = packet[3] & 0xf0 | code;
-                let _ = socket.send_to(&packet[..length], from);
-            }
-        });
-        let mut connection = ConnectionConfig::udp();
-        connection.port = address.port();
-        let name_server = NameServerConfig::new(address.ip(), true, vec![connection]);
-        let config = ResolverConfig::from_parts(None, vec![], vec![name_server]);
-        let mut options = ResolverOpts::default();
-        options.attempts = 1;
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options)
-            .build()
-            .unwrap()
-    }
-
     #[test]
     fn a_server_that_fails_is_not_silent() {
         const SERVFAIL: u8 = 2;
@@ -300,8 +284,8 @@ mod tests {
                 .build()
                 .unwrap();
             let found = runtime.block_on(async {
-                let mut dns = bare(Family::Any);
-                dns.resolver = Ok(server(code));
+                let server = testing::Server::new(move |_| testing::Reply::Code(code));
+                let dns = Dns::asking(&server, Family::Any);
                 dns.name("10.0.9.3".parse().unwrap()).await
             });
             assert_eq!(found, expected, "{code}");
