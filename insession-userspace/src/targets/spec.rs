@@ -1,6 +1,11 @@
 //! What a TARGET may be: host, address, host:port, `[v6]:port`, bare v6.
+//!
+//! A name beyond ASCII is looked up in its ASCII form (UTS #46); records have it as
+//! it was written.
 
 use std::net::{IpAddr, Ipv4Addr};
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 /// A target as the user named it, taken apart but not resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +23,7 @@ pub struct TargetSpec {
 pub enum Host {
     /// An address: nothing to look up.
     Address(IpAddr),
-    /// A name.
+    /// A name, in ASCII.
     Name(String),
 }
 
@@ -31,7 +36,8 @@ pub fn parse(text: &str) -> Result<TargetSpec, String> {
     let (host, port) = split(text)?;
     let host = match host.parse::<IpAddr>() {
         Ok(address) => Host::Address(usable(address)?),
-        Err(_) => Host::Name(host_name(host)?.to_owned()),
+        Err(_) if host.is_ascii() => Host::Name(host_name(host)?.to_owned()),
+        Err(_) => Host::Name(in_ascii(host)?),
     };
     Ok(TargetSpec {
         name: text.to_owned(),
@@ -78,7 +84,8 @@ fn v6_error(text: &str) -> String {
     }
 }
 
-fn port(text: &str) -> Result<u16, String> {
+/// A port, 1 to 65535.
+pub(super) fn port(text: &str) -> Result<u16, String> {
     if text.starts_with("//") {
         return Err("a URL is no target; write host:port".to_owned());
     }
@@ -92,14 +99,37 @@ fn port(text: &str) -> Result<u16, String> {
 fn usable(address: IpAddr) -> Result<IpAddr, String> {
     // An IPv4-mapped address never stands on a wire (RFC 4291 §2.5.5.2).
     let address = address.to_canonical();
-    let reason = if address.is_unspecified() {
-        "the unspecified address is nobody's"
+    match nobodys(address) {
+        Some(reason) => Err(format!("{reason}; name one host")),
+        None => Ok(address),
+    }
+}
+
+/// Why no TCP connection can be opened to an address, whoever allows it.
+pub(super) fn nobodys(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address is nobody's")
     } else if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
-        "TCP has no multicast or broadcast"
+        Some("TCP has no multicast or broadcast")
     } else {
-        return Ok(address);
-    };
-    Err(format!("{reason}; name one host"))
+        None
+    }
+}
+
+/// The ASCII form of a name beyond it (UTS #46, as browsers and curl have it:
+/// letters are mapped to lower case, ideographic full stops are dots).
+fn in_ascii(host: &str) -> Result<String, String> {
+    let mapped = Uts46::new()
+        .to_ascii(
+            host.as_bytes(),
+            AsciiDenyList::EMPTY,
+            Hyphens::Allow,
+            DnsLength::Ignore,
+        )
+        .map_err(|_| {
+            "letters that no host name may have together (IDNA, UTS #46); write the name as its owner does, or in ASCII (xn--…)"
+        })?;
+    host_name(&mapped).map(str::to_owned)
 }
 
 /// A name that a resolver may be asked for.
@@ -118,10 +148,10 @@ fn host_name(host: &str) -> Result<&str, String> {
             ));
         }
         // The underscore is no letter of a host name (RFC 952), but names with
-        // one exist and resolve. Beyond ASCII the resolver decides (IDNA).
+        // one exist and resolve.
         if let Some(odd) = label
             .chars()
-            .find(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
+            .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
         {
             return Err(if odd == '/' {
                 "a prefix or URL is no target; write host, address or host:port".to_owned()
@@ -158,7 +188,19 @@ mod tests {
             ("www.example:80", name("www.example"), Some(80)),
             ("localhost", name("localhost"), None),
             ("a_b.example", name("a_b.example"), None),
-            ("bücher.example", name("bücher.example"), None),
+            ("bücher.example", name("xn--bcher-kva.example"), None),
+            (
+                "BÜCHER.example.:80",
+                name("xn--bcher-kva.example."),
+                Some(80),
+            ),
+            ("例え。テスト", name("xn--r8jz45g.xn--zckzah"), None),
+            ("xn--bcher-kva.example", name("xn--bcher-kva.example"), None),
+            (
+                "_tcp.bücher.example",
+                name("_tcp.xn--bcher-kva.example"),
+                None,
+            ),
             ("1.2.3.4.example", name("1.2.3.4.example"), None),
             ("10.0.9.2", address("10.0.9.2"), None),
             ("10.0.9.2:65535", address("10.0.9.2"), Some(65535)),
@@ -197,6 +239,14 @@ mod tests {
             ("10.0.0", "neither an IPv4 address nor a host name"),
             ("a..b", "the label \"\""),
             ("two words", "' ' is in no host name"),
+            ("ex\u{fffd}ample", "no host name may have together"),
+            ("bücher example", "' ' is in no host name"),
+            // Mapped to "a/c" and to digits: no way around what holds in ASCII.
+            ("\u{2100}.example", "a prefix or URL is no target"),
+            (
+                "\u{ff11}\u{ff10}.0.0.1",
+                "neither an IPv4 address nor a host name",
+            ),
             ("0.0.0.0", "the unspecified address"),
             ("::", "the unspecified address"),
             ("224.0.0.1", "no multicast"),
