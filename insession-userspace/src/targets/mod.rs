@@ -1,5 +1,11 @@
 //! What the user wants traced: from what was written to the order of probing.
 //!
-//! * [`spec`]: one target, taken apart.
+//! * [`spec`]: one target, taken apart;
+//! * [`entry`]: a line of a list: a target, or a prefix of them;
+//! * [`list`]: lists of any length, one pass, in a seeded pseudo-random order;
+//! * [`order`]: the permutation, and the choice of addresses within prefixes.
 
+pub mod entry;
+pub mod list;
+pub mod order;
 pub mod spec;
