@@ -3,9 +3,11 @@
 //! * [`spec`]: one target, taken apart;
 //! * [`entry`]: a line of a list: a target, or a prefix of them;
 //! * [`list`]: lists of any length, one pass, in a seeded pseudo-random order;
+//! * [`exclude`]: what is not to be traced;
 //! * [`order`]: the permutation, and the choice of addresses within prefixes.
 
 pub mod entry;
+pub mod exclude;
 pub mod list;
 pub mod order;
 pub mod spec;
