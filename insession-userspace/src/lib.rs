@@ -19,6 +19,7 @@
 //! * [`dns`]: names and addresses;
 //! * [`net`]: interfaces, routes, neighbours;
 //! * [`engine`]: many sessions at once;
+//! * [`campaign`]: records of long lists, kept whatever happens;
 //! * [`report`]: one file an output format;
 //! * [`mod@bench`]: what all of it can do, measured;
 //! * [`cli`]: one file a subcommand;
@@ -34,6 +35,8 @@ pub mod wire;
 
 #[cfg(feature = "os")]
 pub mod bench;
+#[cfg(feature = "os")]
+pub mod campaign;
 #[cfg(feature = "os")]
 pub mod cli;
 #[cfg(feature = "os")]

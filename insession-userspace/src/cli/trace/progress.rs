@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arguments::When;
+use crate::campaign::account::is_drop;
 use crate::cli::exit::tell;
 use crate::engine::stats::Stats;
 
@@ -71,12 +72,6 @@ impl Moment {
             self.drops
         )
     }
-}
-
-fn is_drop(label: &str) -> bool {
-    ["drop", "full", "fill-ring-empty", "redirect-failed"]
-        .iter()
-        .any(|sign| label.contains(sign))
 }
 
 impl Progress {
@@ -156,7 +151,7 @@ impl Progress {
 }
 
 /// Displays a rate: `950`, `12.3k`, `1.2M`.
-struct Compact(f64);
+pub struct Compact(pub f64);
 
 impl std::fmt::Display for Compact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -52,6 +52,10 @@ impl Encoder for Lines {
         self.out.bytes()
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     fn finish(self: Box<Self>) -> io::Result<()> {
         self.out.finish()
     }

@@ -156,6 +156,15 @@ pub trait Encoder: Send {
     /// as soon as it is handed over.
     fn bytes(&self) -> u64;
 
+    /// Hands over what was held back, as far as the format lets that be done in the
+    /// middle of a file: for who reads along.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Writes what was held back, and the end of the file. Flushed then; to have it
     /// on the disk (fsync) is the caller's.
     ///
