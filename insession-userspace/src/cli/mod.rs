@@ -1,12 +1,15 @@
 //! The command line: one file (or folder) a subcommand.
 
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 pub mod bench;
 pub mod completions;
+pub mod config;
 pub mod doctor;
 pub mod exit;
 pub mod interrupt;
@@ -28,6 +31,16 @@ pub struct Cli {
     /// Tell more on standard error (-vv: debug; -vvv: everything); RUST_LOG overrides
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
+    /// Take options from FILE (TOML, a table a subcommand); the command line and the
+    /// environment (INSESSION_RATE for --rate, …) beat it
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        env = "INSESSION_CONFIG",
+        hide_env = true
+    )]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -51,14 +64,51 @@ enum Command {
     Man(man::Arguments),
 }
 
+/// The command line as it is defined, every option with its variable in the
+/// environment.
+fn command() -> clap::Command {
+    let mut root = Cli::command();
+    root.build();
+    root.mut_subcommands(config::with_environment)
+}
+
 /// The whole program: parses the command line, runs the subcommand.
 #[must_use]
 pub fn main() -> ExitCode {
-    let mut cli = Cli::parse();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match parse(&words) {
+        Ok((cli, line)) => dispatch(cli, &line),
+        Err(failure) => failure.report(),
+    }
+}
+
+/// What the command line, the environment and files say.
+fn parse(words: &[OsString]) -> Result<(Cli, config::Line), exit::Failure> {
+    let root = command();
+    let line = config::complete(&root, words, |name, given| {
+        if let Some(found) = run::resumed(name, given)? {
+            return Ok(Some(found));
+        }
+        let file = given.get_one::<PathBuf>(config::OPTION);
+        file.map(|file| {
+            let from = format!("--config {}", file.display());
+            config::read(file, name).map(|table| (table, from))
+        })
+        .transpose()
+    })?;
+    let cli = Cli::from_arg_matches(&line.matches).map_err(|error| {
+        // What clap lets pass once it does twice.
+        exit::Failure::usage(error.to_string())
+    })?;
+    Ok((cli, line))
+}
+
+/// Runs the subcommand.
+fn dispatch(mut cli: Cli, line: &config::Line) -> ExitCode {
     logging::init(cli.verbose);
     let result = match &mut cli.command {
         Command::Trace(arguments) => trace::run(arguments),
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(arguments, line),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => {
@@ -87,7 +137,6 @@ fn print_whole(bytes: std::io::Result<Vec<u8>>) -> Result<u8, exit::Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_definition_is_consistent() {

@@ -64,6 +64,10 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = value::duration)]
     pub grace: Duration,
 
+    /// Print the options as they are, as a file for --config, and end
+    #[arg(long)]
+    pub print_config: bool,
+
     /// Show progress on standard error
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub progress: When,

@@ -1,0 +1,383 @@
+//! A run while it goes: the stages are started, what they tell is told on, signals
+//! are heeded, and the end is put in order.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::prepare::Run;
+use super::progress::{Progress, REFRESH};
+use super::{Arguments, metrics, summary};
+use crate::campaign::CampaignError;
+use crate::campaign::account::Account;
+use crate::campaign::directory::BAD_LINES;
+use crate::campaign::observed::Observed;
+use crate::campaign::recorder::Recorder;
+use crate::campaign::store::Store;
+use crate::cli::exit::{self, Failure, tell};
+use crate::cli::interrupt::{self, Step};
+use crate::cli::probing::engine::{Channels, Engine};
+use crate::dns::Dns;
+use crate::engine::stats::Stats;
+use crate::engine::{Stop, Unbegun};
+use crate::link::LinkError;
+use crate::targets::list::{self, BadLine, ListError, ListOptions};
+use crate::targets::stage::{Stage, Summary};
+use crate::trace::Verdict;
+
+/// Targets that are resolved before the engine takes them.
+const RESOLVED: usize = 256;
+/// Outputs that the engine may be ahead of the recorder.
+const AHEAD: usize = 4096;
+/// Bad lines that may wait to be told.
+const BAD_AHEAD: usize = 1024;
+/// Bad lines that are told one by one; further ones are counted, and stand in the
+/// campaign's directory.
+const TOLD: u64 = 100;
+/// After the grace the engine closes its sessions, and the outputs are ended; what
+/// takes longer is stuck.
+const CLOSING: Duration = Duration::from_secs(30);
+
+/// What the stages end with.
+struct Ends {
+    stage: oneshot::Receiver<Result<Summary, ListError>>,
+    engine: oneshot::Receiver<Result<(), LinkError>>,
+    recorder: oneshot::Receiver<Result<Store, CampaignError>>,
+}
+
+/// How they ended.
+struct Ended {
+    stage: Option<Result<Summary, ListError>>,
+    engine: Result<(), LinkError>,
+    recorder: Result<Store, CampaignError>,
+    /// Signals that were heeded.
+    signals: usize,
+}
+
+/// Runs it; gives the exit code.
+///
+/// # Errors
+/// When it could not begin, or could not go on.
+pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
+    let stop = Arc::new(Stop::new());
+    let Run {
+        session,
+        family,
+        lists,
+        supply,
+        exclusions,
+        store,
+        found,
+        campaign,
+        room,
+    } = run;
+    let (done, verdicts) = match found {
+        Some(found) => {
+            if found.torn > 0 {
+                tell(format_args!(
+                    "the journal's last {} octets were not whole, and are left out",
+                    found.torn
+                ));
+            }
+            (found.done, found.verdicts)
+        }
+        None => Default::default(),
+    };
+    let before: Vec<(String, u64)> = verdicts.clone().into_iter().collect();
+    let account = Arc::new(Account {
+        begun: Instant::now(),
+        stats: Arc::new(Stats::default()),
+        observed: Arc::new(Observed::default()),
+        room: Arc::clone(&room),
+        before: done.count(),
+        total: OnceLock::new(),
+        bad_lines: AtomicU64::new(0),
+    });
+    if let Some(address) = arguments.metrics {
+        let bound = metrics::serve(address, Arc::clone(&account)).await?;
+        tell(format_args!("metrics: http://{bound}/metrics"));
+    }
+    let grace = arguments.grace;
+    let asked = [Arc::clone(&stop), Arc::clone(&stop)];
+    let [gently, at_once] = asked;
+    let mut interrupted = interrupt::listen(vec![
+        Step::new(move || gently.drain(grace), grace + CLOSING),
+        Step::new(move || at_once.end(), CLOSING),
+    ])
+    .map_err(|error| signals(&error))?;
+    let mut status = signal(SignalKind::user_defined1()).map_err(|error| signals(&error))?;
+
+    let engine = Engine::new(&arguments.probing, &session, |options| {
+        options.unbegun = Unbegun::Untold;
+        //A options.router_rate = arguments.router_rate;
+        //A options.share_near_hops = arguments.share_near_hops;
+    })?;
+    let (to_engine, targets) = mpsc::channel(RESOLVED);
+    let (told, outputs) = mpsc::channel(AHEAD);
+    let (bad, mut bad_lines) = mpsc::channel(BAD_AHEAD);
+    let (others, mut notices) = mpsc::unbounded_channel();
+    let done = Arc::new(done);
+    let stage = Stage {
+        supply,
+        dns: Arc::new(Dns::from_system(family)),
+        exclusions: Arc::new(exclusions),
+        port: arguments.probing.port,
+        family,
+        strict: arguments.strict,
+        done: Arc::new(move |position| done.contains(position)),
+        targets: to_engine,
+        outputs: told.clone(),
+        bad,
+        tally: Arc::default(),
+    };
+    let capture = engine.capture();
+    let engine = engine.start(Channels {
+        targets,
+        outputs: told,
+        openings: None,
+        stop: Arc::clone(&stop),
+        stats: Arc::clone(&account.stats),
+    })?;
+    let recorder = Recorder {
+        store,
+        outputs,
+        observed: Arc::clone(&account.observed),
+        others,
+    };
+    let (stage_ends, stage_ended) = oneshot::channel();
+    let staging = tokio::spawn(async move {
+        // Nobody listens: the run is over.
+        let _ = stage_ends.send(stage.run().await);
+    });
+    let mut ends = Ends {
+        stage: stage_ended,
+        engine,
+        recorder: on_a_thread("recorder", move || recorder.run())?,
+    };
+    count(lists, &account);
+
+    let mut progress = Progress::new(arguments.progress, arguments.progress_interval);
+    let mut kept = match &campaign {
+        Some(path) => Some(File::create(path.join(BAD_LINES)).map_err(|error| {
+            Failure::failed(format!(
+                "{}: {error}; mend the directory",
+                path.join(BAD_LINES).display()
+            ))
+        })?),
+        None => None,
+    };
+    let mut tick = tokio::time::interval(REFRESH);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut was_paused = false;
+    let mut stage_result = None;
+    let recorded = loop {
+        tokio::select! {
+            biased;
+            changed = interrupted.changed() => {
+                if changed.is_ok() {
+                    staging.abort();
+                    let signals = *interrupted.borrow();
+                    progress.say(stopping(signals, grace));
+                    if signals > 1 {
+                        room.give_up();
+                    }
+                }
+            }
+            recorded = &mut ends.recorder => break recorded,
+            ended = &mut ends.stage, if stage_result.is_none() => {
+                // Aborted: it was stopped.
+                let ended = ended.ok();
+                if let Some(Err(error)) = &ended {
+                    progress.say(format_args!("error: {error}"));
+                    stop.drain(grace.into());
+                }
+                stage_result = Some(ended);
+            }
+            Some(line) = bad_lines.recv() => {
+                note_bad(&line, &account, &progress, kept.as_mut(), arguments.strict);
+            }
+            Some(notice) = notices.recv() => {
+                //A if let Output::Notice(notice) = notice {
+                    progress.say(format_args!("note: {notice:?}"));
+                //A }
+            }
+            _ = status.recv() => progress.say(summary::text(&account.moment(), &before).trim_end()),
+            _ = tick.tick() => {
+                let now = account.moment();
+                if now.is_paused != was_paused {
+                    was_paused = now.is_paused;
+                    progress.say(if was_paused {
+                        "warning: the disk is full: the run pauses until there is room"
+                    } else {
+                        "there is room again: the run goes on"
+                    });
+                }
+                progress.tick(now);
+            }
+        }
+    };
+    while let Ok(line) = bad_lines.try_recv() {
+        note_bad(&line, &account, &progress, kept.as_mut(), arguments.strict);
+    }
+    progress.finish();
+    if recorded.as_ref().is_ok_and(Result::is_err) {
+        stop.end();
+    }
+    let panicked = |what: &str| {
+        Failure::failed(format!(
+            "the {what}: it ended by a panic, whose message stands above; report it"
+        ))
+    };
+    let ended = Ended {
+        stage: match stage_result {
+            Some(result) => result,
+            None => ends.stage.await.ok(),
+        },
+        engine: ends.engine.await.map_err(|_| panicked("engine"))?,
+        recorder: recorded.map_err(|_| panicked("recorder"))?,
+        signals: *interrupted.borrow(),
+    };
+    if let (Some(path), Some(capture)) = (&arguments.probing.pcap, capture)
+        && let Some(failure) = crate::cli::trace::recorded(path, &capture)
+    {
+        let _ = failure.report();
+    }
+    conclude(ended, &account, &verdicts, campaign.as_deref()).await
+}
+
+/// Puts the results in order; chooses the code.
+async fn conclude(
+    ended: Ended,
+    account: &Account,
+    verdicts: &BTreeMap<String, u64>,
+    campaign: Option<&std::path::Path>,
+) -> Result<u8, Failure> {
+    let is_whole = ended.signals == 0 && ended.engine.is_ok() && matches!(ended.stage, Some(Ok(_)));
+    let mut failure = None;
+    match ended.recorder {
+        Ok(store) => {
+            let finished = tokio::task::spawn_blocking(move || store.finish(is_whole)).await;
+            match finished {
+                Ok(Ok(())) | Ok(Err(CampaignError::Gone(_))) => {}
+                Ok(Err(error)) => failure = Some(Failure::from(error)),
+                Err(_) => failure = Some(Failure::failed("the results: a panic; report it")),
+            }
+        }
+        // Whoever read the results wants no more.
+        Err(CampaignError::Gone(_)) => {}
+        Err(error) => failure = Some(error.into()),
+    }
+    if let Err(error) = ended.engine {
+        failure.get_or_insert(error.into());
+    }
+    if let Some(Err(error)) = ended.stage {
+        failure.get_or_insert(error.into());
+    }
+    let now = account.moment();
+    let before: Vec<(String, u64)> = verdicts.clone().into_iter().collect();
+    tell(summary::text(&now, &before).trim_end());
+    if let (false, Some(path)) = (is_whole && failure.is_none(), campaign) {
+        tell(format_args!(
+            "not all is done; go on with: insession run --resume {}",
+            path.display()
+        ));
+    }
+    let is_bad = |verdict: Verdict| {
+        let earlier = verdicts
+            .get(verdict.as_str())
+            .is_some_and(|count| *count > 0);
+        verdict.is_failure() && (earlier || now.seen.by_verdict().any(|(it, _)| it == verdict))
+    };
+    match (ended.signals > 0, failure) {
+        (true, failure) => {
+            if let Some(failure) = failure {
+                let _ = failure.report();
+            }
+            Ok(exit::INTERRUPTED)
+        }
+        (false, Some(failure)) => Err(failure),
+        (false, None) if Verdict::ALL.into_iter().any(is_bad) => Ok(exit::FAILED),
+        (false, None) => Ok(exit::OK),
+    }
+}
+
+/// Tells of a line that is no target, and keeps it.
+fn note_bad(
+    line: &BadLine,
+    account: &Account,
+    progress: &Progress,
+    kept: Option<&mut File>,
+    strict: bool,
+) {
+    let count = account.bad_lines.fetch_add(1, Ordering::Relaxed) + 1;
+    if let Some(kept) = kept {
+        // It was told; a full disk is told of by the records.
+        let _ = writeln!(kept, "{line}");
+    }
+    match count {
+        // The end says it.
+        _ if strict => {}
+        ..=TOLD => progress.say(format_args!("warning: {line}")),
+        _ if count == TOLD + 1 => progress.say("warning: further bad lines are only counted"),
+        _ => {}
+    }
+}
+
+/// What a signal leads to, in words.
+fn stopping(signals: usize, grace: Duration) -> String {
+    match signals {
+        1 => format!(
+            "stopping: no new sessions, open ones have {grace:?}; once more closes them now"
+        ),
+        _ => "stopping: closing sessions now".to_owned(),
+    }
+}
+
+/// Counts the targets of all lists beside the run.
+fn count(lists: ListOptions, account: &Arc<Account>) {
+    let account = Arc::clone(account);
+    let counting = thread::Builder::new()
+        .name("count".to_owned())
+        .spawn(move || {
+            // An error is the supply's to tell.
+            if let Some(Ok(totals)) = list::count(&lists) {
+                let _ = account.total.set(totals.targets);
+            }
+        });
+    if let Err(error) = counting {
+        tracing::debug!(%error, "targets are not counted");
+    }
+}
+
+fn signals(error: &std::io::Error) -> Failure {
+    Failure::failed(format!(
+        "signal handlers: {error}; raise the limit of open files"
+    ))
+}
+
+/// Does it on a thread of its own; the receiver fails when it panicked.
+fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<oneshot::Receiver<T>, Failure> {
+    let (done, ended) = oneshot::channel();
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // Nobody waits: the run is over.
+            let _ = done.send(work());
+        })
+        .map_err(|error| {
+            Failure::failed(format!(
+                "a thread: {error}; raise the limit of processes (ulimit -u)"
+            ))
+        })?;
+    Ok(ended)
+}
