@@ -16,10 +16,12 @@
 //! | `instructions`, `callgrind` | instruction counts |
 //! | `reckon` | what a 10, 25 and 100 GbE node reaches |
 //! | `document` | docs/performance.md |
+//! | `campaign` | campaigns of the demo: killed and resumed, and in memory |
 //! | `role` | what this program does as a child of itself |
 
 mod arms;
 mod callgrind;
+mod campaign;
 mod connects;
 mod document;
 mod host;
@@ -192,7 +194,7 @@ const MEASURES: &[(&[&str], Measure)] = &[
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.role {
-        Some(role) => role::run(&role),
+        Some(role) => role::run(&role, &args.built),
         None => run(args),
     };
     match result {

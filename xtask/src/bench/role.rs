@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::network::Network;
-use crate::scanners;
+use crate::{campaign, scanners};
 
 /// As what.
 #[derive(clap::Subcommand)]
@@ -28,6 +29,23 @@ pub enum Role {
         /// What to run: interface near0, targets 10.0.0.1 and on, port 80.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
+    },
+    /// Trace so many targets against the reflector, killed and resumed in the middle.
+    #[command(hide = true)]
+    Campaign {
+        /// How many.
+        #[arg(long, default_value_t = 100_000)]
+        targets: u32,
+    },
+    /// Trace a prefix through the network in memory; tell the peak of memory.
+    #[command(hide = true)]
+    Memory {
+        /// Its length.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(8..=31))]
+        length: u8,
+        /// Sessions at a time.
+        #[arg(long, default_value_t = 10_000)]
+        sessions: usize,
     },
     /// Connect to that many targets of the bed and close each by RST.
     #[command(hide = true)]
@@ -66,13 +84,15 @@ pub enum Role {
 }
 
 /// Does it.
-pub fn run(role: &Role) -> Result<()> {
+pub fn run(role: &Role, built: &Path) -> Result<()> {
     match role {
         Role::Bed {
             deaf,
             quiet,
             command,
         } => bed(*deaf, *quiet, command),
+        Role::Campaign { targets } => campaign::reflector(&std::path::absolute(built)?, *targets),
+        Role::Memory { length, sessions } => campaign::memory(*length, *sessions),
         Role::Connect { count, in_flight } => connect(*count, *in_flight),
         Role::Sink { address } => sink(*address),
         Role::Source { address, seconds } => {
