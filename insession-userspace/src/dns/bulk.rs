@@ -5,7 +5,7 @@
 //! ([`super::CACHED`] of them). Failures are cached here, as RFC 2308 §7 has it: a
 //! dead zone takes seconds a name, and a list may have one ten thousand times.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -41,8 +41,8 @@ pub struct Bulk<T> {
     /// Who waits for which name.
     asked: HashMap<String, Vec<T>>,
     count: usize,
-    /// Names that wait for a look-up of another to end, the latest first.
-    waiting: Vec<String>,
+    /// Names that wait for a look-up of another to end.
+    waiting: VecDeque<String>,
     failures: HashMap<String, (Instant, String)>,
     /// Answered without a look-up.
     ready: Vec<(T, Answer)>,
@@ -64,7 +64,7 @@ impl<T> Bulk<T> {
             running: JoinSet::new(),
             asked: HashMap::new(),
             count: 0,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             failures: HashMap::new(),
             ready: Vec::new(),
         }
@@ -97,7 +97,7 @@ impl<T> Bulk<T> {
         let asked = self.asked.entry(name.clone()).or_default();
         asked.push(who);
         if asked.len() == 1 {
-            self.waiting.push(name);
+            self.waiting.push_back(name);
             self.start();
         }
     }
@@ -156,7 +156,7 @@ impl<T> Bulk<T> {
 
     fn start(&mut self) {
         while self.running.len() < AT_A_TIME {
-            let Some(name) = self.waiting.pop() else {
+            let Some(name) = self.waiting.pop_front() else {
                 return;
             };
             let future = (self.look_up)(name.clone());
