@@ -114,24 +114,29 @@ impl Stage {
     /// A list that cannot be read to its end; with `strict`, the first line that is
     /// no target. What stands before it came out.
     pub async fn run(self) -> Result<Summary, ListError> {
+        let bad = self.bad;
         let (asker, questions) = mpsc::channel(AHEAD);
         let (tell, told) = oneshot::channel();
         let over = Over(Arc::new(AtomicBool::new(false)));
-        let doors = Doors {
+        let judge = Judge {
             exclusions: self.exclusions,
             port: self.port,
             family: self.family,
+            tally: self.tally,
+        };
+        let doors = Doors {
             targets: self.targets,
             outputs: self.outputs,
-            tally: self.tally,
         };
         let pump = Pump {
             supply: self.supply,
             strict: self.strict,
             done: self.done,
-            doors: doors.clone(),
+            judge: judge.clone(),
+            targets: doors.targets.downgrade(),
+            outputs: doors.outputs.downgrade(),
+            bad: bad.downgrade(),
             asker,
-            bad: self.bad,
             over: Arc::clone(&over.0),
         };
         let thread = std::thread::Builder::new().name("list".into());
@@ -140,7 +145,9 @@ impl Stage {
             let _ = tell.send(pump.run());
         });
         spawned.map_err(|error| broken(&error, "raise the limit of processes"))?;
-        doors.resolve(Bulk::by_dns(self.dns), questions).await;
+        doors
+            .resolve(&judge, Bulk::by_dns(self.dns), questions)
+            .await;
         let pumped = tokio::select! {
             biased;
             told = told => told.unwrap_or_else(|_| {
@@ -148,7 +155,7 @@ impl Stage {
             }),
             () = doors.closed() => Ok(()),
         };
-        pumped.map(|()| doors.tally.summary())
+        pumped.map(|()| judge.tally.summary())
     }
 }
 
@@ -169,14 +176,12 @@ impl Drop for Over {
     }
 }
 
-/// Where targets go.
+/// Says what becomes of a target.
 #[derive(Clone)]
-struct Doors {
+struct Judge {
     exclusions: Arc<Exclusions>,
     port: u16,
     family: Family,
-    targets: mpsc::Sender<Target>,
-    outputs: mpsc::Sender<Output>,
     tally: Arc<Tally>,
 }
 
@@ -186,7 +191,7 @@ enum Fate {
     Told(Output),
 }
 
-impl Doors {
+impl Judge {
     /// What becomes of a target of this address.
     fn judge(&self, index: u64, spec: TargetSpec, found: Answer) -> Fate {
         let port = spec.port.unwrap_or(self.port);
@@ -232,8 +237,16 @@ impl Doors {
             "{address}: it is {is}, but only {wanted} is traced in this run; leave -4, -6 or --source out"
         ))
     }
+}
 
-    /// Whether there is still somebody to take what comes.
+/// Where targets go.
+struct Doors {
+    targets: mpsc::Sender<Target>,
+    outputs: mpsc::Sender<Output>,
+}
+
+impl Doors {
+    /// Returns when there is nobody any more to take what comes.
     async fn closed(&self) {
         tokio::select! {
             () = self.targets.closed() => {}
@@ -242,7 +255,12 @@ impl Doors {
     }
 
     /// Resolves names until there are no more questions, or nobody takes targets.
-    async fn resolve(&self, mut bulk: Bulk<Question>, mut questions: mpsc::Receiver<Question>) {
+    async fn resolve(
+        &self,
+        judge: &Judge,
+        mut bulk: Bulk<Question>,
+        mut questions: mpsc::Receiver<Question>,
+    ) {
         let mut open = true;
         while open || !bulk.is_idle() {
             tokio::select! {
@@ -250,7 +268,7 @@ impl Doors {
                 () = self.closed() => return,
                 answers = bulk.answered() => {
                     for ((index, spec), found) in answers {
-                        let sent = match self.judge(index, spec, found) {
+                        let sent = match judge.judge(index, spec, found) {
                             Fate::Traced(target) => self.targets.send(target).await.is_ok(),
                             Fate::Told(output) => self.outputs.send(output).await.is_ok(),
                         };
@@ -272,14 +290,17 @@ impl Doors {
     }
 }
 
-/// Takes the list apart, on a thread of its own.
+/// Takes the list apart, on a thread of its own. It may wait for a line for ever;
+/// so it keeps no channel open that others wait for the end of.
 struct Pump {
     supply: Supply,
     strict: bool,
     done: Arc<Done>,
-    doors: Doors,
+    judge: Judge,
+    targets: mpsc::WeakSender<Target>,
+    outputs: mpsc::WeakSender<Output>,
+    bad: mpsc::WeakSender<BadLine>,
     asker: mpsc::Sender<Question>,
-    bad: mpsc::Sender<BadLine>,
     over: Arc<AtomicBool>,
 }
 
@@ -292,13 +313,13 @@ impl Pump {
             }
             let taken = match item? {
                 Item::Target { position, spec } => {
-                    count(&self.doors.tally.targets);
+                    count(&self.judge.tally.targets);
                     self.give(position, spec)
                 }
                 Item::Bad(line) => {
-                    count(&self.doors.tally.bad);
+                    count(&self.judge.tally.bad);
                     let told = self.strict.then(|| line.clone());
-                    let _ = self.bad.blocking_send(line);
+                    give(&self.bad, line);
                     if let Some(line) = told {
                         return Err(ListError::Strict(line));
                     }
@@ -316,12 +337,18 @@ impl Pump {
     fn give(&self, position: u64, spec: TargetSpec) -> bool {
         match spec.host {
             Host::Name(_) => self.asker.blocking_send((position, spec)).is_ok(),
-            Host::Address(address) => match self.doors.judge(position, spec, Ok(address)) {
-                Fate::Traced(target) => self.doors.targets.blocking_send(target).is_ok(),
-                Fate::Told(output) => self.doors.outputs.blocking_send(output).is_ok(),
+            Host::Address(address) => match self.judge.judge(position, spec, Ok(address)) {
+                Fate::Traced(target) => give(&self.targets, target),
+                Fate::Told(output) => give(&self.outputs, output),
             },
         }
     }
+}
+
+/// Sends, waiting for room; whether somebody took it.
+fn give<T>(door: &mpsc::WeakSender<T>, what: T) -> bool {
+    door.upgrade()
+        .is_some_and(|door| door.blocking_send(what).is_ok())
 }
 
 #[cfg(test)]

@@ -276,8 +276,8 @@ fn strictly_the_first_bad_line_ends_it() {
 
 /// A pipe with one line in it and more to come, never.
 fn stalled_pipe() -> (PathBuf, std::fs::File) {
-    let path =
-        std::env::temp_dir().join(format!("insession-stage-{:?}", std::thread::current().id()));
+    let (process, thread) = (std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(format!("insession-stage-{process}-{thread:?}"));
     let _ = std::fs::remove_file(&path);
     assert!(
         std::process::Command::new("mkfifo")
@@ -311,6 +311,28 @@ fn it_ends_when_nobody_takes_targets_though_the_list_is_silent() {
         drop(ends.targets);
         let ended = tokio::time::timeout(Duration::from_secs(5), stage).await;
         assert_eq!(ended.unwrap().unwrap().unwrap().targets, 2);
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Who writes records down waits for the last of them.
+#[test]
+fn dropped_it_keeps_no_channel_open_though_the_list_is_silent() {
+    let server = server();
+    let (path, _pipe) = stalled_pipe();
+    let options = ListOptions {
+        files: vec![path.clone()],
+        ..ListOptions::default()
+    };
+    run(async {
+        let (stage, mut ends) = stage(&server, &options, Family::Any);
+        let stage = tokio::spawn(stage.run());
+        assert!(ends.targets.recv().await.is_some());
+        // By now it waits for the next line.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stage.abort();
+        let rest = tokio::time::timeout(Duration::from_secs(5), ends.drain()).await;
+        assert!(rest.unwrap().order.is_empty());
     });
     std::fs::remove_file(path).unwrap();
 }
