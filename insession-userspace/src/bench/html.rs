@@ -1,4 +1,5 @@
-//! Results as one page that needs nothing else: plots inside, light and dark.
+//! Results as one page that needs nothing else: plots inside, light and dark. Other
+//! pages share its head and its style.
 
 use std::fmt::Write as _;
 
@@ -26,26 +27,36 @@ svg{max-width:100%;height:auto;display:block;margin:1rem 0}
 /// The whole page.
 #[must_use]
 pub fn page(results: &Results) -> String {
-    let mut out =
-        String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    out.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    let _ = writeln!(
-        out,
-        "<title>insession bench</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>insession bench</h1>"
-    );
+    let mut out = begin("insession bench");
     if results.interrupted {
         out.push_str("<p class=\"warn\">Ended before it was complete.</p>\n");
     }
-    out.push_str("<dl>\n");
-    for (name, value) in text::machine(results) {
-        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(&value));
-    }
-    out.push_str("</dl>\n");
+    figures(&mut out, &text::machine(results));
     for section in text::sections(results) {
         write_section(&mut out, &section);
     }
     let _ = writeln!(out, "<p>{}</p>\n</body>\n</html>", escape(results.schema));
     out
+}
+
+/// The head of a page, and its title.
+#[must_use]
+pub fn begin(title: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+    )
+}
+
+/// Names and values, as a list in a card.
+pub fn figures(out: &mut String, rows: &[(&'static str, String)]) {
+    out.push_str("<dl>\n");
+    for (name, value) in rows {
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
+    }
+    out.push_str("</dl>\n");
 }
 
 fn write_section(out: &mut String, section: &Section) {
@@ -79,7 +90,9 @@ fn write_row(out: &mut String, row: &Row) {
     );
 }
 
-fn escape(text: &str) -> String {
+/// Text that is no markup.
+#[must_use]
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -10,13 +10,16 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 pub mod bench;
 pub mod completions;
 pub mod config;
+pub mod convert;
 pub mod doctor;
 pub mod exit;
 pub mod interrupt;
 mod logging;
 pub mod man;
 pub mod probing;
+pub mod results;
 pub mod run;
+pub mod summary;
 pub mod trace;
 pub mod value;
 
@@ -54,6 +57,10 @@ enum Command {
     /// Trace a list of targets, however long, and lose none
     #[command(after_help = exit::HELP)]
     Run(Box<run::Arguments>),
+    /// Convert results from one format to others
+    Convert(convert::Arguments),
+    /// Show the picture of results: verdicts, path lengths, times, loss, silent hops
+    Summary(summary::Arguments),
     /// Tell whether this machine can trace, and how to mend what keeps it from it
     Doctor(doctor::Arguments),
     /// Measure what the engine, its links and this machine can do
@@ -109,6 +116,8 @@ fn dispatch(mut cli: Cli, line: &config::Line) -> ExitCode {
     let result = match &mut cli.command {
         Command::Trace(arguments) => trace::run(arguments),
         Command::Run(arguments) => run::run(arguments, line),
+        Command::Convert(arguments) => convert::run(arguments),
+        Command::Summary(arguments) => summary::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => {
