@@ -154,6 +154,24 @@ impl Running {
         sys::signal(&self.child, number)
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Ends it at once (SIGKILL).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Waits for its end; kills it at the limit.
     ///
     /// # Errors

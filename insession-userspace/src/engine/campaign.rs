@@ -102,6 +102,8 @@ pub type Targets = Box<dyn Iterator<Item = Target> + Send>;
 /// # Errors
 /// When no link could be opened at all. A link that cannot be opened, or fails
 /// later, ends its targets with verdict `error`; the run goes on with the others.
+/// Where nothing is told of targets that were not begun, it is an error in the end
+/// that they were not: whoever keeps account has them traced when the link is mended.
 /// But when the first of all is not permitted, none will be: the run ends at once.
 pub fn run(
     targets: Targets,
@@ -159,7 +161,7 @@ pub fn run(
             shared.tell_rest(&mut pulled);
         }
     });
-    links.result()
+    links.result(shared.tells_unbegun())
 }
 
 /// Pulls targets, no faster than they are taken.
@@ -286,9 +288,11 @@ impl Links {
         })
     }
 
-    fn result(&self) -> Result<(), LinkError> {
+    /// Errors of some links alone are told by the records of their targets, if these
+    /// have some.
+    fn result(&self, are_told: bool) -> Result<(), LinkError> {
         self.with(|opened| match opened.first_error.take() {
-            Some(error) if opened.links == 0 => Err(error),
+            Some(error) if opened.links == 0 || !are_told => Err(error),
             _ => Ok(()),
         })
     }
@@ -314,6 +318,9 @@ impl Shared<'_> {
         let Err(Undone { jobs, detail }) = given else {
             return;
         };
+        if !self.tells_unbegun() {
+            return;
+        }
         for job in jobs {
             self.tell(job.target, Verdict::Error, Some(detail.clone()));
         }

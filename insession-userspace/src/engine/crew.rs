@@ -86,7 +86,7 @@ impl Crew {
                         rung.get_or_init(|| {
                             opened.iter().map(|link| Bell::new(link.waker())).collect()
                         });
-                        work(&interface, opened, &jobs, &rung, shared);
+                        work(&interface, opened, &jobs, &rung, shared, links);
                     }
                     other => {
                         let error = other
@@ -162,6 +162,7 @@ fn work(
     jobs: &Mutex<Taker<Job>>,
     bells: &Bells,
     shared: &Shared<'_>,
+    links: &Links,
 ) {
     let mut handoffs: Vec<Option<Handoff>> = match &opened[..] {
         [_] => vec![None],
@@ -183,7 +184,7 @@ fn work(
         {
             let run = move || {
                 let jobs = Channel::new(jobs, takers, &bell.hungry);
-                run(interface, link, jobs, handoff, shared);
+                run(interface, link, jobs, handoff, shared, links);
             };
             if nth == 0 {
                 first = Some(run);
@@ -215,6 +216,7 @@ fn run(
     mut jobs: Channel<'_>,
     handoff: Option<Handoff>,
     shared: &Shared<'_>,
+    links: &Links,
 ) {
     if let Some(processor) = link.processor()
         && let Err(error) = crate::link::run_on(processor)
@@ -231,6 +233,7 @@ fn run(
     };
     if let Err(error) = ended {
         tracing::warn!(interface = interface.name, %error, "link failed");
+        links.failed(error);
     }
 }
 
@@ -244,10 +247,11 @@ fn serve(link: &mut dyn Link, mut handoff: Handoff, shared: &Shared<'_>) -> Resu
     Ok(())
 }
 
-/// Without a link, every job to come ends with verdict `error`.
+/// Without a link, every job to come ends with verdict `error`, if it is told of.
 fn refuse_all(jobs: &mut dyn Jobs, shared: &Shared<'_>, detail: &str) {
     loop {
         match jobs.poll() {
+            Supply::Job(_) if !shared.tells_unbegun() => {}
             Supply::Job(Job { target, .. }) => {
                 shared.tell(target, Verdict::Error, Some(detail.to_owned()));
             }

@@ -114,14 +114,21 @@ impl Worker<'_> {
     }
 
     /// The link is dead: every open session and every job to come ends with
-    /// verdict `error`. Returns when the supply has ended.
+    /// verdict `error`; where nothing is to be told of targets that were not begun,
+    /// sessions are as good as not begun, and the run's end says why. Returns when
+    /// the supply has ended.
     pub(super) fn fail(&mut self, link: &mut dyn Link, jobs: &mut dyn Jobs, error: &LinkError) {
         let now = link.now();
         self.set_busy(false);
         let detail = error.to_string();
+        let is_told = self.shared.tells_unbegun();
+        let verdict = match is_told {
+            true => Verdict::Error,
+            false => Verdict::Interrupted,
+        };
         for id in self.ids() {
             if let Some(session) = self.open.get_mut(id) {
-                session.abort(now, Verdict::Error, Some(detail.clone()));
+                session.abort(now, verdict, Some(detail.clone()));
                 self.finish(id, now);
             }
         }
@@ -136,7 +143,9 @@ impl Worker<'_> {
                 return;
             }
             match job.unwrap_or_else(|| jobs.poll()) {
-                Supply::Job(job) if self.shared.is_stopped() => self.leave_unbegun(job, now),
+                Supply::Job(job) if self.shared.is_stopped() || !is_told => {
+                    self.leave_unbegun(job, now);
+                }
                 Supply::Job(Job { target, route }) => {
                     let detail = Some(detail.clone());
                     self.refuse(target, route.source, now, Verdict::Error, detail);

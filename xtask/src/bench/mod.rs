@@ -25,6 +25,18 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure_for_bench()?;
     build::release()?;
+    build()?;
+    let mut bench = Command::new(paths::target().join("release/xtask-bench"));
+    bench
+        .current_dir(paths::root())
+        .arg("--built")
+        .arg(paths::target().join("release"))
+        .args(&args.rest);
+    command::run(&mut bench)
+}
+
+/// Builds what measures.
+pub fn build() -> Result<()> {
     for what in [
         &["--package", "insession", "--example", "instructions"][..],
         &[
@@ -39,11 +51,5 @@ pub fn run(args: &Args) -> Result<()> {
         let mut cargo = command::cargo();
         command::run(cargo.args(["build", "--locked", "--release"]).args(what))?;
     }
-    let mut bench = Command::new(paths::target().join("release/xtask-bench"));
-    bench
-        .current_dir(paths::root())
-        .arg("--built")
-        .arg(paths::target().join("release"))
-        .args(&args.rest);
-    command::run(&mut bench)
+    Ok(())
 }

@@ -2,6 +2,7 @@
 //! and an ECMP diamond, IPv4 and IPv6, every hop checked against the routers'
 //! own tables.
 
+mod campaign;
 mod interrupt;
 mod watch;
 
@@ -24,6 +25,12 @@ pub struct Args {
     /// Addresses of each family at each of the four web servers.
     #[arg(long, value_name = "N", default_value_t = 240, value_parser = clap::value_parser!(u8).range(1..=250))]
     addresses: u8,
+    /// Campaigns instead: long lists, killed and resumed in the middle.
+    #[arg(long)]
+    campaign: bool,
+    /// Targets of the campaign against the reflector.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
+    campaign_targets: u32,
     /// More options of `insession trace`, such as `--rate 50k`.
     #[arg(last = true)]
     trace: Vec<String>,
@@ -40,8 +47,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Shows it.
 pub fn run(args: Args) -> Result<()> {
-    build::release()?;
     interrupt::catch();
+    if args.campaign {
+        return campaign::run(&args);
+    }
+    build::release()?;
     let start = Instant::now();
     let lab = Lab::up("demo")?;
     println!(

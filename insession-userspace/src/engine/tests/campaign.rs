@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{PLENTY, interface, options, records, route, target};
 use crate::engine::campaign::{OpenLink, OpenLinks, RouteFailure, Routing, Targets, Way, run};
-use crate::engine::{Output, Stop, Target, stats::Stats};
+use crate::engine::{EngineOptions, Output, Stop, Target, Unbegun, stats::Stats};
 use crate::link::{Link, LinkError, Received};
 use crate::net::{NextHop, Route};
 use crate::session::Flow;
@@ -187,6 +187,35 @@ fn a_dead_link_ends_its_targets_and_one_link_is_opened_an_interface() {
         );
         assert!(record.link.is_some());
     }
+}
+
+#[test]
+fn where_nothing_is_told_of_the_unbegun_a_dead_link_is_an_error() {
+    let (outputs, mut read) = mpsc::channel(PLENTY);
+    let (stop, stats) = (Arc::default(), Arc::default());
+    let options = EngineOptions {
+        unbegun: Unbegun::Untold,
+        ..options()
+    };
+    let open = |_: &_| -> Result<OpenLinks, LinkError> { Ok(vec![Box::new(Down)]) };
+    let routing = &mut Table(|_| Ok(route(1)));
+    let ended = run(
+        targets(2_000),
+        routing,
+        &open,
+        &options,
+        &outputs,
+        &stop,
+        &stats,
+    );
+    assert!(matches!(ended, Err(LinkError::Down(_))), "{ended:?}");
+    let records = records(&mut read);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.verdict == Verdict::Interrupted)
+    );
+    assert!(records.len() < 2_000, "those not begun have none");
 }
 
 /// A supply that never goes on, until its sender is dropped.
