@@ -38,6 +38,22 @@ pub struct Lines {
     pub series: Vec<(String, Vec<(f64, f64)>)>,
     /// Points without lines between them.
     pub scatter: bool,
+    /// Lines without points on them.
+    pub smooth: bool,
+    /// Where the names of the lines stand.
+    pub names: Corner,
+}
+
+/// A corner of a plot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Corner {
+    /// Above, to the right.
+    #[default]
+    UpperRight,
+    /// Above, to the left.
+    UpperLeft,
+    /// Below, to the right.
+    LowerRight,
 }
 
 /// Horizontal bars.
@@ -195,8 +211,9 @@ where
                 .draw_series(LineSeries::new(finite(), colour.stroke_width(2)))
                 .map_err(drop)?;
         }
+        let points = finite().filter(|_| !lines.smooth);
         let drawn = chart
-            .draw_series(finite().map(|point| Circle::new(point, 4, colour.filled())))
+            .draw_series(points.map(|point| Circle::new(point, 4, colour.filled())))
             .map_err(drop)?;
         if !name.is_empty() {
             drawn
@@ -206,7 +223,11 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(match lines.names {
+            Corner::UpperRight => SeriesLabelPosition::UpperRight,
+            Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
+            Corner::LowerRight => SeriesLabelPosition::LowerRight,
+        })
         .label_font(("sans-serif", 13, &INK))
         .border_style(TRANSPARENT)
         .draw()
@@ -287,7 +308,7 @@ mod tests {
                 ),
                 ("link".into(), vec![(1.0, 100.0), (1e6, f64::NAN)]),
             ],
-            scatter: false,
+            ..Lines::default()
         })
     }
 

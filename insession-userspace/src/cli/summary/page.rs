@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::bench::Figure;
 use crate::bench::html::{begin, escape, figures as list};
-use crate::bench::plot::{self, Bars, Lines, Plot};
+use crate::bench::plot::{self, Bars, Corner, Lines, Plot};
 use crate::bench::text::number;
 use crate::report::summary::text::{millis, percent};
 use crate::report::summary::{Figures, HopFigures, Quantiles};
@@ -43,7 +43,8 @@ fn head(figures: &Figures, names: &[String]) -> Vec<(&'static str, String)> {
     rows.push((
         "probes",
         format!(
-            "{} up to the destinations, {} answered ({answered})",
+            "{} sent; {} up to the last answer of each trace, {} of them answered ({answered})",
+            whole(figures.sent),
             whole(figures.probes),
             whole(figures.answered)
         ),
@@ -160,6 +161,8 @@ fn times(out: &mut String, figures: &Figures) {
             x: "RTT, ms".to_owned(),
             y: "%".to_owned(),
             log_x: true,
+            smooth: true,
+            names: Corner::UpperLeft,
             series: named.iter().map(curve).collect(),
             ..Lines::default()
         }),
@@ -185,7 +188,10 @@ fn lengths(out: &mut String, figures: &Figures) {
         "Path lengths",
         "The smallest TTL that reached the destination.",
     );
-    let bar = |(ttl, traces): &(u8, u64)| (format!("{ttl} hops"), Figure::new([*traces as f64]));
+    let bar = |(ttl, traces): &(u8, u64)| {
+        let hops = if *ttl == 1 { "hop" } else { "hops" };
+        (format!("{ttl} {hops}"), Figure::new([*traces as f64]))
+    };
     draw(
         out,
         &Plot::Bars(Bars {
@@ -203,7 +209,7 @@ fn hops(out: &mut String, figures: &Figures) {
     section(
         out,
         "By TTL",
-        "Loss: probes without an answer. Silent: traces in which none of a hop’s was answered. Loss else: at the other hops. Several: traces in which more than one router answered.",
+        "Up to the last answer of each trace. Loss: probes without an answer. Silent: traces in which none of a hop’s was answered. Loss else: at the other hops. Several: traces in which more than one router answered.",
     );
     let line = |name: &str, of: &dyn Fn(&HopFigures) -> Option<f64>| {
         let point = |hop: &HopFigures| Some((f64::from(hop.ttl), of(hop)?));
@@ -222,6 +228,7 @@ fn hops(out: &mut String, figures: &Figures) {
             x: "TTL".to_owned(),
             y: "ms".to_owned(),
             log_y: true,
+            names: Corner::LowerRight,
             series: vec![
                 line("90 %", &time(|it| it.p90)),
                 line("median", &time(|it| it.p50)),
@@ -236,6 +243,7 @@ fn hops(out: &mut String, figures: &Figures) {
             title: "Loss by TTL".to_owned(),
             x: "TTL".to_owned(),
             y: "%".to_owned(),
+            names: Corner::UpperLeft,
             series: vec![
                 line("loss", &|hop| Some(hop.loss * 100.0)),
                 line("silent", &|hop| Some(hop.silent * 100.0)),

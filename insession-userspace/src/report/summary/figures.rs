@@ -21,7 +21,10 @@ pub struct Figures {
     pub last: Option<String>,
     /// How many traces ended in each verdict.
     pub verdicts: Vec<(&'static str, u64)>,
-    /// Probes, up to the destinations.
+    /// Probes.
+    pub sent: u64,
+    /// Of those, up to the last answer of each trace and no further than its destination:
+    /// behind that there may be no hop. All figures of hops are of these.
     pub probes: u64,
     /// Of those, answered.
     pub answered: u64,
@@ -127,6 +130,7 @@ impl Summary {
             first: moment(self.first),
             last: moment(self.last),
             verdicts: words(&Verdict::ALL.map(Verdict::as_str), &self.verdicts),
+            sent: self.sent,
             probes: self.probes,
             answered: self.answered,
             kinds: words(&ReplyKind::ALL.map(ReplyKind::as_str), &self.kinds),

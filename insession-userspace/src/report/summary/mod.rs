@@ -86,6 +86,7 @@ pub struct Summary {
     verdicts: [u64; Verdict::ALL.len()],
     first: UnixTime,
     last: UnixTime,
+    sent: u64,
     probes: u64,
     answered: u64,
     /// By [`ReplyKind::ALL`].
@@ -110,6 +111,7 @@ impl Default for Summary {
             verdicts: [0; _],
             first: UnixTime(u64::MAX),
             last: UnixTime(0),
+            sent: 0,
             probes: 0,
             answered: 0,
             kinds: [0; _],
@@ -138,12 +140,15 @@ impl Summary {
         if let Some(ttl) = trace.destination_ttl {
             self.lengths[usize::from(ttl)] += 1;
         }
-        // What was sent beyond the destination says nothing about a hop.
-        let end = trace.destination_ttl.unwrap_or(u8::MAX);
-        let hops = trace.hops.iter().filter(|hop| hop.ttl <= end);
+        // What was sent beyond the destination says nothing about a hop, and what was
+        // sent beyond the last answer nothing about its loss: there may be none.
+        let destination = trace.destination_ttl.unwrap_or(u8::MAX);
+        let hops = || trace.hops.iter().filter(|hop| hop.ttl <= destination);
+        let answered = |hop: &&Hop| hop.probes.iter().any(|probe| probe.reply.is_some());
+        let last = hops().filter(answered).map(|hop| hop.ttl).max();
         let mut labelled = false;
         let mut rewritten = [false; Rewrite::ALL.len()];
-        for hop in hops.clone() {
+        for hop in hops().filter(|hop| Some(hop.ttl) <= last) {
             self.add_hop(hop, trace.destination_ttl);
             let replies = hop.probes.iter().filter_map(|probe| probe.reply.as_ref());
             for reply in replies {
@@ -153,11 +158,13 @@ impl Summary {
                 }
             }
         }
+        let sent = trace.hops.iter().map(|hop| hop.probes.len() as u64);
+        self.sent += sent.sum::<u64>();
         self.labelled += u64::from(labelled);
         for (count, met) in self.rewrites.iter_mut().zip(rewritten) {
             *count += u64::from(met);
         }
-        self.add_silences(hops);
+        self.add_silences(hops());
     }
 
     fn add_hop(&mut self, hop: &Hop, destination: Option<u8>) {

@@ -72,7 +72,7 @@ fn the_figures_of_known_paths() {
     assert_eq!(found.traces, 5);
     let verdicts = [("complete", 2), ("gap-limit", 2), ("refused", 1)];
     assert_eq!(found.verdicts, verdicts);
-    assert_eq!((found.probes, found.answered), (16, 7));
+    assert_eq!((found.sent, found.probes, found.answered), (16, 11, 7));
     assert_eq!(found.kinds, [("time-exceeded", 5), ("sack", 2)]);
     assert_eq!((found.routers, found.routers_exact), (3, true));
     assert_eq!(found.path_lengths, [(4, 2)]);
@@ -126,7 +126,7 @@ fn what_is_beyond_the_destination_is_no_loss() {
         probes: vec![samples::silent(1); 3],
     });
     let found = summary(&[trace]);
-    assert_eq!((found.probes, found.answered), (4, 4));
+    assert_eq!((found.sent, found.probes, found.answered), (7, 4, 4));
     assert_eq!(found.hops.len(), 4);
     assert!(found.silences.is_empty());
 }
@@ -157,7 +157,7 @@ fn nothing_is_a_summary_too() {
     assert_eq!((found.traces, found.first.as_deref()), (0, None));
     assert_eq!(
         text::text(&found),
-        "0 traces\n\n0 probes up to the destinations, 0 answered (0 %)\n0 routers answered in transit\n0 traces with MPLS labels (0 %)\n"
+        "0 traces\n\n0 probes sent; 0 up to the last answer of each trace, 0 of them answered (0 %)\n0 routers answered in transit\n0 traces with MPLS labels (0 %)\n"
     );
 }
 

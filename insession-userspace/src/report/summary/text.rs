@@ -21,7 +21,8 @@ pub fn text(figures: &Figures) -> String {
     counts(&mut out, "verdict", "traces", &figures.verdicts, of_traces);
     let _ = writeln!(
         out,
-        "\n{} probes up to the destinations, {} answered ({})",
+        "\n{} probes sent; {} up to the last answer of each trace, {} of them answered ({})",
+        figures.sent,
         figures.probes,
         figures.answered,
         share(figures.answered, figures.probes)
@@ -195,8 +196,9 @@ fn hops(out: &mut String, hops: &[HopFigures]) {
         out.push('\n');
     }
     out.push_str(
-        "loss: probes without an answer; silent: traces in which none of a hop's was answered; loss\n\
-         else: loss at the other hops; several: traces in which more than one router answered\n",
+        "up to the last answer of each trace; loss: probes without an answer; silent: traces in which\n\
+         none of a hop's was answered; loss else: loss at the other hops; several: traces in which\n\
+         more than one router answered\n",
     );
 }
 

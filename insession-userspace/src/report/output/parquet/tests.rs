@@ -97,6 +97,6 @@ fn other_files_are_no_results() {
     let path = folder.0.join("r.parquet");
     std::fs::write(&path, b"PAR1 and nothing of it PAR1").unwrap();
     assert!(Reader::open(&path).is_err());
-    let said = join(&[path.clone()], Box::new(io::sink())).unwrap_err();
+    let said = join(std::slice::from_ref(&path), Box::new(io::sink())).unwrap_err();
     assert!(said.to_string().contains("r.parquet: "), "{said}");
 }
