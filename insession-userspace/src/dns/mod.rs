@@ -59,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ATTEMPTS: usize = 2;
 /// Several servers, both families and the search list multiply that.
 const ALTOGETHER: Duration = Duration::from_secs(8);
-/// Answers that the resolver keeps, as long as they may live: some 10 MiB.
+/// Answers that the resolver keeps, as long as they may live: some 25 MiB.
 const CACHED: u64 = 16_384;
 
 impl Dns {

@@ -1,21 +1,18 @@
 //! Targets, resolved beside the engine: addresses go straight through, names
-//! are looked up a bounded number at a time.
+//! are looked up in bulk.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::dns::Dns;
+use crate::dns::bulk::{Answer, Bulk};
 use crate::engine::stats::Stats;
 use crate::engine::{Output, Target, record};
 use crate::targets::spec::{Host, TargetSpec};
 use crate::trace::{Trace, Verdict};
-
-/// Look-ups under way at a time.
-const AT_A_TIME: usize = 64;
 
 /// Where targets go: to the engine, or, unresolved, straight to the report.
 pub struct Stage {
@@ -34,35 +31,21 @@ pub struct Stage {
 impl Stage {
     /// Resolves every target; ends early when the engine takes no more.
     pub async fn run(self, specs: Arc<[TargetSpec]>) {
-        let mut running = JoinSet::new();
+        let mut bulk = Bulk::by_dns(Arc::clone(&self.dns));
         for (index, spec) in (0..).zip(specs.iter()) {
-            match &spec.host {
-                Host::Address(address) => {
-                    if !self.hand_over(index, spec, *address).await {
-                        return;
-                    }
-                }
+            let taken = match &spec.host {
+                Host::Address(address) => self.hand_over(index, spec, *address).await,
                 Host::Name(host) => {
-                    if running.len() >= AT_A_TIME
-                        && let Some(Ok(done)) = running.join_next().await
-                        && !self.deliver(&specs, done).await
-                    {
-                        return;
-                    }
-                    let (dns, host) = (Arc::clone(&self.dns), host.clone());
-                    running.spawn(async move { (index, dns.address(&host).await) });
+                    let taken = bulk.has_room() || self.deliver(bulk.answered().await).await;
+                    bulk.ask(host, (index, spec));
+                    taken
                 }
-            }
-        }
-        while let Some(done) = running.join_next().await {
-            // A look-up that panicked leaves its target without a record here;
-            // the end of the run gives it one.
-            if let Ok(done) = done
-                && !self.deliver(&specs, done).await
-            {
+            };
+            if !taken {
                 return;
             }
         }
+        while !bulk.is_idle() && self.deliver(bulk.answered().await).await {}
     }
 
     /// Gives a target to the engine; whether it takes more.
@@ -76,27 +59,24 @@ impl Stage {
         self.targets.send(target).await.is_ok()
     }
 
-    /// What a look-up found goes where it belongs; whether more is taken there.
-    async fn deliver(
-        &self,
-        specs: &[TargetSpec],
-        (index, found): (u64, Result<IpAddr, String>),
-    ) -> bool {
-        let Some(spec) = usize::try_from(index).ok().and_then(|at| specs.get(at)) else {
-            return true;
-        };
-        match found {
-            Ok(address) => self.hand_over(index, spec, address).await,
-            Err(detail) => {
-                self.stats.finished.fetch_add(1, Ordering::Relaxed);
-                let trace = untraced(spec, self.port, Verdict::Error, detail);
-                let trace = Box::new(trace);
-                self.outputs
-                    .send(Output::Trace { index, trace })
-                    .await
-                    .is_ok()
+    /// What look-ups found goes where it belongs; whether more is taken there.
+    async fn deliver(&self, answers: Vec<((u64, &TargetSpec), Answer)>) -> bool {
+        for ((index, spec), found) in answers {
+            let taken = match found {
+                Ok(address) => self.hand_over(index, spec, address).await,
+                Err(detail) => {
+                    self.stats.finished.fetch_add(1, Ordering::Relaxed);
+                    let trace = untraced(spec, self.port, Verdict::Error, detail);
+                    let trace = Box::new(trace);
+                    let output = Output::Trace { index, trace };
+                    self.outputs.send(output).await.is_ok()
+                }
+            };
+            if !taken {
+                return false;
             }
         }
+        true
     }
 }
 
