@@ -69,7 +69,7 @@ pub fn reflector(built: &Path, targets: u32) -> Result<()> {
     let first = || {
         let mut command = Command::new(built.join("insession"));
         command.args(["run", "--interface", network::NEAR, "--progress", "never"]);
-        command.args(["--sessions", &SESSIONS.to_string()]);
+        command.args(["--allow", "10.0.0.0/8", "--sessions", &SESSIONS.to_string()]);
         command.arg("--targets").arg(&list);
         command.arg("--campaign").arg(&campaign);
         for result in &results {
@@ -78,7 +78,7 @@ pub fn reflector(built: &Path, targets: u32) -> Result<()> {
         command
     };
     println!(
-        "$ insession run --interface {} --sessions {SESSIONS} --targets targets.txt --campaign campaign \
+        "$ insession run --interface {} --allow 10.0.0.0/8 --sessions {SESSIONS} --targets targets.txt --campaign campaign \
          --output results.jsonl --output results.parquet --output results.csv.zst  ({targets} targets)",
         network::NEAR
     );
