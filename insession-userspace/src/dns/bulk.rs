@@ -1,9 +1,9 @@
 //! Names of a long list, resolved beside the hot path: a bounded number at a time,
 //! each name once while it is under way, failures remembered for a while.
 //!
-//! What was found is cached by the resolver, as long as the records may live
-//! ([`super::CACHED`] of them). Failures are cached here, as RFC 2308 §7 has it: a
-//! dead zone takes seconds a name, and a list may have one ten thousand times.
+//! What was found is cached by the resolver, as long as the records may live.
+//! Failures are cached here, as RFC 2308 §7 has it: a dead zone takes seconds a
+//! name, and a list may have one ten thousand times.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;

@@ -183,6 +183,7 @@ fn translated(address: IpAddr) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
     use crate::net::testing::{Namespace, pair};
+    use proptest::prelude::*;
 
     fn file(name: &str, text: &str) -> PathBuf {
         let name = format!("insession-exclude-{name}-{}", std::process::id());
@@ -343,5 +344,41 @@ mod tests {
             .run(|| Exclusions::new(&[], &[], Some("eth99")))
             .unwrap_err();
         assert!(error.to_string().contains("no such interface"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn the_longer_of_listed_and_allowed_says(
+            listed in proptest::collection::vec((any::<u32>(), 0_u8..=12), 0..12),
+            allowed in proptest::collection::vec((any::<u32>(), 0_u8..=12), 0..12),
+            addresses in proptest::collection::vec(any::<u32>(), 20),
+        ) {
+            let prefixes = |of: Vec<(u32, u8)>| -> Vec<IpNet> {
+                of.into_iter()
+                    .map(|(bits, length)| entry::net(Ipv4Addr::from_bits(bits).into(), length))
+                    .collect()
+            };
+            let (listed, allowed) = (prefixes(listed), prefixes(allowed));
+            let text: String = listed.iter().map(|prefix| format!("{prefix}\n")).collect();
+            let path = file("property", &text);
+            let exclusions = Exclusions::new(std::slice::from_ref(&path), &allowed, None).unwrap();
+            for address in addresses {
+                let address = IpAddr::from(Ipv4Addr::from_bits(address));
+                let longest = |of: &[IpNet]| {
+                    of.iter().filter(|it| it.contains(&address)).map(IpNet::prefix_len).max()
+                };
+                let (listed, allowed) = (longest(&listed), longest(&allowed));
+                let free = match (listed, allowed) {
+                    _ if spec::nobodys(address).is_some() => false,
+                    (Some(listed), Some(allowed)) => allowed >= listed,
+                    (Some(_), None) => false,
+                    (None, Some(_)) => true,
+                    (None, None) => registry::special(address).is_none(),
+                };
+                prop_assert_eq!(exclusions.check(address).is_none(), free, "{}", address);
+            }
+            std::fs::remove_file(path).unwrap();
+        }
     }
 }

@@ -516,6 +516,30 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn damage_to_a_compressed_list_ends_it_or_does_not_show(at: prop::sample::Index, to: u8, cut: bool) {
+        let folder = Folder::new();
+        for packed in [gzip(DIRTY), zstd::encode_all(DIRTY, 3).unwrap()] {
+            let mut damaged = packed.clone();
+            let at = at.index(damaged.len());
+            if cut {
+                damaged.truncate(at);
+            } else {
+                damaged[at] = to;
+            }
+            // Whatever becomes of it: it ends, with an error once at most.
+            let outcome = all(&files([folder.file("damaged", &damaged)]));
+            if damaged == packed {
+                prop_assert_eq!(outcome.targets.len(), 9);
+            } else if cut && at > 4 {
+                prop_assert!(outcome.error.is_some());
+            }
+        }
+    }
+}
+
 #[test]
 fn names_are_looked_up_in_ascii_and_recorded_as_written() {
     let mut supply = Supply::open(&words(&["BÜCHER.example:80"])).unwrap();
