@@ -22,6 +22,7 @@ pub mod run;
 pub mod summary;
 pub mod trace;
 pub mod value;
+pub mod whole;
 
 /// Mass in-session traceroute
 ///

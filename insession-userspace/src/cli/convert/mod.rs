@@ -1,8 +1,6 @@
 //! `insession convert`: results from one format to others.
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::exit::Failure;
 use super::results::{self, Bad, Record};
@@ -65,14 +63,4 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         sink.finish()?;
     }
     Ok(bad.end())
-}
-
-/// A file that is made new, under another name as long as it is not whole.
-pub(super) fn beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    let mut temporary = path.as_os_str().to_owned();
-    // The number keeps two runs apart, and the rest of a killed one.
-    temporary.push(format!(".{}.partial", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let file = File::create_new(&temporary)?;
-    Ok((temporary, file))
 }

@@ -1,12 +1,11 @@
 //! Where converted results go: files that get their names when they are whole, standard
 //! output, devices and pipes.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
-use super::beside;
 use crate::cli::exit::Failure;
+use crate::cli::whole::{Opened, Whole};
 use crate::report::output::{Encoder, OutputSpec, encoder};
 use crate::trace::Trace;
 
@@ -14,21 +13,7 @@ use crate::trace::Trace;
 pub(super) struct Sink {
     shown: String,
     encoder: Option<Box<dyn Encoder>>,
-    pending: Option<Pending>,
-}
-
-/// A file that has not its name yet.
-struct Pending {
-    temporary: PathBuf,
-    name: PathBuf,
-    file: File,
-}
-
-impl Drop for Pending {
-    /// Half a file is of no use; a whole one has its name by now.
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.temporary);
-    }
+    file: Option<Whole>,
 }
 
 impl Sink {
@@ -45,13 +30,17 @@ impl Sink {
         };
         let trouble =
             |error: io::Error| option(format!("{shown}: {error}; name a file that can be written"));
-        let (out, pending) = open(path).map_err(trouble)?;
-        let encoder = encoder(&spec, out).map_err(trouble)?;
-        Ok(Sink {
-            shown,
-            encoder: Some(encoder),
-            pending,
-        })
+        let (out, file): Opened = match path.as_os_str() == "-" {
+            true => (Box::new(io::stdout()), None),
+            false => Whole::open(path).map_err(trouble)?,
+        };
+        let mut sink = Sink {
+            shown: shown.clone(),
+            encoder: None,
+            file,
+        };
+        sink.encoder = Some(encoder(&spec, out).map_err(trouble)?);
+        Ok(sink)
     }
 
     /// Whether its reader has gone away.
@@ -88,37 +77,21 @@ impl Sink {
             return Ok(());
         };
         let mut written = encoder.finish();
-        if let (Ok(()), Some(pending)) = (&written, &self.pending) {
-            let synced = pending.file.sync_data();
-            written = synced.and_then(|()| fs::rename(&pending.temporary, &pending.name));
+        if let (Ok(()), Some(file)) = (&written, &self.file) {
+            written = file.finish();
+            if written.is_ok() {
+                self.file = None;
+            }
         }
         self.told(written)
     }
 }
 
-type Opened = (Box<dyn Write + Send>, Option<Pending>);
-
-fn open(path: &Path) -> io::Result<Opened> {
-    if path.as_os_str() == "-" {
-        return Ok((Box::new(io::stdout()), None));
-    }
-    // What a symbolic link leads to is replaced, not the link.
-    let name = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    match fs::metadata(&name) {
-        Ok(kind) if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(kind) if !kind.is_file() => {
-            let device = OpenOptions::new().write(true).open(&name)?;
-            Ok((Box::new(device), None))
-        }
-        _ => {
-            let (temporary, file) = beside(&name)?;
-            let out = Box::new(file.try_clone()?);
-            let pending = Pending {
-                temporary,
-                name,
-                file,
-            };
-            Ok((out, Some(pending)))
+impl Drop for Sink {
+    /// What is not whole by now never will be.
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.discard();
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Where records go: standard output, or a file that gets its name at the end.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cli::exit::Failure;
+use crate::cli::whole::Whole;
 use crate::report::text::Style;
 use crate::report::{Format, json, text};
 use crate::trace::Trace;
@@ -27,17 +27,10 @@ pub struct Sink {
     format: Format,
     style: Style,
     out: BufWriter<Box<dyn Write>>,
-    file: Option<Pending>,
+    file: Option<Whole>,
     closed: bool,
     /// Nothing was written yet.
     fresh: bool,
-}
-
-/// A file under the name that it has while it is written.
-struct Pending {
-    temporary: PathBuf,
-    name: PathBuf,
-    handle: File,
 }
 
 impl Sink {
@@ -71,31 +64,9 @@ impl Sink {
                 "--output {shown}: {error}; name a file that can be written"
             ))
         };
-        // What a symbolic link leads to is replaced, not the link.
-        let name = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let kind = fs::metadata(&name).ok();
-        if kind.as_ref().is_some_and(fs::Metadata::is_dir) {
-            return Err(trouble(io::Error::from(io::ErrorKind::IsADirectory)));
-        }
-        if kind.is_some_and(|kind| !kind.is_file()) {
-            let device = OpenOptions::new()
-                .write(true)
-                .open(&name)
-                .map_err(trouble)?;
-            return Ok(Sink::new(&shown, Box::new(device), format, style));
-        }
-        let mut temporary = name.clone().into_os_string();
-        // The number keeps two runs apart, and the rest of a killed one.
-        temporary.push(format!(".{}.partial", std::process::id()));
-        let temporary = PathBuf::from(temporary);
-        let handle = File::create_new(&temporary).map_err(trouble)?;
-        let out = Box::new(handle.try_clone().map_err(trouble)?);
+        let (out, file) = Whole::open(path).map_err(trouble)?;
         let mut sink = Sink::new(&shown, out, format, style);
-        sink.file = Some(Pending {
-            temporary,
-            name,
-            handle,
-        });
+        sink.file = file;
         Ok(sink)
     }
 
@@ -178,16 +149,13 @@ impl Sink {
         let Some(file) = self.file.take() else {
             return Ok(());
         };
-        let synced = file.handle.sync_data();
-        synced
-            .and_then(|()| fs::rename(&file.temporary, &file.name))
-            .map_err(|error| {
-                Closed::Failed(Failure::failed(format!(
-                    "{}: {error}; the records are in {}",
-                    self.name,
-                    file.temporary.display()
-                )))
-            })
+        file.finish().map_err(|error| {
+            Closed::Failed(Failure::failed(format!(
+                "{}: {error}; the records are in {}",
+                self.name,
+                file.temporary().display()
+            )))
+        })
     }
 
     fn put(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Closed> {
@@ -201,7 +169,7 @@ impl Sink {
                 return Closed::Gone;
             }
             let kept = self.file.as_ref().map_or_else(String::new, |file| {
-                format!("; what was written is in {}", file.temporary.display())
+                format!("; what was written is in {}", file.temporary().display())
             });
             Closed::Failed(Failure::failed(format!(
                 "{}: {error}; make room or write elsewhere{kept}",
@@ -223,6 +191,9 @@ impl Drop for Sink {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
     use crate::report::samples;
 
