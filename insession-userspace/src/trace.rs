@@ -162,6 +162,21 @@ pub struct Hop {
     pub ttl: u8,
     /// In the order they were sent.
     pub probes: Vec<Probe>,
+    /// These are not this trace's own: the near hops are another's of the same flow
+    /// class, probed once for all. Times are that trace's.
+    pub shared: bool,
+}
+
+impl Hop {
+    /// A hop of the trace's own.
+    #[must_use]
+    pub const fn new(ttl: u8, probes: Vec<Probe>) -> Self {
+        Hop {
+            ttl,
+            probes,
+            shared: false,
+        }
+    }
 }
 
 /// One probe.

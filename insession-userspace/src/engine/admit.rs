@@ -79,6 +79,11 @@ impl Worker<'_> {
                 if self.held.is_some() || self.ready.len() >= room.min(link.room()) {
                     break;
                 }
+                if let Some(courtesy) = &self.courtesy
+                    && courtesy.may_begin(now).is_err()
+                {
+                    break;
+                }
                 if !self.permit() {
                     self.supply = Awaited::Permit;
                     break;
@@ -173,7 +178,7 @@ impl Worker<'_> {
             }
         };
         let (isn, timestamp_offset) = self.secret.beginning(&flow, now);
-        let session = Session::new(
+        let mut session = Session::new(
             flow,
             isn,
             timestamp_offset,
@@ -193,12 +198,21 @@ impl Worker<'_> {
             (false, true) => self.secret.flow_label(&flow),
             _ => 0,
         };
+        let mut first_ttl = self.options.first_ttl;
+        if let Some(near) = &mut self.near {
+            first_ttl = near.begin(layout.index(), now);
+            session.begin_behind(first_ttl.saturating_sub(1));
+        }
         let open = Open::new(target, layout, flow_label, self.shared.options.live);
         self.open.insert(session, open);
         let slots = self.open.indices();
         self.wheel.reserve(slots);
         self.ready.reserve(slots);
         self.lookup.reserve(slots);
+        if let Some(courtesy) = &mut self.courtesy {
+            courtesy.reserve(slots);
+            courtesy.begun(first_ttl, now);
+        }
         self.lookup.insert(&flow, slab::index(id));
         self.tally.open += 1;
         if self.kernel_owned {

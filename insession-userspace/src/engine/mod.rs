@@ -9,6 +9,7 @@
 mod admit;
 pub mod campaign;
 mod chunks;
+mod courtesy;
 mod crew;
 mod deferred;
 mod halt;
@@ -17,6 +18,7 @@ pub mod isn;
 pub mod jobs;
 mod linger;
 pub mod lookup;
+mod near;
 mod open;
 mod outbox;
 pub mod pacer;
@@ -78,6 +80,12 @@ pub struct EngineOptions {
     pub latency: bool,
     /// What becomes of targets that were never begun when the run is stopped.
     pub unbegun: Unbegun,
+    /// Probes a second that any one router is to answer at most, over all workers;
+    /// slower where its answers thin out ([`Output::Slowed`]). `None`: no bound.
+    pub router_rate: Option<f64>,
+    /// The first hops that all ways of a flow class have in common are probed once for
+    /// all, and stand in the other records as [`crate::trace::Hop::shared`].
+    pub share_near_hops: bool,
 }
 
 impl EngineOptions {
@@ -95,6 +103,8 @@ impl EngineOptions {
             batch: None,
             latency: false,
             unbegun: Unbegun::Interrupted,
+            router_rate: None,
+            share_near_hops: false,
         }
     }
 }
@@ -135,6 +145,23 @@ pub enum Output {
         index: u64,
         /// The TTL.
         ttl: u8,
+    },
+    /// Answers of a TTL thin out while it is probed at this rate: it is gone at more
+    /// slowly ([`EngineOptions::router_rate`]). No more than one a second, TTL and
+    /// worker.
+    Slowed {
+        /// The TTL.
+        ttl: u8,
+        /// The router that answers most at it, as far as known.
+        router: Option<IpAddr>,
+        /// The part of the probes of this TTL that was answered of late.
+        answered: f64,
+        /// The part that is usual for it.
+        usual: f64,
+        /// Probes a second at this TTL, over all workers: as it was.
+        before: f64,
+        /// As it is from now on.
+        after: f64,
     },
     /// The finished record. Exactly one a target; none of those that a stop leaves
     /// [`Unbegun::Untold`].

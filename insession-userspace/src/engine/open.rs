@@ -20,6 +20,13 @@ pub(super) type Sessions = Slab<Session, Open>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LayoutId(NonZeroU32);
 
+impl LayoutId {
+    /// From 0 on.
+    pub(super) fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
 /// What of an open session is not in its [`Session`].
 #[derive(Debug)]
 pub(super) struct Open {
@@ -170,7 +177,7 @@ impl Layouts {
 
     #[inline]
     pub(super) fn get(&self, id: LayoutId) -> Option<&Layout> {
-        self.layouts.get(id.0.get() as usize - 1)
+        self.layouts.get(id.index())
     }
 }
 

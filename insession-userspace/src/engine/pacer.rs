@@ -69,6 +69,14 @@ impl Pacer {
         }
     }
 
+    /// From now on packets are due at this rate; what is due already stays so.
+    pub fn set_rate(&mut self, rate: f64) {
+        if self.rate != Some(rate) {
+            self.rate = Some(rate);
+            self.set_interval();
+        }
+    }
+
     /// Goes at least at `rate` from `now` on, whatever the share is; the packet
     /// that was due at the old rate is due at once.
     pub fn hasten(&mut self, now: Instant, rate: f64) {

@@ -1,7 +1,10 @@
 //! The sessions that want to send, first come, first served: a ring of slots
 //! with room for all of them, so that queueing allocates nothing and those whose
 //! turn comes soon can be seen ([`Ready::ahead`]). A session sends one segment a
-//! turn and goes to the back: none starves another.
+//! batch. One that goes on as it did stays at the front until as many of its probes
+//! are in flight as may be, a dozen: so sessions that begin together are at different
+//! TTLs soon, and do not ask the near routers all at once. Whoever is woken by an
+//! answer goes to the back: none starves another.
 
 /// A queue of slots, each in it at most once.
 #[derive(Debug, Default)]
@@ -57,6 +60,22 @@ impl Ready {
         }
     }
 
+    /// Puts a slot at the front, unless it is in the queue.
+    #[inline]
+    pub fn push_front(&mut self, slot: u32) {
+        let front = self.front.wrapping_sub(1);
+        let place = front & self.ring.len().wrapping_sub(1);
+        if let Some(queued) = self.queued.get_mut(slot as usize)
+            && !*queued
+            && let Some(place) = self.ring.get_mut(place)
+        {
+            *queued = true;
+            *place = slot;
+            self.front = front;
+            self.len += 1;
+        }
+    }
+
     /// Takes the one at the front.
     #[inline]
     pub fn pop(&mut self) -> Option<u32> {
@@ -95,16 +114,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_deque(steps in prop::collection::vec(prop::option::of(0u32..100), 1..500)) {
+        fn agrees_with_a_deque(steps in prop::collection::vec(prop::option::of((0u32..100, any::<bool>())), 1..500)) {
             let mut ready = Ready::default();
             let mut deque = VecDeque::new();
             for (n, step) in steps.into_iter().enumerate() {
                 // Grows in mid-course, too; a slot without room is ignored.
                 let room = 1usize << (n / 30).min(7);
                 ready.reserve(room);
-                let step = step.map(|slot| slot % room as u32);
+                let step = step.map(|(slot, front)| (slot % room as u32, front));
                 match step {
-                    Some(slot) => {
+                    Some((slot, true)) => {
+                        ready.push_front(slot);
+                        if !deque.contains(&slot) {
+                            deque.push_front(slot);
+                        }
+                    }
+                    Some((slot, false)) => {
                         ready.push(slot);
                         if !deque.contains(&slot) {
                             deque.push_back(slot);

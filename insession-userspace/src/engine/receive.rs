@@ -156,14 +156,14 @@ impl Worker<'_> {
             && let Some(answered) = session.handle_swift(&self.options, frame.at, error)
         {
             self.tally.replies += 1;
-            if self.live {
+            if self.watched {
                 session.tell_answered(answered);
             }
             // The stamp may be later than the clock was when the batch began.
             let now = || now.max(frame.at);
             let (ready, wheel) = (&mut self.ready, &self.wheel);
             let slot = slab::index(frame.session);
-            if !is_settled(session, &self.options, ready, wheel, slot, now) {
+            if !is_settled(session, &self.options, ready, wheel, slot, false, now) {
                 self.settle(frame.session, now());
             }
             return true;
@@ -187,7 +187,7 @@ impl Worker<'_> {
             let answered = session.handle_usual(options, frame.at, packet);
             if answered.is_some() || session.handle_arrived(options, frame.at, packet) {
                 self.tally.replies += 1;
-                if let (Some(answered), true) = (answered, self.live) {
+                if let (Some(answered), true) = (answered, self.watched) {
                     session.tell_answered(answered);
                 }
                 self.settle(frame.session, now);

@@ -3,11 +3,12 @@
 
 use insession_common::flow::SessionId;
 
+use super::Output;
+use super::courtesy::Outcome;
 use super::ready::Ready;
 use super::slab;
 use super::wheel::Wheel;
 use super::worker::Worker;
-use super::{EngineOptions, Output};
 use crate::session::{Event, Session, SessionOptions, Timer};
 use crate::time::{Duration, Instant};
 
@@ -42,8 +43,16 @@ impl Worker<'_> {
     pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
         while let Some(session) = self.open.get_mut(id) {
             let (ready, wheel) = (&mut self.ready, &mut self.wheel);
-            let (options, run) = (&self.options, self.shared.options);
-            match settle(session, options, run, ready, wheel, slab::index(id), now) {
+            let options = &self.options;
+            match settle(
+                session,
+                options,
+                self.watched,
+                ready,
+                wheel,
+                slab::index(id),
+                now,
+            ) {
                 Rest::Nothing => return,
                 Rest::Tell(event) => self.tell(id, event),
                 Rest::Finish => return self.finish(id, now),
@@ -77,9 +86,14 @@ impl Worker<'_> {
                         self.outbox.push(Output::Established { index, handshake });
                     }
                 }
-                Event::Answered(probe) | Event::Lost(probe) if live => {
-                    if let Some(answer) = open.answer(session, probe) {
+                Event::Answered(probe) | Event::Lost(probe) => {
+                    if live && let Some(answer) = open.answer(session, probe) {
                         self.outbox.push(answer);
+                    }
+                    if let Some(courtesy) = &mut self.courtesy
+                        && let Some((ttl, sent, answer)) = session.outcome(probe)
+                    {
+                        courtesy.note(&Outcome { ttl, sent, answer });
                     }
                 }
                 Event::Destination(ttl) if live => {
@@ -93,7 +107,7 @@ impl Worker<'_> {
 }
 
 /// The drain rule where nothing is to be drained and no timer to be set, which is
-/// nearly always: whether it is so. Then it was followed.
+/// nearly always: whether it is so. Then it was followed. Who `goes_on` keeps its turn.
 #[inline(always)]
 pub(super) fn is_settled(
     session: &Session,
@@ -101,6 +115,7 @@ pub(super) fn is_settled(
     ready: &mut Ready,
     wheel: &Wheel,
     slot: u32,
+    goes_on: bool,
     now: impl Fn() -> Instant,
 ) -> bool {
     // A timer that is set was set for an older probe: it comes no later than it
@@ -111,7 +126,10 @@ pub(super) fn is_settled(
             let next = session.after(options, now);
             next.wants_transmit && next.timeout.is_some_and(fires_by(wheel, slot, now))
         });
-        ready.push(slot);
+        match goes_on {
+            true => ready.push_front(slot),
+            false => ready.push(slot),
+        }
         return true;
     }
     let held = session.is_held();
@@ -139,14 +157,14 @@ fn fires_by(wheel: &Wheel, slot: u32, now: Instant) -> impl FnOnce((Instant, Tim
 fn settle(
     session: &mut Session,
     options: &SessionOptions,
-    run: &EngineOptions,
+    watched: bool,
     ready: &mut Ready,
     wheel: &mut Wheel,
     slot: u32,
     now: Instant,
 ) -> Rest {
     while let Some(event) = session.poll_event() {
-        if run.live || event == Event::Established {
+        if watched || event == Event::Established {
             return Rest::Tell(event);
         }
     }

@@ -24,6 +24,14 @@ pub struct Stats {
     pub probes: AtomicU64,
     /// Replies received that belong to a session.
     pub replies: AtomicU64,
+    /// Times that a session's next probe was not owed to its TTL's routers yet
+    /// ([`super::EngineOptions::router_rate`]).
+    pub held: AtomicU64,
+    /// Times that a TTL was slowed down ([`super::Output::Slowed`]).
+    pub slowed: AtomicU64,
+    /// Probes that were not sent because their hops are shared
+    /// ([`super::EngineOptions::share_near_hops`]).
+    pub saved: AtomicU64,
     /// Frames steered to us that no session claimed.
     pub unclaimed: AtomicU64,
     /// Frames steered to us that do not parse, or whose checksum is wrong.
@@ -46,6 +54,9 @@ impl Default for Stats {
             sent: AtomicU64::default(),
             probes: AtomicU64::default(),
             replies: AtomicU64::default(),
+            held: AtomicU64::default(),
+            slowed: AtomicU64::default(),
+            saved: AtomicU64::default(),
             unclaimed: AtomicU64::default(),
             malformed: AtomicU64::default(),
             link: Mutex::default(),
@@ -66,6 +77,9 @@ pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) probes: u64,
     pub(super) replies: u64,
+    pub(super) held: u64,
+    pub(super) slowed: u64,
+    pub(super) saved: u64,
     pub(super) unclaimed: u64,
     pub(super) malformed: u64,
     /// Gauges: how many there are, and how many of them are published.
@@ -87,6 +101,9 @@ impl Tally {
             (&mut self.sent, &stats.sent),
             (&mut self.probes, &stats.probes),
             (&mut self.replies, &stats.replies),
+            (&mut self.held, &stats.held),
+            (&mut self.slowed, &stats.slowed),
+            (&mut self.saved, &stats.saved),
             (&mut self.unclaimed, &stats.unclaimed),
             (&mut self.malformed, &stats.malformed),
         ] {

@@ -71,7 +71,7 @@ impl Worker<'_> {
             if let Some(session) = self.open.hot_at_mut(*slot) {
                 session.handle_transmitted(*kind, at);
                 let (ready, wheel) = (&mut self.ready, &self.wheel);
-                if !is_settled(session, &self.options, ready, wheel, *slot, || at) {
+                if !is_settled(session, &self.options, ready, wheel, *slot, true, || at) {
                     self.settle_slot(*slot, at);
                 }
             }
@@ -108,13 +108,21 @@ impl Worker<'_> {
             let Some((id, session, open)) = self.open.at_mut(slot) else {
                 continue;
             };
+            if let Some(courtesy) = &mut self.courtesy
+                && !courtesy.lets_by(slot, session.next_ttl(&self.options, now), now)
+            {
+                continue;
+            }
             let Some(transmit) = session.poll_transmit(&self.options, now) else {
                 continue;
             };
-            if let TransmitKind::Probe(probe) = transmit.kind
-                && self.live
-            {
-                open.note_ttl(probe, transmit.segment.ttl);
+            if let TransmitKind::Probe(probe) = transmit.kind {
+                if self.shared.options.live {
+                    open.note_ttl(probe, transmit.segment.ttl);
+                }
+                if let Some(courtesy) = &mut self.courtesy {
+                    courtesy.sent(transmit.segment.ttl, now);
+                }
             }
             match write(
                 link,
@@ -152,7 +160,7 @@ impl Worker<'_> {
         room: usize,
         now: Instant,
     ) -> Result<Option<u32>, LinkError> {
-        let (live, moment) = (self.live, moment(now));
+        let (watched, moment) = (self.watched, moment(now));
         while self.batch.len() < room {
             self.fetch_ahead(AHEAD);
             let Some(slot) = self.ready.pop() else {
@@ -165,7 +173,7 @@ impl Worker<'_> {
                 continue;
             };
             let short = layout.writes_probes() && session.has_short_probes();
-            if live || !short || !session.is_swift() {
+            if watched || !short || !session.is_swift() {
                 return Ok(Some(slot));
             }
             let (options, identification) = (&self.options, self.identification);

@@ -18,12 +18,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
+use super::courtesy::Courtesy;
 use super::deferred::Deferred;
 use super::handoff::Handoff;
 use super::isn::Secret;
 use super::jobs::{Job, Jobs};
 use super::linger::{self, Lingering};
 use super::lookup::Lookup;
+use super::near::NearHops;
 use super::open::{Layouts, Sessions};
 use super::outbox::Outbox;
 use super::pacer::Pacer;
@@ -179,8 +181,13 @@ pub(super) struct Worker<'a> {
     /// The run's, with the handshake that this link makes.
     pub(super) options: SessionOptions,
     pub(super) kernel_owned: bool,
-    /// [`EngineOptions::live`].
-    pub(super) live: bool,
+    /// What becomes of each probe is looked at: [`EngineOptions::live`], or for
+    /// [`EngineOptions::router_rate`].
+    pub(super) watched: bool,
+    /// [`EngineOptions::router_rate`].
+    pub(super) courtesy: Option<Box<Courtesy>>,
+    /// [`EngineOptions::share_near_hops`].
+    pub(super) near: Option<Box<NearHops>>,
     pub(super) info: Arc<LinkInfo>,
     clock: Clock,
     pub(super) secret: Secret,
@@ -256,7 +263,13 @@ impl<'a> Worker<'a> {
             shared,
             options: session,
             kernel_owned,
-            live: options.live,
+            watched: options.live || options.router_rate.is_some(),
+            courtesy: options
+                .router_rate
+                .map(|rate| Box::new(Courtesy::new(rate, &options.session))),
+            near: options
+                .share_near_hops
+                .then(|| Box::new(NearHops::new(options.session.first_ttl))),
             info: link.info().into(),
             clock: Clock::new(now),
             secret,
@@ -302,6 +315,7 @@ impl<'a> Worker<'a> {
             let received = self.receive(link, now)?;
             let now = link.now();
             let fired = self.timers(now);
+            self.be_courteous(now);
             self.let_go_due(link, now);
             let admitted = self.admit(link, jobs, now)?;
             let sent = self.transmit(link, now)?;
@@ -349,6 +363,19 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Lets sessions go on whose turn has come.
+    fn be_courteous(&mut self, now: Instant) {
+        if let Some(courtesy) = &mut self.courtesy {
+            let (outbox, tally) = (&mut self.outbox, &mut self.tally);
+            courtesy.look(now, &mut |slowed| {
+                tally.slowed += 1;
+                outbox.push(slowed);
+            });
+            courtesy.release(&mut self.ready, now);
+            tally.held += courtesy.take_held();
+        }
+    }
+
     fn publish_link(&mut self, link: &mut dyn Link) {
         let mut counters = link.counters();
         if let Some(handoff) = &self.handoff {
@@ -371,6 +398,11 @@ impl<'a> Worker<'a> {
         let wants = !self.ready.is_empty() || self.held.is_some() || begins;
         if wants && self.pacer.allowance(now) == 0 {
             sooner(self.pacer.next(now));
+        }
+        if let Some(courtesy) = &self.courtesy {
+            courtesy.next(now).into_iter().for_each(&mut sooner);
+            let later = courtesy.may_begin(now).err().filter(|_| begins);
+            later.into_iter().for_each(&mut sooner);
         }
         let unwoken = self.supply == Awaited::Later && !self.wakeable;
         if !self.outbox.is_empty() || self.supply == Awaited::Permit || unwoken {
@@ -407,7 +439,11 @@ impl<'a> Worker<'a> {
                 self.shared.busy.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        self.pacer.share(self.shared.busy.load(Ordering::Relaxed));
+        let workers = self.shared.busy.load(Ordering::Relaxed);
+        self.pacer.share(workers);
+        if let Some(courtesy) = &mut self.courtesy {
+            courtesy.share(workers);
+        }
     }
 
     /// Turns a session into its record. Its flow goes on to be steered to us
@@ -422,9 +458,12 @@ impl<'a> Worker<'a> {
         self.lookup.remove(&flow, slot);
         self.tally.open -= 1;
         self.tally.established -= u64::from(open.is_established());
+        if let Some(courtesy) = &mut self.courtesy {
+            courtesy.leave(slot, open.is_established());
+        }
         self.give_back_permit();
         let index = open.index;
-        let report = session.into_report(now);
+        let mut report = session.into_report(now);
         // A connection that the kernel owns is closed by taking its flow away.
         let linger = if self.kernel_owned {
             Duration::ZERO
@@ -432,6 +471,11 @@ impl<'a> Worker<'a> {
             linger::span(&report)
         };
         self.lingering.insert(&flow, now + linger);
+        if let Some(near) = &mut self.near {
+            let hops = near.finished(open.layout_id().index(), &mut report);
+            let probes = hops * usize::from(self.options.probes);
+            self.tally.saved += probes as u64;
+        }
         let info = self.info.clone();
         let target = open.into_target(flow.remote);
         let trace = record::of_session(target, &flow, report, info, &self.clock);

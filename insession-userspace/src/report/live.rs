@@ -135,7 +135,7 @@ impl Live {
                 }
             }
             let ttl = self.next;
-            out.push_str(&text::hop(self.style, &Hop { ttl, probes }));
+            out.push_str(&text::hop(self.style, &Hop::new(ttl, probes)));
             self.hops.remove(&ttl);
             match ttl.checked_add(1) {
                 Some(next) => self.next = next,

@@ -113,23 +113,23 @@ pub(crate) fn contract() -> Trace {
         }),
         destination_ttl: Some(2),
         hops: vec![
-            Hop {
-                ttl: 1,
-                probes: vec![
+            Hop::new(
+                1,
+                vec![
                     Probe {
                         sent: Duration::from_micros(1042),
                         reply: Some(router),
                     },
                     silent(1043),
                 ],
-            },
-            Hop {
-                ttl: 2,
-                probes: vec![Probe {
+            ),
+            Hop::new(
+                2,
+                vec![Probe {
                     sent: Duration::from_nanos(1_050_125),
                     reply: Some(server),
                 }],
-            },
+            ),
         ],
         link: Some(Arc::new(LinkInfo {
             kind: "xdp",
@@ -143,26 +143,21 @@ pub(crate) fn contract() -> Trace {
 
 /// Four hops of three probes, the third silent, the last the destination.
 pub(crate) fn four_hops() -> Trace {
-    let hop = |ttl: u8, kind, from: &str| Hop {
-        ttl,
-        probes: (1..=3)
-            .map(|nth| {
-                probe(Reply {
-                    rtt: Duration::from_micros(u64::from(ttl) * 100 + nth),
-                    ..answered(kind, from)
-                })
+    let hop = |ttl: u8, kind, from: &str| {
+        let probes = (1..=3).map(|nth| {
+            probe(Reply {
+                rtt: Duration::from_micros(u64::from(ttl) * 100 + nth),
+                ..answered(kind, from)
             })
-            .collect(),
+        });
+        Hop::new(ttl, probes.collect())
     };
     let mut trace = contract();
     trace.destination_ttl = Some(4);
     trace.hops = vec![
         hop(1, ReplyKind::TimeExceeded, "10.0.1.1"),
         hop(2, ReplyKind::TimeExceeded, "10.0.2.1"),
-        Hop {
-            ttl: 3,
-            probes: vec![silent(3); 3],
-        },
+        Hop::new(3, vec![silent(3); 3]),
         hop(4, ReplyKind::Sack, "10.0.9.2"),
     ];
     trace
@@ -283,7 +278,7 @@ pub(crate) fn annotated() -> Trace {
         }),
         hops: (1..)
             .zip(hops)
-            .map(|(ttl, probes)| Hop { ttl, probes })
+            .map(|(ttl, probes)| Hop::new(ttl, probes))
             .collect(),
         link: Some(Arc::new(LinkInfo {
             kind: "packet",

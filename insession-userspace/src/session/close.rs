@@ -220,6 +220,15 @@ impl Session {
             }
         }
         if !self.has(Flag::Left)
+            && let Some(begun) = self.probes.lowest()
+            && begun > options.first_ttl.max(1)
+            && destination.is_some_and(|last| last <= begun)
+            && self.schedule.is_exhausted(options, &self.probes, window)
+        {
+            self.schedule.go_back(options, begun);
+            return;
+        }
+        if !self.has(Flag::Left)
             && self.schedule.is_exhausted(options, &self.probes, window)
             && let Some(ttl) = destination.and_then(|last| self.schedule.doubtful(options, last))
             && !self.probes.is_answered(ttl)

@@ -121,6 +121,14 @@ impl Session {
         session
     }
 
+    /// Probing begins behind this TTL instead of at the first one, as the hops up to it
+    /// are known already; not where the SYN-ACK's TTL puts the destination there. Where
+    /// the very first probes reach the destination, it goes back, since it may be nearer.
+    /// To be called before anything else.
+    pub fn begin_behind(&mut self, ttl: u8) {
+        self.schedule.begin_behind(ttl);
+    }
+
     /// A packet of this flow arrived; `at` is the kernel's receive stamp.
     pub fn handle_reply(&mut self, options: &SessionOptions, at: Instant, reply: &Reply) {
         self.schedule.linger();
@@ -276,6 +284,34 @@ impl Session {
                 ..segment
             },
         })
+    }
+
+    /// The TTL of the probe that [`Session::poll_transmit`] would give now; `None`
+    /// where it would give something else, or nothing.
+    #[must_use]
+    pub fn next_ttl(&self, options: &SessionOptions, now: Instant) -> Option<u8> {
+        let probing = self.connection.phase == Phase::Open
+            && !self.ack_due(options)
+            && !self.flags.has_either(Flag::Ended, Flag::Stray);
+        if !probing {
+            return None;
+        }
+        let window = self.connection.snd_wnd;
+        self.schedule.next(options, &self.probes, window, now)
+    }
+
+    /// The TTL of a probe, when it left, and how and from where it was answered, if
+    /// it was.
+    #[must_use]
+    pub fn outcome(
+        &self,
+        id: ProbeId,
+    ) -> Option<(
+        u8,
+        Instant,
+        Option<(crate::trace::ReplyKind, core::net::IpAddr)>,
+    )> {
+        self.probes.outcome(probes::index(id))
     }
 
     #[inline(never)]

@@ -568,10 +568,26 @@ impl Probes {
         })
     }
 
+    /// Of a probe: its TTL, when it was sent, the kind of its answer and its sender.
+    pub(super) fn outcome(
+        &self,
+        index: usize,
+    ) -> Option<(u8, Instant, Option<(ReplyKind, IpAddr)>)> {
+        let slot = self.slot(index)?;
+        let answer = self.written(slot);
+        let answer = answer.map(|answer| (answer.head.kind(), answer.from()));
+        Some((slot.ttl(), self.sent_at(slot), answer))
+    }
+
     /// Whether a probe of this TTL was answered.
     pub(super) fn is_answered(&self, ttl: u8) -> bool {
         self.all()
             .any(|(_, slot)| slot.ttl() == ttl && slot.is_answered())
+    }
+
+    /// The smallest TTL that was probed.
+    pub(super) fn lowest(&self) -> Option<u8> {
+        self.all().map(|(_, slot)| slot.ttl()).min()
     }
 
     /// The smallest TTL of which a probe was given up.

@@ -195,8 +195,7 @@ impl Schedule {
     /// The connection is open for the first time. `arrived` is the SYN-ACK's
     /// TTL, `window` the peer's receive window, octets.
     pub(super) fn begin(&mut self, options: &SessionOptions, arrived: u8, window: u32) {
-        self.ttl = options.first_ttl.max(1);
-        self.farthest = self.ttl - 1;
+        let first = options.first_ttl.max(1);
         // Stacks begin at 64, 128 or 255 (32 is extinct); what is missing was
         // taken by routers, the destination comes behind the last.
         let origin = match arrived {
@@ -205,9 +204,25 @@ impl Schedule {
             _ => 255,
         };
         self.hint = origin - arrived + 1;
+        // What is known before the first probe was set by `begin_behind`.
+        if self.ttl < first || self.ttl >= self.hint.min(options.max_ttl) {
+            self.ttl = first;
+        }
+        self.farthest = self.ttl - 1;
         let hops = u32::from(options.max_ttl.saturating_sub(options.first_ttl)) + 1;
         let most = (window / 2 / hops).clamp(1, 255) as u8;
         self.probes = options.probes.min(most).max(1);
+    }
+
+    /// Probing begins behind this TTL.
+    pub(super) fn begin_behind(&mut self, ttl: u8) {
+        self.ttl = ttl.saturating_add(1);
+    }
+
+    /// Goes back to the first TTL, and up to the one before `begun` once more.
+    pub(super) fn go_back(&mut self, options: &SessionOptions, begun: u8) {
+        self.doubted = NonZeroU8::new(begun.saturating_sub(1));
+        self.ask_again(options.first_ttl.max(1));
     }
 
     /// Whether the peer's window holds fewer probes than were asked for.

@@ -127,6 +127,8 @@ impl Report {
                 }
             }
             Output::Trace { index, trace } => self.record(index, trace),
+            // Only where routers are owed a rate, which is no option of a trace.
+            Output::Slowed { .. } => {}
         }
     }
 

@@ -1,9 +1,11 @@
 //! The production loops over links in memory: no root, no wall clock.
 
 mod campaign;
+mod courtesy;
 mod drain;
 mod ends;
 mod faults;
+mod near;
 mod ports;
 mod tap;
 mod traces;

@@ -446,6 +446,7 @@ fn what_is_told_live_ends_as_the_record_says() {
             } => {
                 answers.insert((index, ttl, nth), *probe);
             }
+            Output::Slowed { .. } => panic!("nobody asked for it"),
             Output::Destination { index, ttl } => {
                 destinations.insert(index, ttl);
             }

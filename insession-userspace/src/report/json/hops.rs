@@ -15,6 +15,9 @@ pub(super) fn write(hops: &[Hop], out: &mut Vec<u8>) -> io::Result<()> {
         comma(nth, out);
         out.extend_from_slice(b"{\"ttl\":");
         number(hop.ttl.into(), out);
+        if hop.shared {
+            out.extend_from_slice(b",\"shared\":true");
+        }
         out.extend_from_slice(b",\"probes\":[");
         for (nth, probe) in hop.probes.iter().enumerate() {
             comma(nth, out);

@@ -35,7 +35,7 @@ impl Probes {
             };
             let at = at.unwrap_or_else(|at| {
                 let probes = Vec::with_capacity(run.len());
-                out.insert(at, Hop { ttl, probes });
+                out.insert(at, Hop::new(ttl, probes));
                 at
             });
             longest = longest.max(self.recall(run, &mut out[at].probes));
