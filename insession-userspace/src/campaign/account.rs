@@ -49,6 +49,10 @@ pub struct Moment {
     pub probes: u64,
     /// Replies that belong to a session.
     pub replies: u64,
+    /// Probes that were not sent because near hops are shared.
+    pub saved: u64,
+    /// Times that a TTL was slowed down for its routers.
+    pub slowed: u64,
     /// The links' own counters.
     pub link: Vec<(&'static str, u64)>,
     /// What was lost on this host, by cause; only causes that occurred.
@@ -86,6 +90,8 @@ impl Account {
             sent: get(&stats.sent),
             probes: get(&stats.probes),
             replies: get(&stats.replies),
+            saved: get(&stats.saved),
+            slowed: get(&stats.slowed),
             link,
             drops,
             seen,

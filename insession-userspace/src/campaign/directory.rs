@@ -101,10 +101,10 @@ impl Directory {
         self.path.join("plan.toml")
     }
 
-    /// The copy of a list that can be read only once.
+    /// The copy of a list that can be read only once, the `nth` of all.
     #[must_use]
-    pub fn list(&self) -> PathBuf {
-        self.path.join("targets")
+    pub fn list(&self, nth: usize) -> PathBuf {
+        self.path.join(format!("targets.{nth}"))
     }
 
     /// What is whole of it.
@@ -203,7 +203,7 @@ mod tests {
             ("journal.3", true),
             ("journal.4", false),
             ("state.json", true),
-            ("targets", true),
+            ("targets.0", true),
         ];
         for (name, _) in files {
             fs::write(directory.path().join(name), "").unwrap();

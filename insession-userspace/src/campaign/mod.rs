@@ -16,6 +16,7 @@
 //! | `state.json` | how many parts are whole, and which targets stand in them ([`state`]) |
 //! | `journal.N` | the records since, as they were finished ([`journal`]) |
 //! | `parts/` | result files, whole ones and those being written ([`part`]) |
+//! | `targets.N` | a copy of a list that can be read only once: standard input, a pipe |
 //! | `bad-lines.txt` | lines of the lists that are no targets |
 //! | `lock` | held by the process that runs it |
 //!

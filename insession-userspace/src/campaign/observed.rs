@@ -92,7 +92,9 @@ impl Seen {
         if let Some(handshake) = &trace.handshake {
             self.handshakes.note(handshake.rtt);
         }
-        for probe in trace.hops.iter().flat_map(|hop| &hop.probes) {
+        // What was shared was sent, and is counted, in another.
+        let own = trace.hops.iter().filter(|hop| !hop.shared);
+        for probe in own.flat_map(|hop| &hop.probes) {
             self.probes += 1;
             if let Some(reply) = &probe.reply {
                 self.answered += 1;

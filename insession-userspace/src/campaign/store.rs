@@ -431,7 +431,10 @@ mod tests {
         Store::Campaign(Box::new(campaign)).finish(false).unwrap();
         assert!(!folder.path("a.jsonl").exists());
         let (campaign, found) = open(&folder);
-        assert_eq!(found.done.ranges(), [3..4]);
+        assert_eq!(
+            found.done.ranges().as_slice(),
+            std::slice::from_ref(&(3..4))
+        );
         drop(campaign);
     }
 

@@ -26,7 +26,7 @@ use crate::cli::interrupt::{self, Step};
 use crate::cli::probing::engine::{Channels, Engine};
 use crate::dns::Dns;
 use crate::engine::stats::Stats;
-use crate::engine::{Stop, Unbegun};
+use crate::engine::{Output, Stop, Unbegun};
 use crate::link::LinkError;
 use crate::targets::list::{self, BadLine, ListError, ListOptions};
 use crate::targets::stage::{Stage, Summary};
@@ -116,8 +116,8 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
 
     let engine = Engine::new(&arguments.probing, &session, |options| {
         options.unbegun = Unbegun::Untold;
-        //A options.router_rate = arguments.router_rate;
-        //A options.share_near_hops = arguments.share_near_hops;
+        options.router_rate = arguments.router_rate;
+        options.share_near_hops = arguments.share_near_hops;
     })?;
     let (to_engine, targets) = mpsc::channel(RESOLVED);
     let (told, outputs) = mpsc::channel(AHEAD);
@@ -196,17 +196,17 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
                 let ended = ended.ok();
                 if let Some(Err(error)) = &ended {
                     progress.say(format_args!("error: {error}"));
-                    stop.drain(grace.into());
+                    stop.drain(grace);
                 }
                 stage_result = Some(ended);
             }
             Some(line) = bad_lines.recv() => {
                 note_bad(&line, &account, &progress, kept.as_mut(), arguments.strict);
             }
-            Some(notice) = notices.recv() => {
-                //A if let Output::Notice(notice) = notice {
-                    progress.say(format_args!("note: {notice:?}"));
-                //A }
+            Some(output) = notices.recv() => {
+                if let Some(words) = notice(&output) {
+                    progress.say(format_args!("note: {words}"));
+                }
             }
             _ = status.recv() => progress.say(summary::text(&account.moment(), &before).trim_end()),
             _ = tick.tick() => {
@@ -328,6 +328,28 @@ fn note_bad(
         _ if count == TOLD + 1 => progress.say("warning: further bad lines are only counted"),
         _ => {}
     }
+}
+
+/// What the engine tells beside records, in words.
+fn notice(output: &Output) -> Option<String> {
+    let Output::Slowed {
+        ttl,
+        router,
+        answered,
+        usual,
+        before,
+        after,
+    } = output
+    else {
+        return None;
+    };
+    let whose = router.map_or_else(String::new, |router| format!(" (mostly {router})"));
+    Some(format!(
+        "TTL {ttl}{whose}: {:.0} % of the probes are answered, usually {:.0} %: \
+         slowed from {before:.0} to {after:.0} probes/s",
+        answered * 100.0,
+        usual * 100.0
+    ))
 }
 
 /// What a signal leads to, in words.

@@ -139,6 +139,16 @@ fn counters(now: &Moment, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Err
             "Of them, those answered",
             now.seen.answered,
         ),
+        (
+            "probes_saved",
+            "Probes not sent because near hops are shared",
+            now.saved,
+        ),
+        (
+            "router_slowdowns",
+            "Times that a TTL was slowed down for its routers",
+            now.slowed,
+        ),
         ("bad_lines", "Lines that are no targets", now.bad_lines),
     ] {
         encoder

@@ -14,7 +14,7 @@ use crate::campaign::directory::Directory;
 use crate::campaign::patient::{Patient, Room};
 use crate::campaign::plan::{List, Plan};
 use crate::campaign::store::{Campaign, Found, Store};
-use crate::cli::exit::{self, Failure};
+use crate::cli::exit::{Failure, tell};
 use crate::dns::Family;
 use crate::engine::record;
 use crate::report::civil::Rfc3339;
@@ -176,14 +176,22 @@ fn begin(
         }
     }
     let directory = Directory::create(path)?;
-    for file in &mut lists.files {
-        if is_standard(file) {
-            let copy = directory.list();
-            keep_standard_input(&copy, room)?;
-            exit::tell(format_args!("standard input is kept in {}", copy.display()));
+    for (nth, file) in lists.files.iter_mut().enumerate() {
+        if !is_standard(file) {
+            *file = absolute(file)?;
+        }
+        // What can be read only once is kept: standard input, a pipe.
+        let is_regular = file.metadata().is_ok_and(|it| it.is_file());
+        if is_standard(file) || (file.exists() && !is_regular) {
+            let copy = directory.list(nth);
+            keep(file, &copy, room)?;
+            tell(format_args!(
+                "{} is kept in {}",
+                file.display(),
+                copy.display()
+            ));
             *file = copy;
         }
-        *file = absolute(file)?;
     }
     let digests = lists.files.iter().map(|file| List::of(file));
     let digests = digests.collect::<Result<_, _>>()?;
@@ -209,17 +217,20 @@ fn begin(
     Ok(Store::Campaign(Box::new(store)))
 }
 
-fn keep_standard_input(copy: &Path, room: &Arc<Room>) -> Result<(), CampaignError> {
+fn keep(list: &Path, copy: &Path, room: &Arc<Room>) -> Result<(), CampaignError> {
     let kept = File::create(copy).and_then(|file| {
         let mut out = Patient::new(file, Arc::clone(room));
-        io::copy(&mut io::stdin().lock(), &mut out)?;
+        match is_standard(list) {
+            true => io::copy(&mut io::stdin().lock(), &mut out)?,
+            false => io::copy(&mut File::open(list)?, &mut out)?,
+        };
         room.wait(|| out.get_ref().sync_all())
     });
     kept.map_err(|source| {
         // There is no campaign yet that needs it.
         let _ = fs::remove_file(copy);
         CampaignError::Io {
-            what: format!("standard input, kept in {}", copy.display()),
+            what: format!("{}, kept in {}", list.display(), copy.display()),
             source,
             mend: "make room, or give the list as a file",
         }

@@ -166,6 +166,8 @@ mod tests {
             sent: probes,
             probes,
             replies,
+            saved: 0,
+            slowed: 0,
             link: vec![],
             drops: vec![],
             seen: Seen::default(),

@@ -53,6 +53,20 @@ pub fn text(now: &Moment, before: &[(String, u64)]) -> String {
         "packets: {} sent, {} of them probes; {} replies",
         now.sent, now.probes, now.replies
     ));
+    if now.saved > 0 {
+        let whole = (now.saved + now.probes).max(1);
+        line(format_args!(
+            "near hops shared: {} probes saved, {:.0} % of all",
+            now.saved,
+            now.saved as f64 * 100.0 / whole as f64
+        ));
+    }
+    if now.slowed > 0 {
+        line(format_args!(
+            "slowed down for routers: {} times",
+            now.slowed
+        ));
+    }
     if let Some(loss) = now.loss() {
         line(format_args!(
             "probes without an answer: {:.2} %",

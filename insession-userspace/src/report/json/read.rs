@@ -94,6 +94,9 @@ struct HandshakeRecord {
 #[derive(Deserialize)]
 struct HopRecord<'a> {
     ttl: u8,
+    /// Written only where it is true.
+    #[serde(default)]
+    shared: bool,
     #[serde(borrow)]
     probes: Vec<ProbeRecord<'a>>,
 }
@@ -198,6 +201,7 @@ fn trace(record: Record<'_>) -> Result<Trace, ReadError> {
 fn hop(record: HopRecord<'_>) -> Result<Hop, ReadError> {
     Ok(Hop {
         ttl: record.ttl,
+        shared: record.shared,
         probes: record
             .probes
             .into_iter()

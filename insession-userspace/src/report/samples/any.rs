@@ -93,11 +93,15 @@ fn reply() -> impl Strategy<Value = Reply> {
 fn hops() -> impl Strategy<Value = Vec<Hop>> {
     let probe =
         (span(), option::weighted(0.8, reply())).prop_map(|(sent, reply)| Probe { sent, reply });
-    let probes = prop::collection::vec(probe, 1..4);
+    let probes = (any::<bool>(), prop::collection::vec(probe, 1..4));
     (1..200_u8, prop::collection::vec(probes, 0..6)).prop_map(|(first, hops)| {
         (first..)
             .zip(hops)
-            .map(|(ttl, probes)| Hop { ttl, probes })
+            .map(|(ttl, (shared, probes))| Hop {
+                ttl,
+                shared,
+                probes,
+            })
             .collect()
     })
 }

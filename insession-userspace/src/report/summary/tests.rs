@@ -24,6 +24,7 @@ fn path(answers: [Option<&str>; 4]) -> Trace {
     let reached = answers[3].is_some();
     let hop = |(ttl, from): (u8, Option<&str>)| Hop {
         ttl,
+        shared: false,
         probes: vec![Probe {
             sent: Duration::ZERO,
             reply: from.map(|from| answer(ttl, from, u64::from(ttl) * 10)),
@@ -123,6 +124,7 @@ fn what_is_beyond_the_destination_is_no_loss() {
     ]);
     trace.hops.push(Hop {
         ttl: 5,
+        shared: false,
         probes: vec![samples::silent(1); 3],
     });
     let found = summary(&[trace]);

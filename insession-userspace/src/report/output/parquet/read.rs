@@ -102,6 +102,7 @@ fn add(row: Row, trace: &mut Trace) {
         Some(hop) if row.nth > 1 && hop.ttl == row.ttl => hop.probes.push(row.probe),
         _ => trace.hops.push(Hop {
             ttl: row.ttl,
+            shared: false,
             probes: vec![row.probe],
         }),
     }
