@@ -171,8 +171,10 @@ impl Worker<'_> {
                 return Ok(Started::Deferred);
             }
             Err(Unclaimed::Link(error)) => {
-                let detail = Some(error.to_string());
-                self.refuse(target, route.source, now, Verdict::Error, detail);
+                if self.shared.tells_unbegun() {
+                    let detail = Some(error.to_string());
+                    self.refuse(target, route.source, now, Verdict::Error, detail);
+                }
                 self.give_back_permit();
                 return Err(error);
             }

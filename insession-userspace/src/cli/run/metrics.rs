@@ -260,6 +260,7 @@ mod tests {
         for trace in samples::every_verdict() {
             seen.note(&trace);
         }
+        seen.note(&samples::contract());
         account.observed.publish(&mut seen);
         let _ = account.total.set(100);
         Arc::new(account)
@@ -270,12 +271,12 @@ mod tests {
         let text = text(account()).unwrap();
         for line in [
             "insession_build_info{version=\"0.1.0\"} 1",
-            "insession_targets_finished_total{verdict=\"complete\"} 1",
+            "insession_targets_finished_total{verdict=\"refused\"} 1",
             "insession_drops_total{cause=\"xsk-rx-dropped\"} 2",
             "insession_link_packets_total{counter=\"segment\"} 5",
             "insession_bad_lines_total 3",
-            "insession_targets_done 20",
-            "insession_targets_left 80",
+            "insession_targets_done 21",
+            "insession_targets_left 79",
             "# TYPE insession_probe_rtt_seconds histogram",
             "# UNIT insession_uptime_seconds seconds",
             "# EOF",
