@@ -1,10 +1,13 @@
 //! The sessions that want to send, first come, first served: a ring of slots
 //! with room for all of them, so that queueing allocates nothing and those whose
 //! turn comes soon can be seen ([`Ready::ahead`]). A session sends one segment a
-//! batch. One that goes on as it did stays at the front until as many of its probes
-//! are in flight as may be, a dozen: so sessions that begin together are at different
-//! TTLs soon, and do not ask the near routers all at once. Whoever is woken by an
-//! answer goes to the back: none starves another.
+//! batch and goes to the back: none starves another.
+//!
+//! But where there is a rate, one that has more to send keeps its turn until as many
+//! of its probes are in flight as may be, a dozen: so sessions that begin together are
+//! at different TTLs soon, and do not ask the near routers all at once. Of what leaves
+//! in a row at a given rate a quarter or so has one TTL: a hop's probes of that dozen.
+//! Whoever is woken by an answer goes to the back.
 
 /// A queue of slots, each in it at most once.
 #[derive(Debug, Default)]

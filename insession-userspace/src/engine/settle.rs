@@ -4,7 +4,6 @@
 use insession_common::flow::SessionId;
 
 use super::Output;
-use super::courtesy::Outcome;
 use super::ready::Ready;
 use super::slab;
 use super::wheel::Wheel;
@@ -41,16 +40,22 @@ impl Worker<'_> {
     /// The drain rule.
     #[inline(never)]
     pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
+        self.settle_at(id, false, now);
+    }
+
+    /// The same; who `goes_on` keeps its turn.
+    fn settle_at(&mut self, id: SessionId, goes_on: bool, now: Instant) {
         while let Some(session) = self.open.get_mut(id) {
             let (ready, wheel) = (&mut self.ready, &mut self.wheel);
             let options = &self.options;
+            let (slot, watched) = (slab::index(id), self.watched);
             match settle(
                 session,
                 options,
-                self.watched,
+                watched,
                 ready,
                 wheel,
-                slab::index(id),
+                (slot, goes_on),
                 now,
             ) {
                 Rest::Nothing => return,
@@ -62,9 +67,9 @@ impl Worker<'_> {
 
     /// The same for the session that has this slot.
     #[inline(never)]
-    pub(super) fn settle_slot(&mut self, slot: u32, now: Instant) {
+    pub(super) fn settle_slot(&mut self, slot: u32, goes_on: bool, now: Instant) {
         if let Some(id) = self.open.id_at(slot) {
-            self.settle(id, now);
+            self.settle_at(id, goes_on, now);
         }
     }
 
@@ -91,9 +96,9 @@ impl Worker<'_> {
                         self.outbox.push(answer);
                     }
                     if let Some(courtesy) = &mut self.courtesy
-                        && let Some((ttl, sent, answer)) = session.outcome(probe)
+                        && let Some(outcome) = session.outcome(probe)
                     {
-                        courtesy.note(&Outcome { ttl, sent, answer });
+                        courtesy.note(&outcome);
                     }
                 }
                 Event::Destination(ttl) if live => {
@@ -160,7 +165,7 @@ fn settle(
     watched: bool,
     ready: &mut Ready,
     wheel: &mut Wheel,
-    slot: u32,
+    (slot, goes_on): (u32, bool),
     now: Instant,
 ) -> Rest {
     while let Some(event) = session.poll_event() {
@@ -173,7 +178,10 @@ fn settle(
     }
     let next = session.after(options, now);
     if next.wants_transmit {
-        ready.push(slot);
+        match goes_on {
+            true => ready.push_front(slot),
+            false => ready.push(slot),
+        }
     }
     match next.timeout {
         // Not again at this very moment: time has to go on in between.

@@ -48,15 +48,20 @@ impl Worker<'_> {
         self.tally.sent += batch.len() as u64;
         let mut departures = core::mem::take(&mut self.departures);
         let known = link.departures(&mut departures);
-        self.transmitted(&batch, departures.get(..known).unwrap_or_default(), at);
+        let told = departures.get(..known).unwrap_or_default();
+        match self.shared.options.rate.is_some() {
+            true => self.transmitted::<true>(&batch, told, at),
+            false => self.transmitted::<false>(&batch, told, at),
+        }
         batch.clear();
         (self.batch, self.departures) = (batch, departures);
         Ok(true)
     }
 
-    /// The batch left: its first frames at these times, the others at `kicked`.
+    /// The batch left: its first frames at these times, the others at `kicked`. Where
+    /// there is a rate to be spread over the TTLs, whoever `KEEPS` its turn goes on.
     #[inline(never)]
-    fn transmitted(
+    fn transmitted<const KEEPS: bool>(
         &mut self,
         batch: &[(u32, TransmitKind)],
         departures: &[Instant],
@@ -71,8 +76,8 @@ impl Worker<'_> {
             if let Some(session) = self.open.hot_at_mut(*slot) {
                 session.handle_transmitted(*kind, at);
                 let (ready, wheel) = (&mut self.ready, &self.wheel);
-                if !is_settled(session, &self.options, ready, wheel, *slot, true, || at) {
-                    self.settle_slot(*slot, at);
+                if !is_settled(session, &self.options, ready, wheel, *slot, KEEPS, || at) {
+                    self.settle_slot(*slot, KEEPS, at);
                 }
             }
         }

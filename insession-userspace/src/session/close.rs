@@ -220,8 +220,7 @@ impl Session {
             }
         }
         if !self.has(Flag::Left)
-            && let Some(begun) = self.probes.lowest()
-            && begun > options.first_ttl.max(1)
+            && let Some(begun) = self.probes.begun_behind(options.first_ttl.max(1))
             && destination.is_some_and(|last| last <= begun)
             && self.schedule.is_exhausted(options, &self.probes, window)
         {

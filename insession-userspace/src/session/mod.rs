@@ -32,7 +32,7 @@ mod tests;
 pub use decode::{Undecodable, decode, decode_with_ends};
 pub use input::{IcmpError, IcmpKind, Quote, Reply, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
-pub use output::{Event, Next, ProbeId, Timer, Transmit, TransmitKind};
+pub use output::{Event, Next, Outcome, ProbeId, Timer, Transmit, TransmitKind};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -300,17 +300,9 @@ impl Session {
         self.schedule.next(options, &self.probes, window, now)
     }
 
-    /// The TTL of a probe, when it left, and how and from where it was answered, if
-    /// it was.
+    /// What became of a probe so far.
     #[must_use]
-    pub fn outcome(
-        &self,
-        id: ProbeId,
-    ) -> Option<(
-        u8,
-        Instant,
-        Option<(crate::trace::ReplyKind, core::net::IpAddr)>,
-    )> {
+    pub fn outcome(&self, id: ProbeId) -> Option<Outcome> {
         self.probes.outcome(probes::index(id))
     }
 

@@ -48,6 +48,17 @@ pub enum Event {
     Verdict(crate::trace::Verdict),
 }
 
+/// What became of a probe, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The TTL it was sent with.
+    pub ttl: u8,
+    /// When it left.
+    pub sent: crate::time::Instant,
+    /// How and from where it was answered; `None`: it was not, so far.
+    pub answer: Option<(crate::trace::ReplyKind, core::net::IpAddr)>,
+}
+
 /// What is to be done about a session until something happens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {

@@ -9,9 +9,9 @@ use core::num::NonZeroU16;
 
 mod short;
 
-use super::ProbeId;
 use super::cells::{self, Cell, Common, Entry, NEAR_MAX, Slot, TRIPLE_MAX, Wide, Written};
 use super::connection::{later, nanos};
+use super::{Outcome, ProbeId};
 use crate::time::{Duration, Instant};
 use crate::trace::{ReplyKind, Rewrite};
 
@@ -568,15 +568,15 @@ impl Probes {
         })
     }
 
-    /// Of a probe: its TTL, when it was sent, the kind of its answer and its sender.
-    pub(super) fn outcome(
-        &self,
-        index: usize,
-    ) -> Option<(u8, Instant, Option<(ReplyKind, IpAddr)>)> {
+    /// What became of a probe so far.
+    pub(super) fn outcome(&self, index: usize) -> Option<Outcome> {
         let slot = self.slot(index)?;
         let answer = self.written(slot);
-        let answer = answer.map(|answer| (answer.head.kind(), answer.from()));
-        Some((slot.ttl(), self.sent_at(slot), answer))
+        Some(Outcome {
+            ttl: slot.ttl(),
+            sent: self.sent_at(slot),
+            answer: answer.map(|answer| (answer.head.kind(), answer.from())),
+        })
     }
 
     /// Whether a probe of this TTL was answered.
@@ -585,9 +585,16 @@ impl Probes {
             .any(|(_, slot)| slot.ttl() == ttl && slot.is_answered())
     }
 
-    /// The smallest TTL that was probed.
-    pub(super) fn lowest(&self) -> Option<u8> {
-        self.all().map(|(_, slot)| slot.ttl()).min()
+    /// The TTL of the first probe, if it was sent behind this TTL, and none has been
+    /// since with a smaller one.
+    #[inline]
+    pub(super) fn begun_behind(&self, first: u8) -> Option<u8> {
+        let begun = self.slot(0)?.ttl();
+        if begun <= first {
+            return None;
+        }
+        let lowest = self.all().map(|(_, slot)| slot.ttl()).min();
+        (lowest == Some(begun)).then_some(begun)
     }
 
     /// The smallest TTL of which a probe was given up.

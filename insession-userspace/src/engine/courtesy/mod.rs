@@ -29,7 +29,7 @@ use self::thinning::Thinning;
 use super::Output;
 use super::pacer::Pacer;
 use super::ready::Ready;
-use crate::session::SessionOptions;
+use crate::session::{Outcome, SessionOptions};
 use crate::time::{Duration, Instant};
 use crate::trace::ReplyKind;
 
@@ -55,17 +55,6 @@ struct Hop {
     top: (Option<IpAddr>, f64),
     /// The full rate, probes a second of this worker.
     full: f64,
-}
-
-/// What became of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
-    /// The TTL it was sent with.
-    pub(super) ttl: u8,
-    /// When it left.
-    pub(super) sent: Instant,
-    /// Who answered, and how; `None`: nobody did.
-    pub(super) answer: Option<(ReplyKind, IpAddr)>,
 }
 
 /// The courtesy of one worker.
@@ -258,8 +247,8 @@ impl Courtesy {
                 continue;
             };
             // A router that stands at several TTLs is asked at all of them.
-            let same = |other: &&Box<Hop>| other.top.0.is_some() && other.top.0 == hop.top.0;
-            let parts = self.hops.iter().flatten().filter(same);
+            let same = |other: &&Hop| other.top.0.is_some() && other.top.0 == hop.top.0;
+            let parts = self.hops.iter().flatten().map(Box::as_ref).filter(same);
             let parts: f64 = parts.map(|other| other.top.1).sum();
             let full = rate / parts.max(hop.top.1);
             let Some(hop) = self.hops.get_mut(nth).and_then(Option::as_mut) else {

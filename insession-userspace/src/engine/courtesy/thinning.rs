@@ -110,10 +110,7 @@ impl Thinning {
 
     /// Judges what is ripe; `full` is the full rate, probes a second.
     pub(super) fn look(&mut self, now: Instant, full: f64) -> Option<Slower> {
-        let Some(ripe) = now.as_nanos().checked_sub(RIPE + EPOCH) else {
-            return None;
-        };
-        let ripe = ripe / EPOCH;
+        let ripe = now.as_nanos().checked_sub(RIPE + EPOCH)? / EPOCH;
         self.next = self.next.max((ripe + 1).saturating_sub(EPOCHS as u64));
         while self.next <= ripe {
             let (known, count) = self.epochs[self.next as usize % EPOCHS];

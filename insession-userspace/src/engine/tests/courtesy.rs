@@ -77,7 +77,7 @@ fn run(scenario: Scenario, targets: u32, options: &EngineOptions) -> Seen {
     }
     let last = tap.kicks.last().unwrap().0;
     let asked = asked(&truth.lock().unwrap(), &|ttl| {
-        address(u32::from(ttl) - 1 << 20)
+        address((u32::from(ttl) - 1) << 20)
     });
     Seen {
         records,

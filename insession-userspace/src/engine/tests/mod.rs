@@ -6,6 +6,7 @@ mod drain;
 mod ends;
 mod faults;
 mod near;
+mod pace;
 mod ports;
 mod tap;
 mod traces;
