@@ -33,9 +33,10 @@ def expected(record):
         trace[f"handshake_{key}"] = handshake.get(key)
     for key in ("kind", "mode", "zero_copy", "interface"):
         trace[f"link_{key}"] = link.get(key)
+    shared = {hop["ttl"]: hop.get("shared", False) for hop in record["hops"]}
     rows = list(probes(record)) or [(None, None, {})]
     for index, (ttl, nth, probe) in enumerate(rows):
-        row = dict(trace, probe_index=index, ttl=ttl, nth=nth)
+        row = dict(trace, probe_index=index, ttl=ttl, shared=shared.get(ttl), nth=nth)
         for key in (
             "kind from name asn sent_us rtt_us rtt_bound icmp_type icmp_code reply_ttl quoted_ttl"
         ).split():

@@ -243,7 +243,6 @@ fn hops(out: &mut String, figures: &Figures) {
             title: "Loss by TTL".to_owned(),
             x: "TTL".to_owned(),
             y: "%".to_owned(),
-            names: Corner::UpperLeft,
             series: vec![
                 line("loss", &|hop| Some(hop.loss * 100.0)),
                 line("silent", &|hop| Some(hop.silent * 100.0)),

@@ -148,7 +148,9 @@ impl Summary {
         let last = hops().filter(answered).map(|hop| hop.ttl).max();
         let mut labelled = false;
         let mut rewritten = [false; Rewrite::ALL.len()];
-        for hop in hops().filter(|hop| Some(hop.ttl) <= last) {
+        // What another session probed is counted there.
+        let own = |hop: &&Hop| !hop.shared;
+        for hop in hops().filter(own).filter(|hop| Some(hop.ttl) <= last) {
             self.add_hop(hop, trace.destination_ttl);
             let replies = hop.probes.iter().filter_map(|probe| probe.reply.as_ref());
             for reply in replies {
@@ -158,7 +160,8 @@ impl Summary {
                 }
             }
         }
-        let sent = trace.hops.iter().map(|hop| hop.probes.len() as u64);
+        let sent = trace.hops.iter().filter(own);
+        let sent = sent.map(|hop| hop.probes.len() as u64);
         self.sent += sent.sum::<u64>();
         self.labelled += u64::from(labelled);
         for (count, met) in self.rewrites.iter_mut().zip(rewritten) {

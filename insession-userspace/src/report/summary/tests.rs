@@ -154,6 +154,19 @@ fn hops_in_which_several_routers_answer_and_times_that_are_bounds() {
 }
 
 #[test]
+fn shared_hops_are_counted_where_they_were_probed() {
+    let answers = [Some("10.0.1.1"), None, Some("10.0.3.1"), Some("10.0.9.2")];
+    let mut shared = path(answers);
+    shared.hops[0].shared = true;
+    shared.hops[1].shared = true;
+    let found = summary(&[path(answers), shared]);
+    assert_eq!((found.sent, found.probes, found.answered), (6, 6, 5));
+    assert_eq!((found.hops[0].traces, found.hops[2].traces), (1, 2));
+    // The path has its silence all the same.
+    assert_eq!(found.silences[0].traces, 2);
+}
+
+#[test]
 fn nothing_is_a_summary_too() {
     let found = summary(&[]);
     assert_eq!((found.traces, found.first.as_deref()), (0, None));

@@ -67,6 +67,7 @@ struct TraceColumns {
 struct ProbeColumns {
     probe_index: Runs<i32>,
     ttl: Runs<i32>,
+    shared: Runs<bool>,
     nth: Runs<i32>,
     sent_us: Runs<f64>,
     kind: Runs<u32>,
@@ -111,7 +112,7 @@ impl Columns {
             probe.name.memory() + probe.asn.memory() + probe.rtt_us.memory(),
             probe.rtt_bound.memory() + probe.icmp_type.memory() + probe.icmp_code.memory(),
             probe.reply_ttl.memory() + probe.quoted_ttl.memory() + probe.mtu.memory(),
-            probe.mpls.memory() + probe.rewrites.memory(),
+            probe.mpls.memory() + probe.rewrites.memory() + probe.shared.memory(),
         ];
         of_traces
             + of_probes.iter().sum::<usize>()
@@ -132,6 +133,7 @@ impl Columns {
                 self.probe.probe_index.push(Some(index), 1);
                 index += 1;
                 self.probe.ttl.push(Some(hop.ttl.into()), 1);
+                self.probe.shared.push(Some(hop.shared), 1);
                 self.probe.nth.push(Some(nth), 1);
                 self.probe.sent_us.push(Some(micros(probe.sent)), 1);
                 self.push_reply(Some(probe.reply.as_ref()));
@@ -140,6 +142,7 @@ impl Columns {
         if probes == 0 {
             self.probe.probe_index.push(Some(0), 1);
             self.probe.ttl.push(None, 1);
+            self.probe.shared.push(None, 1);
             self.probe.nth.push(None, 1);
             self.probe.sent_us.push(None, 1);
             self.push_reply(None);
@@ -259,6 +262,7 @@ impl Columns {
         let of = &self.probe;
         write_ints(group, &of.probe_index)?;
         write_ints(group, &of.ttl)?;
+        write_booleans(group, &of.shared)?;
         write_ints(group, &of.nth)?;
         write_doubles(group, &of.sent_us)?;
         self.write_texts(group, &of.kind)?;

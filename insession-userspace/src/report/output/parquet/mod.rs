@@ -61,6 +61,7 @@ message insession_trace_1 {
   OPTIONAL BYTE_ARRAY link_interface (UTF8);
   REQUIRED INT32 probe_index;
   OPTIONAL INT32 ttl (INTEGER(8,false));
+  OPTIONAL BOOLEAN shared;
   OPTIONAL INT32 nth;
   OPTIONAL DOUBLE sent_us;
   OPTIONAL BYTE_ARRAY kind (UTF8);

@@ -93,6 +93,7 @@ impl Reader {
 /// A probe and where it stands.
 struct Row {
     ttl: u8,
+    shared: bool,
     nth: i32,
     probe: Probe,
 }
@@ -102,7 +103,7 @@ fn add(row: Row, trace: &mut Trace) {
         Some(hop) if row.nth > 1 && hop.ttl == row.ttl => hop.probes.push(row.probe),
         _ => trace.hops.push(Hop {
             ttl: row.ttl,
-            shared: false,
+            shared: row.shared,
             probes: vec![row.probe],
         }),
     }
@@ -254,6 +255,7 @@ struct Rows {
     link_interface: Texts,
     probe_index: Ints,
     ttl: Ints,
+    shared: Booleans,
     nth: Ints,
     sent: Doubles,
     kind: Texts,
@@ -326,6 +328,7 @@ impl Rows {
             link_interface: columns.next("link_interface")?,
             probe_index: columns.next("probe_index")?,
             ttl: columns.next("ttl")?,
+            shared: columns.next("shared")?,
             nth: columns.next("nth")?,
             sent: columns.next("sent_us")?,
             kind: columns.next("kind")?,
@@ -452,11 +455,13 @@ impl Rows {
 
     fn row(&mut self) -> io::Result<Option<Row>> {
         let (ttl, nth) = (self.ttl.number()?, self.nth.next()?);
+        let shared = self.shared.next()?.unwrap_or_default();
         let sent = self.sent.span()?;
         let reply = self.reply()?;
         Ok(match (ttl, nth, sent) {
             (Some(ttl), Some(nth), Some(sent)) => Some(Row {
                 ttl,
+                shared,
                 nth,
                 probe: Probe { sent, reply },
             }),
