@@ -1,7 +1,7 @@
 //! Results in files: one format each, chosen by the name of the file.
 //!
 //! A result is written in parts, each a whole file by itself ([`encoder`]), and the
-//! parts are joined to one ([`join`]) without decoding what need not be: members of
+//! parts are joined to one ([`join()`]) without decoding what need not be: members of
 //! gzip and frames of Zstandard follow one another, row groups of Parquet are copied.
 //!
 //! * [`parquet`]: one row a probe, and how it is read back;

@@ -2,8 +2,8 @@
 //! TTL, where silence begins, who answers.
 //!
 //! One pass over any number of traces in bounded memory, some 15 MiB at most: histograms
-//! of 255 TTLs ([`Times`]), the most frequent places of silence ([`top::Top`]), the
-//! number of routers ([`distinct::Distinct`]).
+//! of 255 TTLs (`Times`), the most frequent places of silence (`top::Top`), the
+//! number of routers (`distinct::Distinct`).
 
 use std::net::IpAddr;
 

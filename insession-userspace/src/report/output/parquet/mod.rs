@@ -1,7 +1,7 @@
 //! Parquet: one row a probe, as `docs/formats.md` documents it.
 //!
 //! Rows are kept by column until there are enough for a row group: at most
-//! [`GROUP_ROWS`] of them in [`GROUP_MEMORY`] octets, whichever is reached first. What
+//! `GROUP_ROWS` of them in `GROUP_MEMORY` octets, whichever is reached first. What
 //! rows next to each other have in common is kept once (`columns`), so that is some
 //! hundred thousands of probes.
 
@@ -190,5 +190,5 @@ fn same_columns(found: &parquet::schema::types::Type) -> io::Result<()> {
     ))
 }
 
-/// Parts, as [`super::join`] is given them.
+/// Parts, as [`super::join()`] is given them.
 type Parts<'a> = &'a [PathBuf];
