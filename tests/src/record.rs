@@ -74,6 +74,9 @@ pub struct Handshake {
 pub struct Hop {
     /// The TTL.
     pub ttl: usize,
+    /// It was not probed by this session; only told where that is so.
+    #[serde(default)]
+    pub shared: bool,
     /// In the order they were sent.
     pub probes: Vec<Probe>,
 }
