@@ -288,3 +288,81 @@ impl Courtesy {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Eight sessions that always want to send to TTL 1, one second long; how many
+    /// probes leave. `router` says who answers which.
+    fn second(courtesy: &mut Courtesy, second: u64, router: fn(usize) -> u8) -> usize {
+        let (mut ready, mut left) = (Ready::default(), 0);
+        ready.reserve(8);
+        for step in 0..10_000 {
+            let now = Instant::from_nanos(second * 1_000_000_000 + step * 100_000);
+            courtesy.look(now, &mut |output| panic!("{output:?}"));
+            courtesy.release(&mut ready, now);
+            while ready.pop().is_some() {}
+            for slot in 0..8 {
+                if courtesy.lets_by(slot, Some(1), now) {
+                    left += 1;
+                    courtesy.sent(1, now);
+                    let from = IpAddr::from([10, 0, 0, router(left)]);
+                    courtesy.note(&Outcome {
+                        ttl: 1,
+                        sent: now,
+                        answer: Some((ReplyKind::TimeExceeded, from)),
+                    });
+                }
+            }
+        }
+        left
+    }
+
+    #[test]
+    fn a_ttl_has_what_its_busiest_router_leaves_it_and_a_worker_its_part() {
+        let mut courtesy = Courtesy::new(400.0, &SessionOptions::default());
+        courtesy.reserve(8);
+        for nth in 1..10 {
+            // Slowly first.
+            let left = second(&mut courtesy, nth, |_| 1);
+            assert!(left <= 401 && (nth > 1 || left < 100), "{nth}: {left}");
+        }
+        let left = second(&mut courtesy, 10, |_| 1);
+        assert!((396..=401).contains(&left), "{left}");
+        courtesy.share(2);
+        let left = second(&mut courtesy, 11, |_| 1);
+        assert!((198..=202).contains(&left), "{left}");
+        courtesy.share(1);
+        // Two routers take turns: 400 for each of them.
+        for nth in 12..40 {
+            second(&mut courtesy, nth, |left| (left % 2) as u8);
+        }
+        let left = second(&mut courtesy, 40, |left| (left % 2) as u8);
+        assert!((740..=801).contains(&left), "{left}");
+        assert!(courtesy.take_held() > 0);
+    }
+
+    #[test]
+    fn a_session_that_is_over_is_let_go_no_more() {
+        let mut courtesy = Courtesy::new(100.0, &SessionOptions::default());
+        courtesy.reserve(8);
+        let now = Instant::from_nanos(1_000_000_000);
+        let by: Vec<bool> = (0..4)
+            .map(|slot| courtesy.lets_by(slot, Some(3), now))
+            .collect();
+        assert_eq!(by, [true, false, false, false]);
+        // What is no probe does not wait.
+        assert!(courtesy.lets_by(1, None, now));
+        courtesy.leave(1, true);
+        let mut ready = Ready::default();
+        ready.reserve(8);
+        let mut gone = Vec::new();
+        for millis in 0..500 {
+            courtesy.release(&mut ready, now + Duration::from_millis(millis));
+            gone.extend(ready.pop());
+        }
+        assert_eq!(gone, [2, 3]);
+        assert_eq!(courtesy.next(now), None);
+    }
+}
