@@ -3,6 +3,7 @@
 //! engine, and nobody else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -23,6 +24,9 @@ pub struct Recorder {
     pub outputs: mpsc::Receiver<Output>,
     /// What the records say together.
     pub observed: Arc<Observed>,
+    /// Counts records that are safe, of targets that had a session
+    /// ([`crate::engine::EngineOptions::recorded`]).
+    pub recorded: Arc<AtomicUsize>,
     /// What is not a record.
     pub others: mpsc::UnboundedSender<Output>,
 }
@@ -36,9 +40,11 @@ impl Recorder {
         let mut batch = Vec::with_capacity(BATCH);
         let mut seen = Seen::default();
         while self.outputs.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let mut sessions = 0;
             for output in batch.drain(..) {
                 match output {
                     Output::Trace { index, trace } => {
+                        sessions += usize::from(trace.source_port.is_some());
                         // It is not done: a campaign that goes on traces it again.
                         let is_undone = trace.verdict == Verdict::Interrupted;
                         if is_undone && matches!(self.store, Store::Campaign(_)) {
@@ -52,6 +58,7 @@ impl Recorder {
                 }
             }
             self.store.flush()?;
+            self.recorded.fetch_add(sessions, Ordering::Relaxed);
             self.observed.publish(&mut seen);
         }
         Ok(self.store)

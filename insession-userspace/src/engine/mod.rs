@@ -36,6 +36,8 @@ pub mod worker;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 pub use halt::Stop;
 pub(crate) use stop::GIVE_UP_AFTER;
@@ -86,6 +88,10 @@ pub struct EngineOptions {
     /// The first hops that all ways of a flow class have in common are probed once for
     /// all, and stand in the other records as [`crate::trace::Hop::shared`].
     pub share_near_hops: bool,
+    /// Where records are kept by somebody who counts here those that are safe, of
+    /// targets that had a session: a session is one of [`EngineOptions::sessions`]
+    /// until its record is. So no more records than these are ever to be lost.
+    pub recorded: Option<Arc<AtomicUsize>>,
 }
 
 impl EngineOptions {
@@ -105,6 +111,7 @@ impl EngineOptions {
             unbegun: Unbegun::Interrupted,
             router_rate: None,
             share_near_hops: false,
+            recorded: None,
         }
     }
 }

@@ -108,6 +108,9 @@ impl<'a> Shared<'a> {
 
     /// Takes one of the run's session permits.
     fn permit(&self) -> bool {
+        if let Some(recorded) = &self.options.recorded {
+            self.give_back(recorded.swap(0, Ordering::Relaxed));
+        }
         let most = self.options.sessions.max(1);
         self.open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
@@ -429,6 +432,14 @@ impl<'a> Worker<'a> {
         self.shared.give_back(1);
     }
 
+    /// A session has ended: gives its permit back, or leaves that to who records.
+    fn release_permit(&mut self) {
+        self.permits -= 1;
+        if self.shared.options.recorded.is_none() {
+            self.shared.give_back(1);
+        }
+    }
+
     /// Workers that have something to do share the rate.
     pub(super) fn set_busy(&mut self, busy: bool) {
         if busy != self.busy {
@@ -461,7 +472,7 @@ impl<'a> Worker<'a> {
         if let Some(courtesy) = &mut self.courtesy {
             courtesy.leave(slot, open.is_established());
         }
-        self.give_back_permit();
+        self.release_permit();
         let index = open.index;
         let mut report = session.into_report(now);
         // A connection that the kernel owns is closed by taking its flow away.

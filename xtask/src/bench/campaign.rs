@@ -85,7 +85,6 @@ pub fn reflector(built: &Path, targets: u32) -> Result<()> {
     let begun = Instant::now();
     let mut command = first();
     let mut peak = 0;
-    let mut done = 0;
     let mut kills = 0;
     while kills < KILLS {
         let mut run = Running::start(&mut command, &scratch)?;
@@ -114,7 +113,6 @@ pub fn reflector(built: &Path, targets: u32) -> Result<()> {
         command
             .args(["run", "--progress", "never", "--resume"])
             .arg(&campaign);
-        done = opened(&network);
     }
     println!("$ insession run --resume campaign");
     let mut run = Running::start(&mut command, &scratch)?;
@@ -123,7 +121,6 @@ pub fn reflector(built: &Path, targets: u32) -> Result<()> {
         ensure!(run.age() < LIMIT, "it does not end");
         std::thread::sleep(LOOK);
     }
-    let last = run.age().as_secs_f64();
     let ended = run.finish(LIMIT)?;
     ensure!(
         ended.code == Some(0),
@@ -144,12 +141,11 @@ pub fn reflector(built: &Path, targets: u32) -> Result<()> {
     let again = opened(&network).saturating_sub(targets.into());
     println!(
         "campaign: {targets} targets, each exactly once, after {kills} kills; {} hops right, {} wrong; \
-         {again} sessions were opened again (at most {} were in flight); {:.0} targets/s in the last run; \
+         {again} sessions were opened again (at most {} were in flight); \
          peak resident memory {} MiB",
         seen.right,
         seen.wrong,
         KILLS * SESSIONS,
-        (u64::from(targets).saturating_sub(done)) as f64 / last,
         peak >> 20
     );
     for result in &results {
@@ -277,6 +273,7 @@ pub fn memory(length: u8, sessions: usize) -> Result<()> {
         store,
         outputs,
         observed: Arc::default(),
+        recorded: Arc::default(),
         others,
     };
     let (stop, stats) = (Stop::new(), Stats::default());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -114,10 +114,12 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
     .map_err(|error| signals(&error))?;
     let mut status = signal(SignalKind::user_defined1()).map_err(|error| signals(&error))?;
 
+    let recorded = Arc::new(AtomicUsize::new(0));
     let engine = Engine::new(&arguments.probing, &session, |options| {
         options.unbegun = Unbegun::Untold;
         options.router_rate = arguments.router_rate;
         options.share_near_hops = arguments.share_near_hops;
+        options.recorded = Some(Arc::clone(&recorded));
     })?;
     let (to_engine, targets) = mpsc::channel(RESOLVED);
     let (told, outputs) = mpsc::channel(AHEAD);
@@ -149,6 +151,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         store,
         outputs,
         observed: Arc::clone(&account.observed),
+        recorded,
         others,
     };
     let (stage_ends, stage_ended) = oneshot::channel();

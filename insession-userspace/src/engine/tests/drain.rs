@@ -157,3 +157,23 @@ fn a_campaign_that_drains_tells_nothing_of_what_it_did_not_begin() {
     assert!(told.len() >= OPEN);
     assert_eq!(verdicts(&told, Verdict::Complete), told.len());
 }
+
+#[test]
+fn no_more_sessions_are_begun_than_may_be_without_a_safe_record() {
+    let (outputs, mut read) = mpsc::channel(PLENTY);
+    let (stop, stats) = (Arc::new(Stop::new()), Stats::default());
+    let options = EngineOptions {
+        sessions: OPEN,
+        unbegun: Unbegun::Untold,
+        // Nobody records.
+        recorded: Some(Arc::default()),
+        ..options()
+    };
+    let mut tap = Tap::new(SimLink::new(tree(TARGETS, 5, line()), 1));
+    tap.drain_at = Some((after(5_000), Duration::from_secs(20), Arc::clone(&stop)));
+    let shared = Shared::new(&options, &outputs, &stop, &stats);
+    worker::run(&mut tap, &mut jobs(TARGETS), &shared).unwrap();
+    let told = told(&mut read);
+    assert_eq!((told.len(), tap.opened()), (OPEN, OPEN));
+    assert_eq!(verdicts(&told, Verdict::Complete), OPEN);
+}
