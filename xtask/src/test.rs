@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::counts::Counts;
-use crate::{build, command, paths, tidy, vm};
+use crate::{build, command, package, paths, tidy, vm};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -65,6 +65,11 @@ const STEPS: &[Step] = &[
         name: "build",
         what: "the release build",
         run: release,
+    },
+    Step {
+        name: "package",
+        what: "the Debian package, and the demo with its binary",
+        run: package::step,
     },
     Step {
         name: "lab",

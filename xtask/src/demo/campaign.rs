@@ -72,7 +72,7 @@ fn through(lab: &Lab, args: &Args, scratch: &Path) -> Result<String> {
     )?;
     let program = || {
         // `ip netns exec` and env become the program: what is killed is it.
-        let mut command = lab.command("client", paths::insession());
+        let mut command = lab.command("client", args.program());
         command
             .args(["run", "--progress", "never"])
             .stdin(Stdio::null());

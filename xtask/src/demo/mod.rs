@@ -8,6 +8,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ pub struct Args {
     /// Targets of the campaign against the reflector.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
     campaign_targets: u32,
+    /// The program, if it is not the release build.
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
     /// More options of `insession trace`, such as `--rate 50k`.
     #[arg(last = true)]
     trace: Vec<String>,
@@ -51,7 +55,9 @@ pub fn run(args: Args) -> Result<()> {
     if args.campaign {
         return campaign::run(&args);
     }
-    build::release()?;
+    if args.program.is_none() {
+        build::release()?;
+    }
     let start = Instant::now();
     let lab = Lab::up("demo")?;
     println!(
@@ -72,11 +78,31 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+/// The same with few targets, and a program that was made already.
+pub fn with(program: &Path) -> Result<()> {
+    run(Args {
+        addresses: 30,
+        campaign: false,
+        campaign_targets: 0,
+        program: Some(program.to_owned()),
+        trace: Vec::new(),
+    })
+}
+
+impl Args {
+    fn program(&self) -> PathBuf {
+        match &self.program {
+            Some(program) => std::path::absolute(program).unwrap_or_else(|_| program.clone()),
+            None => paths::insession(),
+        }
+    }
+}
+
 /// Everything between up and down; returns the summary line.
 fn show(lab: &Lab, args: &Args) -> Result<String> {
     interrupt::check()?;
     let targets = targets(lab, usize::from(args.addresses));
-    let mut command = lab.command("client", paths::insession());
+    let mut command = lab.command("client", args.program());
     command
         .args([
             "trace",
@@ -117,7 +143,7 @@ fn show(lab: &Lab, args: &Args) -> Result<String> {
     check_link(&records)?;
     check_times(lab, &records)?;
     check_servers(lab, &watched, targets.len())?;
-    text_traces(lab)?;
+    text_traces(lab, args)?;
     interrupt::check()?;
     verdicts.line(records.len())
 }
@@ -308,14 +334,14 @@ fn check_servers(lab: &Lab, watched: &watch::Watched, targets: usize) -> Result<
 }
 
 /// A few traces as a user sees them.
-fn text_traces(lab: &Lab) -> Result<()> {
+fn text_traces(lab: &Lab, args: &Args) -> Result<()> {
     for v6 in [false, true] {
         let target = lab
             .topology()
             .address("web3", v6)
             .context("web3 has no address")?
             .to_string();
-        let mut trace = lab.command("client", paths::insession());
+        let mut trace = lab.command("client", args.program());
         trace
             .args(["trace", "-n", "--port", "80", &target])
             .stdin(Stdio::null());
