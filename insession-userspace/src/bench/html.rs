@@ -127,7 +127,7 @@ mod tests {
             assert!(plots.into_iter().all(|svg| page.contains(&svg)));
         }
         let tags = |tag: &str| page.matches(tag).count();
-        assert_eq!(tags("<svg"), 5);
+        assert_eq!(tags("<svg"), 6);
         assert_eq!(tags("<table"), tags("</table>"));
         assert!(!page.contains("http://") || page.matches("http://").count() == tags("<svg"));
     }

@@ -13,7 +13,7 @@
 //! | `ground` | interface, route and targets |
 //! | `trial` | one bounded run of the engine over a real link |
 //! | `meter` | a link that times what it costs itself |
-//! | `search`, `ceiling`, `probes`, `latency`, `opening`, `held`, `ablation`, `scale`, `steering` | a measurement each |
+//! | `search`, `ceiling`, `probes`, `latency`, `opening`, `smoothness`, `held`, `ablation`, `scale`, `steering` | a measurement each |
 //! | `suite` | several of them, one result |
 //! | `text`, `json`, `html`, `plot` | how results are shown |
 
@@ -40,6 +40,7 @@ pub mod probes;
 mod samples;
 pub mod scale;
 pub mod search;
+pub mod smoothness;
 pub mod steering;
 pub mod suite;
 pub mod text;

@@ -127,6 +127,16 @@ fn themed(svg: &str) -> String {
     }
 }
 
+/// A logarithmic axis has its labels at powers of ten: where none lies between, those
+/// around are taken in.
+fn with_a_label(least: f64, most: f64) -> (f64, f64) {
+    let (below, above) = (least.log10().floor(), most.log10().floor());
+    match below < above {
+        true => (least, most),
+        false => (10f64.powf(below), 10f64.powf(above + 1.0)),
+    }
+}
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn draw_lines(lines: &Lines) -> Result<String, ()> {
@@ -140,7 +150,7 @@ fn draw_lines(lines: &Lines) -> Result<String, ()> {
         );
         match (least <= most, log) {
             (false, _) => None,
-            (true, true) => Some((least / 1.3, most * 1.3)),
+            (true, true) => Some(with_a_label(least / 1.3, most * 1.3)),
             // From zero: a length is to say how much.
             (true, false) => Some((0.0, if most > 0.0 { most * 1.08 } else { 1.0 })),
         }
@@ -293,6 +303,15 @@ fn draw_bars(bars: &Bars) -> Result<String, ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_logarithmic_axis_has_a_label() {
+        assert_eq!(with_a_label(0.9, 200.0), (0.9, 200.0));
+        let (least, most) = with_a_label(0.02, 0.04);
+        assert!((least - 0.01).abs() < 1e-9 && (most - 0.1).abs() < 1e-9);
+        let (least, most) = with_a_label(200.0, 300.0);
+        assert!((least - 100.0).abs() < 1e-6 && (most - 1000.0).abs() < 1e-6);
+    }
 
     fn lines(log: bool) -> Plot {
         Plot::Lines(Lines {

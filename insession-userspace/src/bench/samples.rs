@@ -12,6 +12,7 @@ use super::opening::Opening;
 use super::probes::Probes;
 use super::scale::{Concurrent, Memory, Point, Scale};
 use super::search::{Search, Step};
+use super::smoothness;
 use super::suite::{Conditions, Missing, Results};
 use super::{Figure, trial::Outcome};
 
@@ -50,6 +51,18 @@ pub(super) fn results() -> Results {
         busy_polling: Some(mode(25.0)),
         cannot: None,
     });
+    results.smoothness = Some(vec![smoothness::Held {
+        rate: 10_000.0,
+        probes: 9_300.0,
+        windows: [(0.1, 0.93, 0, 3), (1.0, 9.3, 7, 12), (10.0, 93.0, 90, 97)]
+            .map(|(millis, mean, least, most)| smoothness::Window {
+                millis,
+                mean,
+                least,
+                most,
+            })
+            .to_vec(),
+    }]);
     results.opening = Some(Opening {
         link: "xdp native copy".into(),
         sessions: around(120_000.0),

@@ -14,6 +14,7 @@ use super::opening::{self, Opening};
 use super::probes::{self, Probes};
 use super::scale::{self, Scale, ScaleOptions};
 use super::search::{self, Search, SearchOptions};
+use super::smoothness;
 use super::trial::{self, Check, Options};
 use super::{BenchError, Ground, Settings};
 use crate::link::LinkError;
@@ -37,15 +38,18 @@ pub enum Measurement {
     Ablation,
     /// [`scale::measure`].
     Scale,
+    /// [`smoothness::measure`].
+    Smoothness,
 }
 
 impl Measurement {
     /// All, in the order they are made.
-    pub const ALL: [Measurement; 8] = [
+    pub const ALL: [Measurement; 9] = [
         Measurement::Ceiling,
         Measurement::Probes,
         Measurement::Search,
         Measurement::Latency,
+        Measurement::Smoothness,
         Measurement::Opening,
         Measurement::Held,
         Measurement::Ablation,
@@ -64,6 +68,7 @@ impl Measurement {
             Measurement::Held => "held",
             Measurement::Ablation => "ablation",
             Measurement::Scale => "scale",
+            Measurement::Smoothness => "smoothness",
         }
     }
 }
@@ -155,6 +160,8 @@ pub struct Results {
     pub search: Option<Search>,
     /// From wire to session.
     pub latency: Option<Latency>,
+    /// How smoothly a rate is held.
+    pub smoothness: Option<Vec<smoothness::Held>>,
     /// Sessions opened.
     pub opening: Option<Opening>,
     /// Sessions held.
@@ -184,6 +191,7 @@ impl Results {
             probes: None,
             search: None,
             latency: None,
+            smoothness: None,
             opening: None,
             held: None,
             ablation: None,
@@ -272,6 +280,9 @@ fn one(
         Measurement::Latency => {
             let top = top_rate(ground, &base, settings, results)?;
             results.latency = Some(latency::measure(ground, &base, top, settings)?);
+        }
+        Measurement::Smoothness => {
+            results.smoothness = Some(smoothness::measure(ground, &base, place.most, settings)?);
         }
         Measurement::Opening => results.opening = Some(opening::measure(ground, &base, settings)?),
         Measurement::Held => {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::Figure;
 use super::latency::Mode;
 use super::plot::{Bars, Lines, Plot};
+use super::smoothness;
 use super::suite::Results;
 
 /// Rows that belong together.
@@ -87,6 +88,7 @@ pub fn sections(results: &Results) -> Vec<Section> {
         ceiling(results),
         search(results),
         latency(results),
+        smoothness(results),
         opening(results),
         held(results),
         ablation(results),
@@ -261,6 +263,48 @@ fn latency(results: &Results) -> Option<Section> {
             .clone_from(reason);
     }
     section.plots.push(Plot::Bars(bars));
+    Some(section)
+}
+
+fn smoothness(results: &Results) -> Option<Section> {
+    let held = results.smoothness.as_ref()?;
+    let mut section = Section::new("Smoothness of a rate");
+    section.notes.push(
+        "Probes that left in any window of a length: median is the mean, beside the fewest and the most."
+            .to_owned(),
+    );
+    let mut lines = Lines {
+        title: "Fewest and most probes in any window, by the mean".to_owned(),
+        x: "window, ms".to_owned(),
+        y: "probes / mean".to_owned(),
+        log_x: true,
+        ..Lines::default()
+    };
+    for held in held {
+        for window in &held.windows {
+            let name = format!("{}/s, {} ms", number(held.rate), number(window.millis));
+            let figure = Figure {
+                median: Some(window.mean),
+                min: Some(window.least as f64),
+                max: Some(window.most as f64),
+                rounds: Vec::new(),
+            };
+            section.row(name, &figure, "probes");
+        }
+        for (what, count) in [
+            (
+                "most",
+                (|window| window.most) as fn(&smoothness::Window) -> u64,
+            ),
+            ("fewest", |window| window.least),
+        ] {
+            let points = held.windows.iter();
+            let points = points.map(|window| (window.millis, count(window) as f64 / window.mean));
+            let name = format!("{}/s, {what}", number(held.rate));
+            lines.series.push((name, points.collect()));
+        }
+    }
+    section.plots.push(Plot::Lines(lines));
     Some(section)
 }
 

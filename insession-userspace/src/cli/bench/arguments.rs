@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Measure on this interface
     #[arg(short, long, value_name = "NAME", requires = "targets")]
     pub interface: Option<String>,
-    /// Measure these only: ceiling, probes, search, latency, opening, held, ablation, scale
+    /// Measure these only: ceiling, probes, search, latency, smoothness, opening, held, ablation, scale
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub only: Vec<Measurement>,
 
