@@ -13,8 +13,11 @@ use crate::cli::value;
 /// Trace a list of targets, however long, and lose none
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Host, address, host:port, [v6]:port or prefix, beside those of --targets
-    #[arg(value_name = "TARGET")]
+    /// Targets beside those of the lists.
+    #[arg(
+        value_name = "TARGET",
+        help = "Host, address, host:port, [v6]:port or prefix, beside those of --targets"
+    )]
     pub words: Vec<String>,
     /// Read targets from FILE, one a line, gzip and zstd too; - for standard input
     #[arg(long, value_name = "FILE")]
