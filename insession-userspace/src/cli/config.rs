@@ -16,6 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
@@ -24,6 +25,9 @@ use super::exit::Failure;
 
 /// The option that names the file.
 pub const OPTION: &str = "config";
+/// The option that takes all others from a campaign: no file can say so, since then
+/// they come from there and not from the file.
+const RESUME: &str = "resume";
 /// Positional arguments, where a file has them.
 const WORDS: &str = "words";
 
@@ -37,6 +41,18 @@ pub fn with_environment(command: Command) -> Command {
             option.env(name).hide_env(true)
         }
     })
+}
+
+/// What else says something of a subcommand's options.
+#[derive(Debug)]
+pub struct Source {
+    /// What it says.
+    pub table: Table,
+    /// Where it is from: `--config FILE`, `--resume DIR`.
+    pub from: String,
+    /// Ids of options that it has settled: the environment has no say in these, also
+    /// where the table does not name them.
+    pub settled: &'static [&'static str],
 }
 
 /// The table of a subcommand in a file.
@@ -89,7 +105,7 @@ fn arguments(
             |reason: &str, mend: &str| Failure::usage(format!("{from}: {key:?}: {reason}; {mend}"));
         let option = command
             .get_arguments()
-            .find(|option| name(option) == Some(key) && key != OPTION)
+            .find(|option| name(option) == Some(key) && !matches!(key.as_str(), OPTION | RESUME))
             .ok_or_else(|| {
                 trouble(
                     "no such option",
@@ -135,15 +151,14 @@ pub struct Line {
     pub from: Option<String>,
 }
 
-/// Completes the command line `words` by what `table` gives for its subcommand: a
-/// table and where it is from.
+/// Completes the command line `words` by what `source` gives for its subcommand.
 ///
 /// # Errors
-/// When the table cannot be had, or what it says is wrong.
+/// When the source cannot be had, or what it says is wrong.
 pub fn complete(
     root: &Command,
     words: &[OsString],
-    table: impl FnOnce(&str, &ArgMatches) -> Result<Option<(Table, String)>, Failure>,
+    source: impl FnOnce(&str, &ArgMatches) -> Result<Option<Source>, Failure>,
 ) -> Result<Line, Failure> {
     let matches = root.clone().get_matches_from(words);
     let Some((name, given)) = matches.subcommand() else {
@@ -156,8 +171,29 @@ pub fn complete(
         });
     };
     let (name, given) = (name.to_owned(), given.clone());
-    let (Some((table, from)), Some(command)) = (table(&name, &given)?, root.find_subcommand(&name))
+    let Some(Source {
+        table,
+        from,
+        settled,
+    }) = source(&name, &given)?
     else {
+        let from = None;
+        return Ok(Line {
+            matches,
+            given,
+            from,
+        });
+    };
+    let (root, given) = match settled {
+        [] => (root.clone(), given),
+        settled => {
+            let root = without_environment(root, &name, settled);
+            let matches = root.clone().get_matches_from(words);
+            let given = matches.subcommand().map(|(_, given)| given.clone());
+            (root, given.unwrap_or_default())
+        }
+    };
+    let Some(command) = root.find_subcommand(&name) else {
         let from = None;
         return Ok(Line {
             matches,
@@ -179,9 +215,19 @@ pub fn complete(
         all.extend(more.positional);
     }
     Ok(Line {
-        matches: root.clone().get_matches_from(all),
+        matches: root.get_matches_from(all),
         given,
         from: Some(from),
+    })
+}
+
+/// The same, where the environment has no say in these options of a subcommand.
+fn without_environment(root: &Command, name: &str, ids: &[&str]) -> Command {
+    root.clone().mut_subcommand(name, |command| {
+        command.mut_args(|option| match ids.contains(&option.get_id().as_str()) {
+            true => option.env(Resettable::Reset),
+            false => option,
+        })
     })
 }
 
@@ -304,14 +350,27 @@ mod tests {
     }
 
     fn merged(file: &str, words: &[&str]) -> Result<Arguments, Failure> {
-        let root = Command::new("insession").subcommand(command());
+        settled(command(), &[], file, words)
+    }
+
+    fn settled(
+        command: Command,
+        settled: &'static [&'static str],
+        file: &str,
+        words: &[&str],
+    ) -> Result<Arguments, Failure> {
+        let root = Command::new("insession").subcommand(command);
         let words = ["insession", "run"]
             .into_iter()
             .chain(words.iter().copied());
         let words: Vec<OsString> = words.map(OsString::from).collect();
         let table = toml::from_str(file).unwrap();
         let line = complete(&root, &words, |_, _| {
-            Ok(Some((table, "--config f".to_owned())))
+            Ok(Some(Source {
+                table,
+                from: "--config f".to_owned(),
+                settled,
+            }))
         })?;
         let (_, matches) = line.matches.subcommand().unwrap();
         Ok(Arguments::from_arg_matches(matches).unwrap())
@@ -329,6 +388,25 @@ mod tests {
         assert_eq!(both.probing.port, 443);
         let file = merged(file, &[]).unwrap();
         assert_eq!(file.output, [Path::new("a.jsonl"), Path::new("b.csv")]);
+    }
+
+    #[test]
+    fn the_environment_has_no_say_in_what_is_settled() {
+        // PATH is set wherever tests run; no test can set a variable of its own.
+        let path = || {
+            command().mut_args(|option| match option.get_id().as_str() {
+                "targets" | "interface" | "exclude" => option.env("PATH"),
+                _ => option,
+            })
+        };
+        let ours = std::env::var("PATH").unwrap();
+        let file = "targets = [\"list\"]\ninterface = \"eth0\"";
+        let free = settled(path(), &[], file, &[]).unwrap();
+        assert_eq!(free.targets, [Path::new(&ours)]);
+        let held = settled(path(), &["targets", "exclude"], file, &[]).unwrap();
+        assert_eq!(held.targets, [Path::new("list")]);
+        assert_eq!(held.probing.interface.as_ref(), Some(&ours));
+        assert!(held.exclude.is_empty(), "no file named one");
     }
 
     #[test]
@@ -369,6 +447,7 @@ mod tests {
                 "--config f: \"rate\": a value of this kind",
             ),
             ("config = \"g\"", "--config f: \"config\": no such option"),
+            ("resume = \"d\"", "--config f: \"resume\": no such option"),
         ] {
             let error = merged(file, &[]).unwrap_err();
             assert!(error.message.starts_with(message), "{}", error.message);

@@ -100,7 +100,11 @@ fn parse(words: &[OsString]) -> Result<(Cli, config::Line), exit::Failure> {
         let file = given.get_one::<PathBuf>(config::OPTION);
         file.map(|file| {
             let from = format!("--config {}", file.display());
-            config::read(file, name).map(|table| (table, from))
+            config::read(file, name).map(|table| config::Source {
+                table,
+                from,
+                settled: &[],
+            })
         })
         .transpose()
     })?;

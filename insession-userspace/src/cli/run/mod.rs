@@ -23,7 +23,7 @@ use toml::Table;
 
 pub use arguments::Arguments;
 
-use super::config::{self, Line};
+use super::config::{self, Line, Source};
 use super::exit::{self, Failure};
 use crate::campaign::CampaignError;
 use crate::campaign::plan::Plan;
@@ -32,7 +32,8 @@ use crate::targets::list::ListError;
 use prepare::Prepared;
 
 /// What decides which targets there are, in what order, and where their records go:
-/// a campaign has it from its beginning.
+/// a campaign has it from its beginning. The command line may not say otherwise, and
+/// the environment is not asked.
 const FIXED: [&str; 13] = [
     "words",
     "targets",
@@ -93,7 +94,7 @@ pub fn run(arguments: &Arguments, line: &Line) -> Result<u8, Failure> {
 ///
 /// # Errors
 /// When there is none, or the command line wants other targets or outputs.
-pub fn resumed(subcommand: &str, given: &ArgMatches) -> Result<Option<(Table, String)>, Failure> {
+pub fn resumed(subcommand: &str, given: &ArgMatches) -> Result<Option<Source>, Failure> {
     if subcommand != "run" {
         return Ok(None);
     }
@@ -120,7 +121,11 @@ pub fn resumed(subcommand: &str, given: &ArgMatches) -> Result<Option<(Table, St
         )));
     }
     let plan = Plan::read(&plan)?;
-    Ok(Some((plan.options, format!("--resume {}", path.display()))))
+    Ok(Some(Source {
+        table: plan.options,
+        from: format!("--resume {}", path.display()),
+        settled: &FIXED,
+    }))
 }
 
 impl From<CampaignError> for Failure {
