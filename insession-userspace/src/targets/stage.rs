@@ -112,7 +112,7 @@ impl Stage {
     ///
     /// # Errors
     /// A list that cannot be read to its end; with `strict`, the first line that is
-    /// no target. What stands before it came out.
+    /// no target. What stands in the blocks before it came out.
     pub async fn run(self) -> Result<Summary, ListError> {
         let bad = self.bad;
         let (asker, questions) = mpsc::channel(AHEAD);
@@ -164,6 +164,7 @@ fn broken(why: &dyn std::fmt::Display, mend: &str) -> ListError {
         what: "reading the targets".to_owned(),
         why: why.to_string(),
         mend: mend.to_owned(),
+        may_pass: false,
     }
 }
 

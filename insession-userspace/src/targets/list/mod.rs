@@ -138,6 +138,8 @@ pub enum ListError {
         why: String,
         /// What to do.
         mend: String,
+        /// It may be otherwise next time: a disk that did not answer.
+        may_pass: bool,
     },
     /// With `--strict`: the first line that is no target.
     #[error("{0}, or leave --strict out to go on without it")]
@@ -150,7 +152,15 @@ impl ListError {
             what: what.to_owned(),
             why: why.to_string(),
             mend: mend.to_owned(),
+            may_pass: false,
         }
+    }
+}
+
+impl ListError {
+    /// Whether another reading may get further.
+    fn may_pass(&self) -> bool {
+        matches!(self, ListError::Input { may_pass: true, .. })
     }
 }
 
@@ -234,7 +244,7 @@ impl Supply {
     /// as they are read, before the targets of their block. `None` at the end.
     ///
     /// Blocks while nothing comes. An error is the last of it: what was read before
-    /// was handed out.
+    /// was handed out, but for the block that a disk did not let be read to its end.
     pub fn next(&mut self, done: &dyn Fn(u64) -> bool) -> Option<Result<Item, ListError>> {
         loop {
             let Some(order) = self.order else {
@@ -273,6 +283,11 @@ impl Supply {
                 Ok(Read::Stalled) => {}
                 Ok(Read::End) => self.ended = true,
                 Err(error) => {
+                    if error.may_pass() {
+                        // Next time the block is longer, and its order another one:
+                        // positions in it would come to mean other targets.
+                        self.block.clear();
+                    }
                     self.failure = Some(error);
                     self.ended = true;
                 }

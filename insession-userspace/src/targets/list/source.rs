@@ -199,6 +199,16 @@ impl From<io::Error> for Trouble {
 
 impl Trouble {
     fn named(self, name: &str, line: u64) -> ListError {
+        // What the kernel says may be otherwise next time, what stands in a file not.
+        let is_passing = self.error.raw_os_error().is_some();
+        let mut error = self.in_words(name, line);
+        if let ListError::Input { may_pass, .. } = &mut error {
+            *may_pass = is_passing;
+        }
+        error
+    }
+
+    fn in_words(self, name: &str, line: u64) -> ListError {
         let Some((packing, at)) = self.within else {
             return ListError::new(
                 &format!("{name}, line {}", line.max(1)),

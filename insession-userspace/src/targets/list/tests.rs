@@ -92,6 +92,28 @@ fn all(options: &ListOptions) -> Outcome {
     all_but(options, &|_| false)
 }
 
+#[test]
+fn what_a_disk_did_not_let_be_read_moves_no_target() {
+    let folder = Folder::new();
+    let good = folder.file("good", b"10.0.0.1\n10.0.0.2\n10.0.0.3\n");
+    // A regular file whose first octet cannot be read (proc_pid_mem(5)).
+    let bad = PathBuf::from("/proc/self/mem");
+    let outcome = all(&files([good.clone(), bad]));
+    assert!(
+        outcome
+            .error
+            .unwrap()
+            .starts_with("/proc/self/mem, line 1: ")
+    );
+    // The block would have been another if it could be read: no position in it holds.
+    assert_eq!(outcome.targets, []);
+    // What is damaged is so for ever, and positions before it hold.
+    let torn = folder.file("torn", b"\x1f\x8b\x08");
+    let outcome = all(&files([good, torn]));
+    assert!(outcome.error.is_some());
+    assert_eq!(outcome.targets.len(), 3);
+}
+
 const DIRTY: &[u8] = b"\xef\xbb\xbf# routers of ours\r\n\
 10.0.0.1\r\
 \n\
