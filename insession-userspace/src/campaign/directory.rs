@@ -2,9 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::CampaignError;
+use super::part::sync_folder;
 use super::patient::Room;
 use super::plan::Plan;
 use super::state::{State, replace};
@@ -29,6 +31,7 @@ impl Directory {
     pub fn create(path: &Path) -> Result<Self, CampaignError> {
         let shown = path.display().to_string();
         fs::create_dir_all(path.join("parts"))
+            .and_then(|()| sync_folder(path))
             .map_err(|error| CampaignError::create(&shown, error))?;
         let directory = Directory::lock(path)?;
         if directory.plan().exists() {
@@ -147,8 +150,16 @@ impl Directory {
     }
 
     /// Removes the parts: their outputs are whole.
-    pub(super) fn remove_parts(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove_parts(&self) -> io::Result<()> {
         remove_but(&self.path.join("parts"), |_| false)
+    }
+
+    /// A number that is this campaign's, whichever process has it.
+    pub(super) fn number(&self) -> io::Result<u64> {
+        Ok(fs::metadata(&self.path)?.ino())
     }
 }
 

@@ -19,6 +19,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::part::sync_folder;
 use super::patient::{Patient, Room};
 
 /// Octets before the line.
@@ -55,12 +56,11 @@ impl Journal {
         room: Arc<Room>,
         mut each: impl FnMut(Entry<'_>) -> io::Result<()>,
     ) -> io::Result<(Self, u64)> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = room.wait(|| options.open(path))?;
+        // Its name is to last, too: what is synchronised later is only what it holds.
+        sync_folder(path)?;
         let whole = replay(&mut BufReader::with_capacity(BUFFER, &file), &mut each)?;
         let torn = file.metadata()?.len().saturating_sub(whole);
         if torn > 0 {

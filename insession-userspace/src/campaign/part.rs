@@ -27,6 +27,17 @@ struct Pending {
     temporary: PathBuf,
     name: PathBuf,
     handle: File,
+    /// Somebody may want what stands in it, though it never gets its name.
+    is_of_use: bool,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_of_use {
+            // It has its name already, or nothing is lost with it.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 impl Part {
@@ -51,10 +62,30 @@ impl Part {
     /// # Errors
     /// Names the file that takes no more.
     pub fn record(&mut self, trace: &Trace, line: &[u8]) -> Result<(), CampaignError> {
-        for file in &mut self.files {
-            file.encoder
-                .record(trace, line)
-                .map_err(|error| CampaignError::write(&file.shown, error))?;
+        self.each(|file| {
+            if let Some(pending) = &mut file.pending {
+                pending.is_of_use = true;
+            }
+            file.encoder.record(trace, line)
+        })
+    }
+
+    /// Does it to each file. One whose reader has gone away is left out from then on,
+    /// unless it is the last: the others are still wanted.
+    fn each(
+        &mut self,
+        mut act: impl FnMut(&mut PartFile) -> io::Result<()>,
+    ) -> Result<(), CampaignError> {
+        let (mut nth, mut left) = (0, self.files.len());
+        while let Some(file) = self.files.get_mut(nth) {
+            match act(file).map_err(|error| CampaignError::write(&file.shown, error)) {
+                Ok(()) => nth += 1,
+                Err(CampaignError::Gone(_)) if left > 1 => {
+                    drop(self.files.remove(nth));
+                    left -= 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -64,49 +95,48 @@ impl Part {
     /// # Errors
     /// Names the file that takes no more.
     pub fn flush(&mut self) -> Result<(), CampaignError> {
-        for file in &mut self.files {
-            if file.pending.is_none() {
-                file.encoder
-                    .flush()
-                    .map_err(|error| CampaignError::write(&file.shown, error))?;
-            }
-        }
-        Ok(())
+        self.each(|file| match file.pending {
+            None => file.encoder.flush(),
+            Some(_) => Ok(()),
+        })
     }
 
     /// Ends the files, waits until they are on the disk, and gives them their names.
     ///
     /// # Errors
-    /// Names the file that could not be ended; those before it have their names.
+    /// Names the first file that could not be ended; all others have their names.
     pub fn finish(self, room: &Room) -> Result<(), CampaignError> {
+        let mut result = Ok(());
         for file in self.files {
-            let trouble = |error| CampaignError::write(&file.shown, error);
-            file.encoder.finish().map_err(trouble)?;
-            if let Some(pending) = &file.pending {
-                pending.commit(room).map_err(trouble)?;
-            }
+            let ended = file.encoder.finish();
+            let ended = ended.and_then(|()| match &file.pending {
+                Some(pending) => pending.commit(room),
+                None => Ok(()),
+            });
+            result = result.and(ended.map_err(|error| CampaignError::write(&file.shown, error)));
         }
-        Ok(())
+        result
     }
 }
 
 impl Pending {
-    fn begin(name: PathBuf) -> io::Result<Self> {
+    /// `number` keeps those apart who write a file of one name.
+    fn begin(name: PathBuf, number: u64, room: &Room) -> io::Result<Self> {
         let mut temporary = name.clone().into_os_string();
-        // The number keeps two runs apart, and the rest of a killed one.
-        temporary.push(format!(".{}.partial", std::process::id()));
+        temporary.push(format!(".{number}.partial"));
         let temporary = PathBuf::from(temporary);
-        let handle = File::create(&temporary)?;
+        let handle = room.wait(|| File::create(&temporary))?;
         Ok(Pending {
             temporary,
             name,
             handle,
+            is_of_use: false,
         })
     }
 
     fn commit(&self, room: &Room) -> io::Result<()> {
         room.wait(|| self.handle.sync_all())?;
-        fs::rename(&self.temporary, &self.name)?;
+        room.wait(|| fs::rename(&self.temporary, &self.name))?;
         sync_folder(&self.name)
     }
 }
@@ -146,7 +176,9 @@ fn begin(spec: &OutputSpec, name: PathBuf, room: &Arc<Room>) -> Result<PartFile,
             shown,
         });
     }
-    let pending = Pending::begin(name).map_err(trouble)?;
+    // Two runs at a time are told apart, and the rest of a killed one is kept.
+    let number = u64::from(std::process::id());
+    let pending = Pending::begin(name, number, room).map_err(trouble)?;
     let handle = pending.handle.try_clone().map_err(trouble)?;
     let out = Box::new(Patient::new(handle, Arc::clone(room)));
     Ok(PartFile {
@@ -156,17 +188,87 @@ fn begin(spec: &OutputSpec, name: PathBuf, room: &Arc<Room>) -> Result<PartFile,
     })
 }
 
-/// Joins whole parts to one output, which gets its name when it is on the disk.
+/// Joins whole parts to one output, which gets its name when it is on the disk. What
+/// was killed with the same `number` at it is written over.
 ///
 /// # Errors
 /// Names the output.
-pub fn join(spec: &OutputSpec, parts: &[PathBuf], room: &Arc<Room>) -> Result<(), CampaignError> {
+pub fn join(
+    spec: &OutputSpec,
+    parts: &[PathBuf],
+    number: u64,
+    room: &Arc<Room>,
+) -> Result<(), CampaignError> {
     let shown = spec.path.display().to_string();
     let trouble = |error| CampaignError::write(&shown, error);
     let name = fs::canonicalize(&spec.path).unwrap_or_else(|_| spec.path.clone());
-    let pending = Pending::begin(name).map_err(trouble)?;
+    let pending = Pending::begin(name, number, room).map_err(trouble)?;
     let handle = pending.handle.try_clone().map_err(trouble)?;
     let out = Box::new(Patient::new(handle, Arc::clone(room)));
     output::join(spec, parts, out).map_err(trouble)?;
     pending.commit(room).map_err(trouble)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::testing::Folder;
+    use crate::report::json;
+    use crate::report::samples;
+
+    fn begun(paths: &[&Path], room: &Arc<Room>) -> Result<Part, CampaignError> {
+        let specs: Vec<_> = paths
+            .iter()
+            .map(|path| OutputSpec::of(path).unwrap())
+            .collect();
+        Part::begin(&specs, |spec| spec.path.clone(), room)
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_takes_no_other_output_with_it() {
+        let folder = Folder::new("part-gone");
+        let file = folder.path("a.jsonl");
+        // Opened by its name while it still has a reader, as a shell's are.
+        let fifo = folder.path("pipe.jsonl");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let room = Arc::default();
+        let trace = &samples::every_verdict()[0];
+        let mut line = Vec::new();
+        json::append(trace, &mut line).unwrap();
+        for paths in [&[&*fifo, &file][..], &[&*fifo]] {
+            let reader = fs::OpenOptions::new().read(true).write(true).open(&fifo);
+            let mut part = begun(paths, &room).unwrap();
+            drop(reader);
+            let record = |part: &mut Part| {
+                part.record(trace, &line)?;
+                part.flush()
+            };
+            if paths.len() == 1 {
+                // Nobody is left to write for.
+                assert!(matches!(record(&mut part), Err(CampaignError::Gone(_))));
+                continue;
+            }
+            record(&mut part).unwrap();
+            record(&mut part).unwrap();
+            part.finish(&room).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), line.repeat(2));
+        }
+    }
+
+    #[test]
+    fn files_of_no_use_are_not_left_behind() {
+        let folder = Folder::new("part-left");
+        let (file, nowhere) = (folder.path("a.jsonl"), folder.path("none/b.jsonl"));
+        let room = Arc::default();
+        assert!(begun(&[&file, &nowhere], &room).is_err());
+        drop(begun(&[&file], &room).unwrap());
+        assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 0);
+        // Half a file of records is better than none.
+        let trace = &samples::every_verdict()[0];
+        let mut part = begun(&[&file], &room).unwrap();
+        part.record(trace, b"{}\n").unwrap();
+        drop(part);
+        assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 1);
+    }
 }

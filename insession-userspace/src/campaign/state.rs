@@ -87,9 +87,9 @@ pub(super) fn replace(path: &Path, bytes: &[u8], room: &Room) -> io::Result<()> 
     room.wait(|| {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(&temporary, path)
     })?;
-    fs::rename(&temporary, path)?;
     sync_folder(path)
 }
 

@@ -116,6 +116,15 @@ impl Store {
         }
     }
 
+    /// How many targets of the campaign have their record; `None` without one.
+    #[must_use]
+    pub fn done(&self) -> Option<u64> {
+        match self {
+            Store::Direct(_) => None,
+            Store::Campaign(campaign) => Some(campaign.done.count()),
+        }
+    }
+
     /// The end: the outputs get their names, those of a campaign only if it is
     /// `whole`, every target having its record.
     ///
@@ -244,6 +253,8 @@ impl Campaign {
     /// Ends the part, and begins the next unless it was the `last`.
     fn seal(&mut self, last: bool) -> Result<(), CampaignError> {
         let number = self.sealed.parts + 1;
+        // A part takes a while to be whole; until then these count by the journal.
+        self.flush()?;
         let next = match last {
             true => Part::begin(&[], |_| PathBuf::new(), &self.room)?,
             false => begin(&self.directory, number + 1, &self.outputs, &self.room)?,
@@ -273,9 +284,11 @@ impl Campaign {
         if self.in_part > 0 || self.sealed.parts == 0 {
             self.seal(true)?;
         }
+        let mine = self.directory.number();
+        let mine = mine.map_err(|error| CampaignError::read(self.directory.path(), error))?;
         for (nth, output) in self.outputs.iter().enumerate() {
             let parts = (1..=self.sealed.parts).map(|part| self.directory.part(part, nth, output));
-            part::join(output, &parts.collect::<Vec<_>>(), &self.room)?;
+            part::join(output, &parts.collect::<Vec<_>>(), mine, &self.room)?;
         }
         self.sealed.finished = true;
         self.sealed.write(&self.directory.state(), &self.room)?;
@@ -421,6 +434,35 @@ mod tests {
         campaign.record(20, &numbered(20)).unwrap();
         Store::Campaign(Box::new(campaign)).finish(true).unwrap();
         assert_whole(&folder, 21);
+    }
+
+    #[test]
+    fn what_a_kill_leaves_of_a_join_is_written_over() {
+        let folder = Folder::new("store-join");
+        let (campaign, _) = open(&folder);
+        let number = campaign.directory.number().unwrap();
+        let left = folder.path(format!("a.jsonl.{number}.partial"));
+        fs::write(&left, "half of a record, or of very many of them").unwrap();
+        Store::Campaign(Box::new(campaign)).finish(true).unwrap();
+        assert_whole(&folder, 0);
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn what_is_recorded_is_in_the_journal_before_its_part_is_whole() {
+        let folder = Folder::new("store-seal");
+        let (mut campaign, _) = open(&folder);
+        for position in 0..20 {
+            campaign.record(position, &numbered(position)).unwrap();
+        }
+        // The next part cannot be begun: so far a kill would leave the same.
+        let next = campaign.directory.part(2, 0, &campaign.outputs[0]);
+        let mut taken = next.into_os_string();
+        taken.push(format!(".{}.partial", std::process::id()));
+        fs::create_dir(&taken).unwrap();
+        campaign.seal(false).unwrap_err();
+        let length = fs::metadata(campaign.directory.journal(1)).unwrap().len();
+        assert_eq!(length, campaign.journal.bytes());
     }
 
     #[test]
