@@ -102,6 +102,8 @@ impl Prepared {
                 let path = absolute(path)?;
                 let (directory, plan) = Directory::open(&path)?;
                 if directory.sealed()?.finished {
+                    // In case that it was killed before it came to that.
+                    let _ = directory.remove_parts();
                     return Ok(Prepared::Finished(path));
                 }
                 plan.check_lists()?;
@@ -132,18 +134,37 @@ impl Prepared {
 /// What is written where.
 fn specs(paths: &[PathBuf]) -> Result<Vec<OutputSpec>, Failure> {
     let mut outputs: Vec<OutputSpec> = Vec::new();
+    let mut files = Vec::new();
     for path in paths {
         let spec =
             OutputSpec::of(path).map_err(|reason| Failure::usage(format!("--output {reason}")))?;
-        if outputs.iter().any(|it| it.path == spec.path) {
+        let file = place(path)?;
+        if files.contains(&file) {
             return Err(Failure::usage(format!(
                 "--output {}: it is named twice; name it once",
                 path.display()
             )));
         }
+        files.push(file);
         outputs.push(spec);
     }
     Ok(outputs)
+}
+
+/// Where a file is or will be, whatever links lead there.
+fn place(path: &Path) -> Result<PathBuf, Failure> {
+    if is_standard(path) {
+        return Ok(path.to_owned());
+    }
+    let path = absolute(path)?;
+    if let Ok(file) = fs::canonicalize(&path) {
+        return Ok(file);
+    }
+    let folder = path.parent().and_then(|it| fs::canonicalize(it).ok());
+    Ok(match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path,
+    })
 }
 
 /// Begins a campaign: its plan names files by absolute paths, so that it can be
@@ -168,9 +189,19 @@ fn begin(
         output.path = absolute(&output.path)?;
         // Now, not when all is traced.
         let folder = output.path.parent().unwrap_or(Path::new("/"));
-        if !(folder.is_dir() || folder == path) || output.path.is_dir() {
+        let is_other = fs::metadata(&output.path).is_ok_and(|it| !it.is_file());
+        if !(folder.is_dir() || folder == path) || is_other {
             return Err(Failure::usage(format!(
                 "--output {}: no file can be made there; name a file in a directory that exists",
+                output.path.display()
+            )));
+        }
+        let file = place(&output.path)?;
+        if let Ok(ours) = file.strip_prefix(place(path)?)
+            && (ours == Path::new("state.json") || ours.starts_with("parts"))
+        {
+            return Err(Failure::usage(format!(
+                "--output {}: the campaign keeps its own files there; name another",
                 output.path.display()
             )));
         }
@@ -195,26 +226,36 @@ fn begin(
     }
     let digests = lists.files.iter().map(|file| List::of(file));
     let digests = digests.collect::<Result<_, _>>()?;
-    let paths = |paths: &mut dyn Iterator<Item = PathBuf>| {
-        Value::Array(paths.map(|it| it.display().to_string().into()).collect())
-    };
     options.remove("campaign");
-    options.insert(
-        "targets".to_owned(),
-        paths(&mut lists.files.iter().cloned()),
-    );
-    options.insert(
-        "output".to_owned(),
-        paths(&mut outputs.iter().map(|it| it.path.clone())),
-    );
+    // It is of one process: the next would write over it.
+    options.remove("pcap");
     let exclude = arguments.exclude.iter().map(|it| absolute(it));
     let exclude = exclude.collect::<Result<Vec<_>, _>>()?;
-    options.insert("exclude".to_owned(), paths(&mut exclude.into_iter()));
+    let named = outputs.iter().map(|it| it.path.clone());
+    for (option, paths) in [
+        ("targets", lists.files.clone()),
+        ("output", named.collect()),
+        ("exclude", exclude),
+    ] {
+        let texts = paths.iter().map(|path| text(option, path));
+        let texts = texts.collect::<Result<_, _>>()?;
+        options.insert(option.to_owned(), Value::Array(texts));
+    }
     let begun = Rfc3339(record::today()).to_string();
     let (store, _) = Campaign::open(directory, outputs.clone(), Arc::clone(room))?;
     // Last: with its plan it has begun.
     store.begin(&Plan::new(begun, digests, options))?;
     Ok(Store::Campaign(Box::new(store)))
+}
+
+/// A path as the plan has it.
+fn text(option: &str, path: &Path) -> Result<Value, Failure> {
+    path.to_str().map(Value::from).ok_or_else(|| {
+        Failure::usage(format!(
+            "--{option} {}: its name is not UTF-8, a campaign's plan cannot hold it; name it otherwise",
+            path.display()
+        ))
+    })
 }
 
 fn keep(list: &Path, copy: &Path, room: &Arc<Room>) -> Result<(), CampaignError> {
@@ -240,4 +281,75 @@ fn keep(list: &Path, copy: &Path, room: &Arc<Room>) -> Result<(), CampaignError>
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     path::absolute(path)
         .map_err(|error| Failure::usage(format!("{}: {error}; name a file", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+    use std::os::unix::fs::symlink;
+
+    use crate::campaign::testing::Folder;
+
+    /// The error of beginning a campaign with this output, where there is one.
+    fn refused(folder: &Folder, output: &Path) -> Option<String> {
+        let words = ["run", "10.0.0.1"].map(OsString::from);
+        let option = [OsString::from("--output"), output.into()];
+        let command = Arguments::augment_args(clap::Command::new("run"));
+        let matches = command.get_matches_from(words.into_iter().chain(option));
+        let arguments = Arguments::from_arg_matches(&matches).unwrap();
+        let mut outputs = specs(&arguments.output).unwrap();
+        let begun = begin(
+            &folder.path("c"),
+            &mut ListOptions::default(),
+            &mut outputs,
+            Table::new(),
+            &arguments,
+            &Arc::default(),
+        );
+        begun.err().map(|failure| failure.message)
+    }
+
+    #[test]
+    fn one_file_is_one_output_however_it_is_named() {
+        let folder = Folder::new("prepare-twice");
+        let (file, link) = (folder.path("a.jsonl"), folder.path("b.csv"));
+        let dotted = folder.path("./.").join("a.jsonl");
+        let round = folder
+            .path("")
+            .join("../")
+            .join(folder.path("").canonicalize().unwrap().file_name().unwrap());
+        let other = folder.path("c.jsonl");
+        assert!(specs(&[file.clone(), other.clone()]).is_ok());
+        fs::write(&file, "").unwrap();
+        symlink(&file, &link).unwrap();
+        for again in [link, dotted, round.join("a.jsonl")] {
+            let error = specs(&[other.clone(), file.clone(), again]).unwrap_err();
+            assert!(error.message.ends_with("it is named twice; name it once"));
+        }
+        // Of files that do not exist yet, too.
+        assert!(specs(&[other, round.join("c.jsonl")]).is_err());
+    }
+
+    #[test]
+    fn a_campaign_takes_the_place_of_no_device_and_of_no_file_of_its_own() {
+        let folder = Folder::new("prepare-device");
+        let null = folder.path("null.jsonl");
+        symlink("/dev/null", &null).unwrap();
+        fs::create_dir_all(folder.path("c/parts")).unwrap();
+        let strange = OsString::from_vec(b"b\xfc.jsonl".to_vec());
+        for (output, reason) in [
+            (null, "no file can be made there"),
+            (folder.path("c/state.json"), "the campaign keeps its own"),
+            (folder.path("c/parts/a.csv"), "the campaign keeps its own"),
+            (folder.path(strange), "its name is not UTF-8"),
+        ] {
+            let error = refused(&folder, &output).unwrap();
+            assert!(error.contains(reason), "{error}");
+        }
+        let inside = folder.path("c/results.jsonl");
+        assert_eq!(refused(&folder, &inside), None);
+    }
 }
