@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::prepare::Run;
 use super::progress::{Progress, REFRESH};
@@ -19,6 +19,7 @@ use crate::campaign::CampaignError;
 use crate::campaign::account::Account;
 use crate::campaign::directory::BAD_LINES;
 use crate::campaign::observed::Observed;
+use crate::campaign::patient::Room;
 use crate::campaign::recorder::Recorder;
 use crate::campaign::store::Store;
 use crate::cli::exit::{self, Failure, tell};
@@ -100,6 +101,15 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         total: OnceLock::new(),
         bad_lines: AtomicU64::new(0),
     });
+    let mut kept = match &campaign {
+        Some(path) => Some(File::create(path.join(BAD_LINES)).map_err(|error| {
+            Failure::failed(format!(
+                "{}: {error}; mend the directory",
+                path.join(BAD_LINES).display()
+            ))
+        })?),
+        None => None,
+    };
     if let Some(address) = arguments.metrics {
         let bound = metrics::serve(address, Arc::clone(&account)).await?;
         tell(format_args!("metrics: http://{bound}/metrics"));
@@ -167,19 +177,11 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
     count(lists, &account);
 
     let mut progress = Progress::new(arguments.progress, arguments.progress_interval);
-    let mut kept = match &campaign {
-        Some(path) => Some(File::create(path.join(BAD_LINES)).map_err(|error| {
-            Failure::failed(format!(
-                "{}: {error}; mend the directory",
-                path.join(BAD_LINES).display()
-            ))
-        })?),
-        None => None,
-    };
     let mut tick = tokio::time::interval(REFRESH);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut was_paused = false;
     let mut stage_result = None;
+    let mut engine_ended = None;
     let recorded = loop {
         tokio::select! {
             biased;
@@ -203,6 +205,11 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
                 }
                 stage_result = Some(ended);
             }
+            ended = &mut ends.engine, if engine_ended.is_none() => {
+                // Nobody takes targets any more, however long the list waits for some.
+                staging.abort();
+                engine_ended = Some(ended);
+            }
             Some(line) = bad_lines.recv() => {
                 note_bad(&line, &account, &progress, kept.as_mut(), arguments.strict);
             }
@@ -216,11 +223,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
                 let now = account.moment();
                 if now.is_paused != was_paused {
                     was_paused = now.is_paused;
-                    progress.say(if was_paused {
-                        "warning: the disk is full: the run pauses until there is room"
-                    } else {
-                        "there is room again: the run goes on"
-                    });
+                    progress.say(pausing(was_paused));
                 }
                 progress.tick(now);
             }
@@ -230,7 +233,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         note_bad(&line, &account, &progress, kept.as_mut(), arguments.strict);
     }
     progress.finish();
-    if recorded.as_ref().is_ok_and(Result::is_err) {
+    if !matches!(recorded, Ok(Ok(_))) {
         stop.end();
     }
     let panicked = |what: &str| {
@@ -243,7 +246,11 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
             Some(result) => result,
             None => ends.stage.await.ok(),
         },
-        engine: ends.engine.await.map_err(|_| panicked("engine"))?,
+        engine: match engine_ended {
+            Some(ended) => ended,
+            None => ends.engine.await,
+        }
+        .map_err(|_| panicked("engine"))?,
         recorder: recorded.map_err(|_| panicked("recorder"))?,
         signals: *interrupted.borrow(),
     };
@@ -252,7 +259,14 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
     {
         let _ = failure.report();
     }
-    conclude(ended, &account, &verdicts, campaign.as_deref()).await
+    conclude(
+        ended,
+        &account,
+        &verdicts,
+        campaign.as_deref(),
+        &mut interrupted,
+    )
+    .await
 }
 
 /// Puts the results in order; chooses the code.
@@ -261,16 +275,31 @@ async fn conclude(
     account: &Account,
     verdicts: &BTreeMap<String, u64>,
     campaign: Option<&std::path::Path>,
+    interrupted: &mut watch::Receiver<usize>,
 ) -> Result<u8, Failure> {
-    let is_whole = ended.signals == 0 && ended.engine.is_ok() && matches!(ended.stage, Some(Ok(_)));
+    let is_at_end =
+        ended.signals == 0 && ended.engine.is_ok() && matches!(ended.stage, Some(Ok(_)));
     let mut failure = None;
+    let mut is_whole = is_at_end;
     match ended.recorder {
         Ok(store) => {
-            let finished = tokio::task::spawn_blocking(move || store.finish(is_whole)).await;
-            match finished {
-                Ok(Ok(())) | Ok(Err(CampaignError::Gone(_))) => {}
-                Ok(Err(error)) => failure = Some(Failure::from(error)),
-                Err(_) => failure = Some(Failure::failed("the results: a panic; report it")),
+            // Results are not given out as whole because every stage says that it is
+            // at its end, but because each target has its record.
+            let missing = match (&ended.stage, store.done()) {
+                (Some(Ok(list)), Some(done)) => (account.before + list.targets).checked_sub(done),
+                _ => None,
+            };
+            if let Some(missing @ 1..) = missing.filter(|_| is_at_end) {
+                is_whole = false;
+                failure = Some(Failure::failed(format!(
+                    "{missing} targets: they have no record, though the list came to its end; \
+                     go on with --resume, and report it"
+                )));
+            }
+            match finish(store, is_whole, &account.room, interrupted).await {
+                Ok(()) | Err(Some(CampaignError::Gone(_))) => {}
+                Err(Some(error)) => failure = Some(Failure::from(error)),
+                Err(None) => failure = Some(Failure::failed("the results: a panic; report it")),
             }
         }
         // Whoever read the results wants no more.
@@ -286,6 +315,8 @@ async fn conclude(
     let now = account.moment();
     let before: Vec<(String, u64)> = verdicts.clone().into_iter().collect();
     tell(summary::text(&now, &before).trim_end());
+    // A signal while the results are made whole counts if it left them undone.
+    let is_interrupted = ended.signals > 0 || (failure.is_some() && *interrupted.borrow() > 0);
     if let (false, Some(path)) = (is_whole && failure.is_none(), campaign) {
         tell(format_args!(
             "not all is done; go on with: insession run --resume {}",
@@ -298,7 +329,7 @@ async fn conclude(
             .is_some_and(|count| *count > 0);
         verdict.is_failure() && (earlier || now.seen.by_verdict().any(|(it, _)| it == verdict))
     };
-    match (ended.signals > 0, failure) {
+    match (is_interrupted, failure) {
         (true, failure) => {
             if let Some(failure) = failure {
                 let _ = failure.report();
@@ -308,6 +339,44 @@ async fn conclude(
         (false, Some(failure)) => Err(failure),
         (false, None) if Verdict::ALL.into_iter().any(is_bad) => Ok(exit::FAILED),
         (false, None) => Ok(exit::OK),
+    }
+}
+
+/// Makes the results whole, which takes as long as the disk does: says when it is full,
+/// and waits for room no longer when a signal comes. No error: a panic.
+async fn finish(
+    store: Store,
+    is_whole: bool,
+    room: &Arc<Room>,
+    interrupted: &mut watch::Receiver<usize>,
+) -> Result<(), Option<CampaignError>> {
+    let mut finishing = tokio::task::spawn_blocking(move || store.finish(is_whole));
+    let mut tick = tokio::time::interval(REFRESH);
+    let mut was_paused = false;
+    loop {
+        tokio::select! {
+            biased;
+            finished = &mut finishing => return match finished {
+                Ok(result) => result.map_err(Some),
+                Err(_) => Err(None),
+            },
+            Ok(()) = interrupted.changed() => {
+                tell("stopping: the results are being made whole; two more signals end that, too");
+                room.give_up();
+            }
+            _ = tick.tick() => if room.is_short() != was_paused {
+                was_paused = !was_paused;
+                tell(pausing(was_paused));
+            }
+        }
+    }
+}
+
+/// What is said when the disk is full, and when it is no more.
+fn pausing(is_paused: bool) -> &'static str {
+    match is_paused {
+        true => "warning: the disk is full: the run pauses until there is room",
+        false => "there is room again: the run goes on",
     }
 }
 
@@ -405,4 +474,74 @@ fn on_a_thread<T: Send + 'static>(
             ))
         })?;
     Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::directory::Directory;
+    use crate::campaign::store::Campaign;
+    use crate::campaign::testing::Folder;
+    use crate::report::output::OutputSpec;
+    use crate::report::samples;
+
+    /// How a campaign of one record ends whose list had so many targets: the code, or
+    /// the error, and whether its results have their name.
+    fn concluded(targets: u64, signals: usize, engine: Result<(), LinkError>) -> (String, bool) {
+        let folder = Folder::new("conclude");
+        let directory = Directory::create(&folder.path("c")).unwrap();
+        let results = folder.path("results.jsonl");
+        let outputs = vec![OutputSpec::of(&results).unwrap()];
+        let room = Arc::<Room>::default();
+        let (campaign, _) = Campaign::open(directory, outputs, Arc::clone(&room)).unwrap();
+        let mut store = Store::Campaign(Box::new(campaign));
+        store.record(0, &samples::every_verdict()[0]).unwrap();
+        let account = Account {
+            begun: Instant::now(),
+            stats: Arc::default(),
+            observed: Arc::default(),
+            room,
+            before: 0,
+            total: OnceLock::new(),
+            bad_lines: AtomicU64::new(0),
+        };
+        let summary = Summary {
+            targets,
+            ..Summary::default()
+        };
+        let ended = Ended {
+            stage: Some(Ok(summary)),
+            engine,
+            recorder: Ok(store),
+            signals,
+        };
+        let (_told, mut interrupted) = watch::channel(signals);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let verdicts = BTreeMap::new();
+        let path = folder.path("c");
+        let concluded = conclude(ended, &account, &verdicts, Some(&path), &mut interrupted);
+        let code = match runtime.block_on(concluded) {
+            Ok(code) => code.to_string(),
+            Err(failure) => format!("{}: {}", failure.code, failure.message),
+        };
+        (code, results.exists())
+    }
+
+    #[test]
+    fn results_are_whole_only_when_every_target_has_its_record() {
+        assert_eq!(concluded(1, 0, Ok(())), ("0".to_owned(), true));
+        let (code, is_named) = concluded(2, 0, Ok(()));
+        assert!(
+            code.starts_with("1: 1 targets: they have no record"),
+            "{code}"
+        );
+        assert!(!is_named);
+        assert_eq!(concluded(1, 1, Ok(())), ("130".to_owned(), false));
+        let dead = LinkError::Down("eth9".to_owned());
+        let (code, is_named) = concluded(1, 0, Err(dead));
+        assert!(code.starts_with("4: ") && !is_named, "{code}");
+    }
 }
