@@ -217,6 +217,34 @@ fn a_full_disk_is_waited_for() {
 }
 
 #[test]
+fn a_full_disk_does_not_hold_up_the_end() {
+    in_a_bed(network(), |_bed| {
+        let folder = Folder::new("campaign-full-end");
+        let list = list(&folder, 3000);
+        let disk = folder.path("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let mut program = Run::new()
+            .option("--targets", list.display())
+            .option("--allow", "10.0.0.0/8")
+            .option("--campaign", disk.join("c").display())
+            .option("--grace", "1s")
+            .on_a_disk_of("2m", &disk)
+            .spawn();
+        program.wait_for("the disk is full", Duration::from_secs(60));
+        program.signal("TERM");
+        // Stuck it would be ended by force half a minute after the grace, with no word.
+        let end = program.finish(Duration::from_secs(20));
+        assert_eq!(end.code, Some(130), "{end:?}");
+        for words in [
+            "No space left on device",
+            "go on with: insession run --resume",
+        ] {
+            assert!(end.stderr.contains(words), "{end:?}");
+        }
+    });
+}
+
+#[test]
 fn a_list_that_changed_is_not_resumed() {
     in_a_bed(network(), |_bed| {
         let folder = Folder::new("campaign-changed");

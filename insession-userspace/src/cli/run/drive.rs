@@ -190,8 +190,9 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
                     staging.abort();
                     let signals = *interrupted.borrow();
                     progress.say(stopping(signals, grace));
-                    if signals > 1 {
-                        room.give_up();
+                    match signals {
+                        1 => give_up_after(grace, Arc::clone(&room)),
+                        _ => room.give_up(),
                     }
                 }
             }
@@ -370,6 +371,15 @@ async fn finish(
             }
         }
     }
+}
+
+/// Once the sessions have had their time, records wait for no room any more: what they
+/// tell is traced again when there is some.
+fn give_up_after(grace: Duration, room: Arc<Room>) {
+    tokio::spawn(async move {
+        tokio::time::sleep(grace).await;
+        room.give_up();
+    });
 }
 
 /// What is said when the disk is full, and when it is no more.
