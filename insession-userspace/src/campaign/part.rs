@@ -90,6 +90,12 @@ impl Part {
         Ok(())
     }
 
+    /// Whether somebody wants its end: there is a record in it, or a pipe's reader.
+    pub(super) fn is_of_use(&self) -> bool {
+        let mut pending = self.files.iter().map(|file| file.pending.as_ref());
+        pending.any(|pending| pending.is_none_or(|pending| pending.is_of_use))
+    }
+
     /// Hands what was written to whoever reads along: standard output, a pipe.
     ///
     /// # Errors

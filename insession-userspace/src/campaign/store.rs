@@ -126,12 +126,14 @@ impl Store {
     }
 
     /// The end: the outputs get their names, those of a campaign only if it is
-    /// `whole`, every target having its record.
+    /// `whole`, every target having its record, and no others where there is no record:
+    /// a run that could not begin takes the place of no earlier one's results.
     ///
     /// # Errors
     /// Names what could not be written; a campaign can be resumed then.
     pub fn finish(self, whole: bool) -> Result<(), CampaignError> {
         match self {
+            Store::Direct(direct) if !(whole || direct.part.is_of_use()) => Ok(()),
             Store::Direct(direct) => direct.part.finish(&direct.room),
             Store::Campaign(campaign) if whole => campaign.finish(),
             Store::Campaign(mut campaign) => {
@@ -499,6 +501,12 @@ mod tests {
         }
         store.flush().unwrap();
         assert!(!folder.path("a.jsonl").exists());
+        store.finish(false).unwrap();
+        assert_whole(&folder, 5);
+        assert_eq!(files(&folder.path("")), 2);
+        // One that ended before it had any takes the place of none.
+        let outputs = [OutputSpec::of(&folder.path("a.jsonl")).unwrap()];
+        let store = Store::direct(&outputs, Arc::default()).unwrap();
         store.finish(false).unwrap();
         assert_whole(&folder, 5);
         assert_eq!(files(&folder.path("")), 2);
