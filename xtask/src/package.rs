@@ -83,6 +83,9 @@ pub fn make() -> Result<PathBuf> {
             0o644,
         )?;
     }
+    // Where the unit looks for campaigns.
+    let campaigns = tree.0.join("etc/insession");
+    fs::create_dir_all(&campaigns).with_context(|| campaigns.display().to_string())?;
     let changes = fs::read(root.join("CHANGELOG.md")).context("CHANGELOG.md")?;
     tree.put(
         "usr/share/doc/insession/changelog.gz",

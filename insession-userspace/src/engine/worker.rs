@@ -50,6 +50,9 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(100);
 /// permit) has to move first.
 pub(super) const POLL: Duration = Duration::from_millis(2);
 
+/// Sleep while the records of sessions that have ended are made safe.
+const RECORDING: Duration = Duration::from_micros(200);
+
 /// Of a worker that is one of more than there are ports.
 #[expect(
     clippy::reversed_empty_ranges,
@@ -410,6 +413,10 @@ impl<'a> Worker<'a> {
         let unwoken = self.supply == Awaited::Later && !self.wakeable;
         if !self.outbox.is_empty() || self.supply == Awaited::Permit || unwoken {
             sooner(now + POLL);
+        }
+        // Who records is quick, and few sessions at a time wait for it each time.
+        if self.supply == Awaited::Permit && self.shared.options.recorded.is_some() {
+            sooner(now + RECORDING);
         }
         if let (Some(end), false) = (self.next_step(), self.open.is_empty()) {
             sooner(end);

@@ -74,15 +74,7 @@ impl Engine {
         session: &SessionOptions,
         set: impl FnOnce(&mut EngineOptions),
     ) -> Result<Self, Failure> {
-        // What every link that may be opened needs.
-        let needed: &[_] = match arguments.link {
-            LinkName::Xdp => &[permit::NET_RAW, permit::NET_ADMIN, permit::BPF],
-            LinkName::Auto | LinkName::Packet => &[permit::NET_RAW],
-        };
-        permit::require("tracing", needed)?;
-        if let Some(name) = &arguments.interface {
-            net::interface(name).map_err(|error| no_link(&error))?;
-        }
+        check_rights(arguments)?;
         let router = Router::new(RouterOptions {
             sources: arguments.source.into_iter().collect(),
             interface: arguments.interface.clone(),
@@ -175,6 +167,24 @@ impl Engine {
             })?;
         Ok(end)
     }
+}
+
+/// Whether this process may open the links that may be asked for, and the interface
+/// is there: what can be known before anything is begun.
+///
+/// # Errors
+/// When one of them is not to be had.
+pub fn check_rights(arguments: &Probing) -> Result<(), Failure> {
+    // What every link that may be opened needs.
+    let needed: &[_] = match arguments.link {
+        LinkName::Xdp => &[permit::NET_RAW, permit::NET_ADMIN, permit::BPF],
+        LinkName::Auto | LinkName::Packet => &[permit::NET_RAW],
+    };
+    permit::require("tracing", needed)?;
+    if let Some(name) = &arguments.interface {
+        net::interface(name).map_err(|error| no_link(&error))?;
+    }
+    Ok(())
 }
 
 /// Targets as they are resolved; those that wait already are taken together.

@@ -15,6 +15,7 @@ use crate::campaign::patient::{Patient, Room};
 use crate::campaign::plan::{List, Plan};
 use crate::campaign::store::{Campaign, Found, Store};
 use crate::cli::exit::{Failure, tell};
+use crate::cli::probing::engine::check_rights;
 use crate::dns::Family;
 use crate::engine::record;
 use crate::report::civil::Rfc3339;
@@ -92,6 +93,8 @@ impl Prepared {
             per_prefix6: arguments.per_prefix6,
             seed: arguments.seed,
         };
+        // A campaign that cannot be traced here is not begun.
+        check_rights(&arguments.probing)?;
         let (store, found, campaign) = match (&arguments.campaign, &arguments.resume) {
             (Some(path), _) => {
                 let path = absolute(path)?;
