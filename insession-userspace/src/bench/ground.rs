@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::BenchError;
 use crate::engine::Target;
-use crate::engine::campaign::{Routing as _, Way};
+use crate::engine::dispatch::{Routing as _, Way};
 use crate::engine::jobs::Job;
 use crate::net::{self, Interface, Route, Router, RouterOptions};
 use crate::testbed::{self, Bed};

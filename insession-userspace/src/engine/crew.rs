@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
-use super::campaign::{HEARTBEAT, Links, OpenLink, OpenLinks, ROUTED};
 use super::chunks::{self, Giver, Taker};
+use super::dispatch::{HEARTBEAT, Links, OpenLink, OpenLinks, ROUTED};
 use super::handoff::Handoff;
 use super::jobs::{Channel, Job, Jobs, Supply};
 use super::worker::{self, Shared};
@@ -18,7 +18,7 @@ use crate::link::{Link, LinkError};
 use crate::net::Interface;
 use crate::trace::Verdict;
 
-/// The workers as their campaign sees them.
+/// The workers as who gives them jobs sees them.
 pub(super) struct Crew {
     jobs: Giver<Job>,
     bells: Arc<Bells>,

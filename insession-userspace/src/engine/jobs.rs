@@ -1,4 +1,4 @@
-//! Where a worker gets its targets from: a channel in a campaign, a list in tests.
+//! Where a worker gets its targets from: a channel in a run, a list in tests.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,7 +55,7 @@ impl Jobs for VecDeque<Job> {
     fn wait(&mut self, _limit: Duration) {}
 }
 
-/// The jobs that a campaign sends, to one worker or several: whoever has room for
+/// The jobs that a run sends, to one worker or several: whoever has room for
 /// a session takes the next.
 #[derive(Debug)]
 pub(super) struct Channel<'a> {

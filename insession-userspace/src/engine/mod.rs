@@ -1,17 +1,17 @@
 //! Many sessions: worker loop, timer wheel, pacing, port and flow allocation,
-//! hand-off of records. A trace of one host is a campaign of one.
+//! hand-off of records. A trace of one host is a run of one.
 //!
-//! [`campaign::run`] is the door: it routes each target, opens the links of an
+//! [`dispatch::run`] is the door: it routes each target, opens the links of an
 //! egress interface, and runs one worker thread a link. Only targets (in),
 //! outputs (out), the [`Stop`] and counts cross threads; and, where an interface
 //! has several workers, replies that arrived at another's queue ([`handoff`]).
 
 mod admit;
-pub mod campaign;
 mod chunks;
 mod courtesy;
 mod crew;
 mod deferred;
+pub mod dispatch;
 mod halt;
 pub mod handoff;
 pub mod isn;

@@ -19,7 +19,7 @@ use super::netlink::{Netlink, Refusal, Request, attributes, u32_at};
 use super::route_cache::RouteCache;
 use super::{Interface, LOOPBACK_IFINDEX, NetError, NextHop, Route};
 use crate::engine::Target;
-use crate::engine::campaign::{RouteFailure, Routing, Way};
+use crate::engine::dispatch::{RouteFailure, Routing, Way};
 use crate::trace::Verdict;
 
 /// What the user forces.

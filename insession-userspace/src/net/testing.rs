@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::netlink::Events;
 use super::{Route, Router};
 use crate::engine::Target;
-use crate::engine::campaign::{RouteFailure, Routing, Way};
+use crate::engine::dispatch::{RouteFailure, Routing, Way};
 
 /// Two namespaces on one wire, `near0` and `far0`: 198.18.1.1/24 and .2,
 /// fd00:1::1/64 and ::2.

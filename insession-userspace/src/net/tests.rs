@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::testing::{self, Namespace, pair};
 use super::*;
 use crate::engine::Target;
-use crate::engine::campaign::{RouteFailure, Routing, Way};
+use crate::engine::dispatch::{RouteFailure, Routing, Way};
 use crate::trace::Verdict;
 
 fn target(address: &str) -> Target {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use insession::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
+use insession::engine::dispatch::{self, OpenLinks, RouteFailure, Routing, Way};
 use insession::engine::handoff::{FULL, HANDED, Handoff};
 use insession::engine::stats::Stats;
 use insession::engine::{EngineOptions, Output, Target};
@@ -446,7 +446,7 @@ fn trace_over(
                 .collect())
         };
         let targets: Vec<_> = list.collect();
-        let ended = campaign::run(
+        let ended = dispatch::run(
             Box::new(targets.into_iter()),
             &mut ThroughOurEnd(lab.interface()),
             &open,

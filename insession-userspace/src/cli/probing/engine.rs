@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{CloseName, LinkName, LiveFramesName, Probing, XdpModeName, ZeroCopyName};
 use crate::cli::exit::{self, Failure};
-use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
+use crate::engine::dispatch::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
 use crate::engine::worker::LINGER_MAX;
 use crate::engine::{EngineOptions, Output, Stop, Target};
@@ -148,7 +148,7 @@ impl Engine {
                     }
                     Ok(opened)
                 };
-                let ended = campaign::run(
+                let ended = dispatch::run(
                     targets,
                     &mut routing,
                     &open,

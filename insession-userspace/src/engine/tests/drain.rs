@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::tap::Tap;
 use super::traces::{check, jobs, server_address, tree};
 use super::{PLENTY, options, route, target};
-use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
+use crate::engine::dispatch::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
 use crate::engine::{EngineOptions, Output, Stop, Target, Unbegun};
@@ -143,7 +143,7 @@ fn a_campaign_that_drains_tells_nothing_of_what_it_did_not_begin() {
     // Without an end: whatever was not begun is left where it is.
     let more = (u64::from(TARGETS)..).map(|n| target(n, server_address(0)));
     let targets = Box::new(jobs(TARGETS).into_iter().map(|job| job.target).chain(more));
-    campaign::run(
+    dispatch::run(
         targets,
         &mut OneWay,
         &open,

@@ -1,7 +1,7 @@
 //! The production loops over links in memory: no root, no wall clock.
 
-mod campaign;
 mod courtesy;
+mod dispatch;
 mod drain;
 mod ends;
 mod faults;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::tap::Tap;
 use super::{PLENTY, interface, options, records, route, target};
-use crate::engine::campaign::{self, OpenLinks, RouteFailure, Routing, Way};
+use crate::engine::dispatch::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::jobs::Job;
 use crate::engine::stats::Stats;
 use crate::engine::worker::{self, Shared};
@@ -490,7 +490,7 @@ fn several_interfaces_trace_in_one_run_and_one_may_fail() {
         Ok(vec![Box::new(tap)])
     };
     let targets = Box::new((0..400).map(|n| target(u64::from(n), server_address(n))));
-    campaign::run(
+    dispatch::run(
         targets,
         &mut ByParity,
         &open,
@@ -532,7 +532,7 @@ fn a_stopped_campaign_has_a_record_of_every_target() {
         ..options()
     };
     let targets = Box::new((0..5_000).map(|n| target(u64::from(n), server_address(n))));
-    campaign::run(
+    dispatch::run(
         targets,
         &mut ByParity,
         &open,

@@ -8,7 +8,7 @@ use insession_common::flow::SessionId;
 use tokio::sync::mpsc;
 
 use super::{PLENTY, interface, options, records, route, target};
-use crate::engine::campaign::{OpenLink, OpenLinks, RouteFailure, Routing, Targets, Way, run};
+use crate::engine::dispatch::{OpenLink, OpenLinks, RouteFailure, Routing, Targets, Way, run};
 use crate::engine::{EngineOptions, Output, Stop, Target, Unbegun, stats::Stats};
 use crate::link::{Link, LinkError, Received};
 use crate::net::{NextHop, Route};
