@@ -137,6 +137,26 @@ fn dispatch(mut cli: Cli, line: &config::Line) -> ExitCode {
     }
 }
 
+/// Runs what is not the hot path of a run to its end.
+///
+/// # Errors
+/// When there are no threads to be had.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, exit::Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            exit::Failure::failed(format!(
+                "the runtime: {error}; raise the limits of processes and open files"
+            ))
+        })?;
+    let result = runtime.block_on(work);
+    // Look-ups still under way have no one waiting for them.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
 /// Writes to standard output; a reader that has gone away is no error.
 fn print_whole(bytes: std::io::Result<Vec<u8>>) -> Result<u8, exit::Failure> {
     let mut out = std::io::stdout().lock();

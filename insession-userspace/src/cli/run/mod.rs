@@ -75,19 +75,7 @@ pub fn run(arguments: &Arguments, line: &Line) -> Result<u8, Failure> {
             return Ok(exit::OK);
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::failed(format!(
-                "the runtime: {error}; raise the limits of processes and open files"
-            ))
-        })?;
-    let result = runtime.block_on(drive::drive(arguments, *prepared));
-    // Look-ups still under way have no one waiting for them.
-    runtime.shutdown_background();
-    result
+    super::block_on(drive::drive(arguments, *prepared))?
 }
 
 /// The options of the campaign that is resumed, if one is, and where they are from.

@@ -6,7 +6,7 @@ use crate::bench::Figure;
 use crate::bench::html::{begin, escape, figures as list};
 use crate::bench::plot::{self, Bars, Corner, Lines, Plot};
 use crate::bench::text::number;
-use crate::report::summary::text::{millis, percent};
+use crate::report::summary::text::{millis, percent, share};
 use crate::report::summary::{Figures, HopFigures, Quantiles};
 
 /// The whole page.
@@ -60,14 +60,6 @@ fn head(figures: &Figures, names: &[String]) -> Vec<(&'static str, String)> {
         format!("in {} traces ({labelled})", whole(figures.labelled)),
     ));
     rows
-}
-
-fn share(count: u64, all: u64) -> String {
-    percent(if all == 0 {
-        0.0
-    } else {
-        count as f64 / all as f64
-    })
 }
 
 fn section(out: &mut String, title: &str, note: &str) {

@@ -86,27 +86,15 @@ pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
     if let Some((path, format)) = &plan.outputs.file {
         sinks.push(Sink::file(path, *format, style)?);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::failed(format!(
-                "the runtime: {error}; raise the limits of processes and open files"
-            ))
-        })?;
     let targets = std::mem::take(&mut arguments.targets);
-    let result = runtime.block_on(campaign(
+    super::block_on(campaign(
         arguments,
         targets.into(),
         &plan,
         engine,
         sinks,
         live.then_some(style),
-    ));
-    // Look-ups still under way have no one waiting for them.
-    runtime.shutdown_background();
-    result
+    ))?
 }
 
 /// The whole run, within the runtime.

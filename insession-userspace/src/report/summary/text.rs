@@ -56,7 +56,8 @@ pub fn text(figures: &Figures) -> String {
 }
 
 /// A part in percent.
-fn share(count: u64, all: u64) -> String {
+#[must_use]
+pub fn share(count: u64, all: u64) -> String {
     percent(if all == 0 {
         0.0
     } else {
