@@ -160,6 +160,8 @@ fn a_signal_lets_open_sessions_finish_and_the_rest_be_resumed() {
             .option("--output", lines.display())
             .spawn();
         assert!(!program.ends_within(Duration::from_millis(1500)));
+        program.signal("USR1");
+        program.wait_for("verdicts: complete", Duration::from_secs(10));
         program.signal("INT");
         let end = program.finish(Duration::from_secs(60));
         assert_eq!(end.code, Some(130), "{end:?}");
