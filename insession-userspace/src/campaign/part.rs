@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::CampaignError;
 use super::patient::{Patient, Room};
+use crate::report::output::destination::{Destination, temporary};
 use crate::report::output::{self, Encoder, OutputSpec};
 use crate::trace::Trace;
 
@@ -22,6 +23,9 @@ struct PartFile {
     pending: Option<Pending>,
     shown: String,
 }
+
+/// What a part is written to.
+type Out = Box<dyn io::Write + Send>;
 
 struct Pending {
     temporary: PathBuf,
@@ -126,18 +130,19 @@ impl Part {
 }
 
 impl Pending {
-    /// `number` keeps those apart who write a file of one name.
-    fn begin(name: PathBuf, number: u64, room: &Room) -> io::Result<Self> {
-        let mut temporary = name.clone().into_os_string();
-        temporary.push(format!(".{number}.partial"));
-        let temporary = PathBuf::from(temporary);
+    /// The file, and what is written to; `number` keeps those apart who write a file of
+    /// one name.
+    fn begin(name: PathBuf, number: u64, room: &Arc<Room>) -> io::Result<(Out, Self)> {
+        let temporary = temporary(&name, number);
         let handle = room.wait(|| File::create(&temporary))?;
-        Ok(Pending {
+        let pending = Pending {
             temporary,
             name,
             handle,
             is_of_use: false,
-        })
+        };
+        let out = Patient::new(pending.handle.try_clone()?, Arc::clone(room));
+        Ok((Box::new(out), pending))
     }
 
     fn commit(&self, room: &Room) -> io::Result<()> {
@@ -157,41 +162,36 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 fn begin(spec: &OutputSpec, name: PathBuf, room: &Arc<Room>) -> Result<PartFile, CampaignError> {
-    let shown = name.display().to_string();
-    let trouble = |error| CampaignError::create(&shown, error);
-    if name == Path::new("-") {
-        let out = Box::new(io::stdout());
-        return Ok(PartFile {
-            encoder: output::encoder(spec, out).map_err(trouble)?,
-            pending: None,
-            shown: "standard output".to_owned(),
-        });
-    }
-    // What a symbolic link leads to is replaced, not the link.
-    let name = fs::canonicalize(&name).unwrap_or(name);
-    let kind = fs::metadata(&name).ok();
-    if kind.as_ref().is_some_and(fs::Metadata::is_dir) {
-        return Err(trouble(io::Error::from(io::ErrorKind::IsADirectory)));
-    }
-    if kind.is_some_and(|kind| !kind.is_file()) {
-        let device = fs::OpenOptions::new().write(true).open(&name);
-        let out = Box::new(device.map_err(trouble)?);
-        return Ok(PartFile {
-            encoder: output::encoder(spec, out).map_err(trouble)?,
-            pending: None,
-            shown,
-        });
-    }
-    // Two runs at a time are told apart, and the rest of a killed one is kept.
-    let number = u64::from(std::process::id());
-    let pending = Pending::begin(name, number, room).map_err(trouble)?;
-    let handle = pending.handle.try_clone().map_err(trouble)?;
-    let out = Box::new(Patient::new(handle, Arc::clone(room)));
+    let shown = match name == Path::new("-") {
+        true => "standard output".to_owned(),
+        false => name.display().to_string(),
+    };
+    let begun = open(name, room).and_then(|(out, pending)| {
+        let encoder = output::encoder(spec, out)?;
+        Ok((encoder, pending))
+    });
+    let (encoder, pending) = begun.map_err(|error| CampaignError::create(&shown, error))?;
     Ok(PartFile {
-        encoder: output::encoder(spec, out).map_err(trouble)?,
-        pending: Some(pending),
+        encoder,
+        pending,
         shown,
     })
+}
+
+/// What is written to, and the file that it becomes; standard output, a pipe or a
+/// device becomes none.
+fn open(name: PathBuf, room: &Arc<Room>) -> io::Result<(Out, Option<Pending>)> {
+    if name == Path::new("-") {
+        return Ok((Box::new(io::stdout()), None));
+    }
+    match Destination::of(&name)? {
+        Destination::Device(device) => Ok((Box::new(device), None)),
+        Destination::File(name) => {
+            // Two runs at a time are told apart, and the rest of a killed one is kept.
+            let (out, pending) = Pending::begin(name, u64::from(std::process::id()), room)?;
+            Ok((out, Some(pending)))
+        }
+    }
 }
 
 /// Joins whole parts to one output, which gets its name when it is on the disk. What
@@ -206,13 +206,12 @@ pub fn join(
     room: &Arc<Room>,
 ) -> Result<(), CampaignError> {
     let shown = spec.path.display().to_string();
-    let trouble = |error| CampaignError::write(&shown, error);
     let name = fs::canonicalize(&spec.path).unwrap_or_else(|_| spec.path.clone());
-    let pending = Pending::begin(name, number, room).map_err(trouble)?;
-    let handle = pending.handle.try_clone().map_err(trouble)?;
-    let out = Box::new(Patient::new(handle, Arc::clone(room)));
-    output::join(spec, parts, out).map_err(trouble)?;
-    pending.commit(room).map_err(trouble)
+    let joined = Pending::begin(name, number, room).and_then(|(out, pending)| {
+        output::join(spec, parts, out)?;
+        pending.commit(room)
+    });
+    joined.map_err(|error| CampaignError::write(&shown, error))
 }
 
 #[cfg(test)]

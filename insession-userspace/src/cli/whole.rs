@@ -1,9 +1,11 @@
 //! Files that get their names when they are whole: half a file never takes the place of
 //! one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use crate::report::output::destination::{Destination, temporary};
 
 /// A file under the name that it has while it is written.
 #[derive(Debug)]
@@ -23,20 +25,12 @@ impl Whole {
     /// # Errors
     /// When it cannot be made or opened.
     pub fn open(path: &Path) -> io::Result<Opened> {
-        // What a symbolic link leads to is replaced, not the link.
-        let name = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        match fs::metadata(&name) {
-            Ok(kind) if kind.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(kind) if !kind.is_file() => {
-                let device = OpenOptions::new().write(true).open(&name)?;
-                return Ok((Box::new(device), None));
-            }
-            _ => {}
-        }
-        let mut temporary = name.clone().into_os_string();
-        // The number keeps two runs apart, and the rest of a killed one.
-        temporary.push(format!(".{}.partial", std::process::id()));
-        let temporary = PathBuf::from(temporary);
+        let name = match Destination::of(path)? {
+            Destination::Device(device) => return Ok((Box::new(device), None)),
+            Destination::File(name) => name,
+        };
+        // Two runs are kept apart, and the rest of a killed one.
+        let temporary = temporary(&name, u64::from(std::process::id()));
         let handle = File::create_new(&temporary)?;
         let out = Box::new(handle.try_clone()?);
         let whole = Whole {

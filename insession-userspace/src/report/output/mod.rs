@@ -19,6 +19,7 @@ use crate::trace::Trace;
 mod atlas;
 mod caracal;
 mod compress;
+pub mod destination;
 mod join;
 mod lines;
 #[cfg(test)]
