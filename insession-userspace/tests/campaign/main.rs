@@ -2,6 +2,8 @@
 //! happens to the process. Needs root, `ip` and `ethtool`; without them it fails.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, too, may panic")]
 
+#[path = "../bed/mod.rs"]
+mod bed;
 mod folder;
 mod program;
 
@@ -11,27 +13,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use insession::report::json::read;
-use insession::testbed::{self, Bed, BedOptions};
+use insession::testbed::{self, Bed};
 use insession::trace::{Trace, Verdict};
 use insession_common::reflect::Network;
 
+use bed::in_a_bed;
 use folder::Folder;
 use program::Run;
-
-/// Runs `test` in a thread of its own, which a test bed then belongs to.
-fn in_a_bed(network: Network, test: impl FnOnce(&mut Bed) + Send) {
-    std::thread::scope(|scope| {
-        let outcome = scope
-            .spawn(|| {
-                let options = BedOptions { network, queues: 1 };
-                test(&mut Bed::create(&options).unwrap_or_else(|error| panic!("{error}")));
-            })
-            .join();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
 
 /// A network with something of everything, and short paths.
 fn network() -> Network {

@@ -3,6 +3,8 @@
 //! Needs root, `ip`, `ethtool`, `traceroute` and `scamper`; without them it fails.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, too, may panic")]
 
+#[path = "../bed/mod.rs"]
+mod bed;
 mod tools;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -17,25 +19,12 @@ use insession::engine::{EngineOptions, Output, Stop, Target};
 use insession::link::xdp::{XdpLink, XdpOptions};
 use insession::net::Route;
 use insession::session::SessionOptions;
-use insession::testbed::{self, Bed, BedOptions};
+use insession::testbed::{self, Bed};
 use insession::trace::{Trace, Verdict};
 use insession_common::reflect::Network;
 use tokio::sync::mpsc;
 
-/// Runs `test` in a thread of its own, which a test bed then belongs to.
-pub fn in_a_bed(network: Network, test: impl FnOnce(&mut Bed) + Send) {
-    std::thread::scope(|scope| {
-        let outcome = scope
-            .spawn(|| {
-                let options = BedOptions { network, queues: 1 };
-                test(&mut Bed::create(&options).unwrap_or_else(|error| panic!("{error}")));
-            })
-            .join();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
+pub use bed::in_a_bed;
 
 fn traces(bed: &Bed, targets: Vec<SocketAddr>) -> Vec<Trace> {
     let count = targets.len();

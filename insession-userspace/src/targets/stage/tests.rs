@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::list::ListOptions;
@@ -274,8 +273,8 @@ fn strictly_the_first_bad_line_ends_it() {
     std::fs::remove_file(folder).unwrap();
 }
 
-/// A pipe with one line in it and more to come, never.
-fn stalled_pipe() -> (PathBuf, std::fs::File) {
+/// The list in a pipe with one line in it and more to come, never.
+fn stalled_list() -> (ListOptions, std::fs::File) {
     let (process, thread) = (std::process::id(), std::thread::current().id());
     let path = std::env::temp_dir().join(format!("insession-stage-{process}-{thread:?}"));
     let _ = std::fs::remove_file(&path);
@@ -293,17 +292,17 @@ fn stalled_pipe() -> (PathBuf, std::fs::File) {
         .open(&path)
         .unwrap();
     pipe.write_all(b"1.1.1.1\nsilent.example\n").unwrap();
-    (path, pipe)
+    let options = ListOptions {
+        files: vec![path],
+        ..ListOptions::default()
+    };
+    (options, pipe)
 }
 
 #[test]
 fn it_ends_when_nobody_takes_targets_though_the_list_is_silent() {
     let server = server();
-    let (path, _pipe) = stalled_pipe();
-    let options = ListOptions {
-        files: vec![path.clone()],
-        ..ListOptions::default()
-    };
+    let (options, _pipe) = stalled_list();
     run(async {
         let (stage, mut ends) = stage(&server, &options, Family::Any);
         let stage = tokio::spawn(stage.run());
@@ -312,18 +311,14 @@ fn it_ends_when_nobody_takes_targets_though_the_list_is_silent() {
         let ended = tokio::time::timeout(Duration::from_secs(5), stage).await;
         assert_eq!(ended.unwrap().unwrap().unwrap().targets, 2);
     });
-    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(&options.files[0]).unwrap();
 }
 
 /// Who writes records down waits for the last of them.
 #[test]
 fn dropped_it_keeps_no_channel_open_though_the_list_is_silent() {
     let server = server();
-    let (path, _pipe) = stalled_pipe();
-    let options = ListOptions {
-        files: vec![path.clone()],
-        ..ListOptions::default()
-    };
+    let (options, _pipe) = stalled_list();
     run(async {
         let (stage, mut ends) = stage(&server, &options, Family::Any);
         let stage = tokio::spawn(stage.run());
@@ -334,7 +329,7 @@ fn dropped_it_keeps_no_channel_open_though_the_list_is_silent() {
         let rest = tokio::time::timeout(Duration::from_secs(5), ends.drain()).await;
         assert!(rest.unwrap().order.is_empty());
     });
-    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(&options.files[0]).unwrap();
 }
 
 #[test]
