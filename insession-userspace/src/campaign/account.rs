@@ -66,6 +66,20 @@ pub struct Moment {
 }
 
 impl Account {
+    /// A run that begins now; `before` are the targets that have their record already.
+    #[must_use]
+    pub fn new(room: Arc<Room>, before: u64) -> Self {
+        Account {
+            begun: Instant::now(),
+            stats: Arc::default(),
+            observed: Arc::default(),
+            room,
+            before,
+            total: OnceLock::new(),
+            bad_lines: AtomicU64::new(0),
+        }
+    }
+
     /// As it is now.
     #[must_use]
     pub fn moment(&self) -> Moment {
@@ -141,15 +155,7 @@ mod tests {
 
     #[test]
     fn time_to_go_is_by_the_pace() {
-        let account = Account {
-            begun: Instant::now(),
-            stats: Arc::default(),
-            observed: Arc::default(),
-            room: Arc::default(),
-            before: 100,
-            total: OnceLock::new(),
-            bad_lines: AtomicU64::new(2),
-        };
+        let account = Account::new(Arc::default(), 100);
         *account.stats.link.lock().unwrap() = vec![("segment", 5), ("rx-dropped", 3)];
         let mut earlier = account.moment();
         assert_eq!((earlier.done, earlier.left()), (100, None));

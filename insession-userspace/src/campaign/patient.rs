@@ -84,11 +84,6 @@ impl<W: Write> Patient<W> {
     pub fn get_ref(&self) -> &W {
         &self.out
     }
-
-    /// The same.
-    pub fn get_mut(&mut self) -> &mut W {
-        &mut self.out
-    }
 }
 
 impl<W: Write> Write for Patient<W> {

@@ -73,8 +73,6 @@ pub struct Found {
     pub replayed: u64,
     /// Octets at its end that were not whole.
     pub torn: u64,
-    /// All is done, and the outputs are whole.
-    pub finished: bool,
 }
 
 impl Store {
@@ -184,7 +182,6 @@ impl Campaign {
             verdicts: verdicts.clone(),
             replayed,
             torn,
-            finished: sealed.finished,
         };
         let campaign = Campaign {
             directory,

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,7 +18,6 @@ use super::{Arguments, metrics, summary};
 use crate::campaign::CampaignError;
 use crate::campaign::account::Account;
 use crate::campaign::directory::BAD_LINES;
-use crate::campaign::observed::Observed;
 use crate::campaign::patient::Room;
 use crate::campaign::recorder::Recorder;
 use crate::campaign::store::Store;
@@ -26,7 +25,6 @@ use crate::cli::exit::{self, Failure, tell};
 use crate::cli::interrupt::{self, Step};
 use crate::cli::probing::engine::{Channels, Engine};
 use crate::dns::Dns;
-use crate::engine::stats::Stats;
 use crate::engine::{Output, Stop, Unbegun};
 use crate::link::LinkError;
 use crate::targets::list::{self, BadLine, ListError, ListOptions};
@@ -91,16 +89,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         }
         None => Default::default(),
     };
-    let before: Vec<(String, u64)> = verdicts.clone().into_iter().collect();
-    let account = Arc::new(Account {
-        begun: Instant::now(),
-        stats: Arc::new(Stats::default()),
-        observed: Arc::new(Observed::default()),
-        room: Arc::clone(&room),
-        before: done.count(),
-        total: OnceLock::new(),
-        bad_lines: AtomicU64::new(0),
-    });
+    let account = Arc::new(Account::new(Arc::clone(&room), done.count()));
     let mut kept = match &campaign {
         Some(path) => Some(File::create(path.join(BAD_LINES)).map_err(|error| {
             Failure::failed(format!(
@@ -115,8 +104,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         tell(format_args!("metrics: http://{bound}/metrics"));
     }
     let grace = arguments.grace;
-    let asked = [Arc::clone(&stop), Arc::clone(&stop)];
-    let [gently, at_once] = asked;
+    let (gently, at_once) = (Arc::clone(&stop), Arc::clone(&stop));
     let mut interrupted = interrupt::listen(vec![
         Step::new(move || gently.drain(grace), grace + CLOSING),
         Step::new(move || at_once.end(), CLOSING),
@@ -219,7 +207,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
                     progress.say(format_args!("note: {words}"));
                 }
             }
-            _ = status.recv() => progress.say(summary::text(&account.moment(), &before).trim_end()),
+            _ = status.recv() => progress.say(summary::text(&account.moment(), &verdicts).trim_end()),
             _ = tick.tick() => {
                 let now = account.moment();
                 if now.is_paused != was_paused {
@@ -314,8 +302,7 @@ async fn conclude(
         failure.get_or_insert(error.into());
     }
     let now = account.moment();
-    let before: Vec<(String, u64)> = verdicts.clone().into_iter().collect();
-    tell(summary::text(&now, &before).trim_end());
+    tell(summary::text(&now, verdicts).trim_end());
     // A signal while the results are made whole counts if it left them undone.
     let is_interrupted = ended.signals > 0 || (failure.is_some() && *interrupted.borrow() > 0);
     if let (false, Some(path)) = (is_whole && failure.is_none(), campaign) {
@@ -506,15 +493,7 @@ mod tests {
         let (campaign, _) = Campaign::open(directory, outputs, Arc::clone(&room)).unwrap();
         let mut store = Store::Campaign(Box::new(campaign));
         store.record(0, &samples::every_verdict()[0]).unwrap();
-        let account = Account {
-            begun: Instant::now(),
-            stats: Arc::default(),
-            observed: Arc::default(),
-            room,
-            before: 0,
-            total: OnceLock::new(),
-            bad_lines: AtomicU64::new(0),
-        };
+        let account = Account::new(room, 0);
         let summary = Summary {
             targets,
             ..Summary::default()

@@ -15,6 +15,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::bench::cpu;
 use crate::campaign::account::{Account, Moment};
 use crate::campaign::observed::{BOUNDS, Distribution};
 use crate::cli::exit::Failure;
@@ -200,7 +201,7 @@ fn gauges(now: &Moment, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error
         Some(&Unit::Seconds),
         now.elapsed.as_secs(),
     )?;
-    if let Some(resident) = resident() {
+    if let Some(resident) = cpu::resident() {
         gauge(
             "resident_memory",
             "Resident memory",
@@ -225,36 +226,17 @@ fn histogram(
         .encode_histogram::<NoLabelSet>(seconds(spans.sum), spans.count(), &buckets, None)
 }
 
-/// Octets of resident memory (proc_pid_status(5)).
-#[must_use]
-pub fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::campaign::observed::Seen;
     use crate::report::samples;
-    use std::sync::OnceLock;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn account() -> Arc<Account> {
-        let account = Account {
-            begun: std::time::Instant::now(),
-            stats: Arc::default(),
-            observed: Arc::default(),
-            room: Arc::default(),
-            before: 7,
-            total: OnceLock::new(),
-            bad_lines: AtomicU64::new(3),
-        };
+        let account = Account::new(Arc::default(), 7);
+        account.bad_lines.store(3, Ordering::Relaxed);
         *account.stats.link.lock().unwrap() = vec![("segment", 5), ("xsk-rx-dropped", 2)];
         let mut seen = Seen::default();
         for trace in samples::every_verdict() {
@@ -324,10 +306,5 @@ mod tests {
                 "{taken:?}"
             );
         });
-    }
-
-    #[test]
-    fn resident_memory_is_read() {
-        assert!(resident() > Some(1 << 20));
     }
 }

@@ -1,5 +1,6 @@
 //! What is said at the end of a run, and when SIGUSR1 asks: on standard error.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::campaign::observed::{BOUNDS, Distribution};
 /// The run at a moment, in lines; `before` are the verdicts of earlier runs of the
 /// campaign.
 #[must_use]
-pub fn text(now: &Moment, before: &[(String, u64)]) -> String {
+pub fn text(now: &Moment, before: &BTreeMap<String, u64>) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     let mut line = |words: std::fmt::Arguments<'_>| {
@@ -28,16 +29,11 @@ pub fn text(now: &Moment, before: &[(String, u64)]) -> String {
         "time: {seconds:.1} s, {:.0} targets/s",
         fresh as f64 / seconds.max(1e-3)
     ));
-    let mut verdicts: Vec<(String, u64)> = before.to_vec();
+    let mut sums = before.clone();
     for (verdict, count) in now.seen.by_verdict() {
-        match verdicts
-            .iter_mut()
-            .find(|(name, _)| name == verdict.as_str())
-        {
-            Some((_, sum)) => *sum += count,
-            None => verdicts.push((verdict.as_str().to_owned(), count)),
-        }
+        *sums.entry(verdict.as_str().to_owned()).or_default() += count;
     }
+    let mut verdicts: Vec<_> = sums.into_iter().collect();
     verdicts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let verdicts: Vec<String> = verdicts
         .iter()
