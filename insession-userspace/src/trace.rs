@@ -42,21 +42,81 @@ pub struct Trace {
 }
 
 /// How hops are probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
     /// Data segments inside a TCP session of ours.
     InSession,
+    /// Data that was acknowledged already, sent again inside a connection that
+    /// carries a real conversation.
+    Sidecar,
+    /// Echo requests, as the standard traceroute sends them.
+    Icmp,
+    /// Datagrams to rising ports, as the standard traceroute sends them.
+    Udp,
+    /// SYNs, each from a source port of its own, as the standard traceroute sends
+    /// them.
+    Tcp,
+    /// Echo requests of one flow: constant identifier and checksum.
+    ParisIcmp,
+    /// Datagrams of one flow: constant ports, the checksum names the probe.
+    ParisUdp,
+    /// SYNs of one flow: constant ports, the sequence number names the probe.
+    ParisTcp,
+    /// Datagrams of one flow whose quotes tell NATs apart.
+    Dublin,
 }
 
 impl Method {
     /// Every one of them.
-    pub const ALL: [Method; 1] = [Method::InSession];
+    pub const ALL: [Method; 9] = [
+        Method::InSession,
+        Method::Sidecar,
+        Method::Icmp,
+        Method::Udp,
+        Method::Tcp,
+        Method::ParisIcmp,
+        Method::ParisUdp,
+        Method::ParisTcp,
+        Method::Dublin,
+    ];
 
     /// The contract's word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Method::InSession => "insession",
+            Method::Sidecar => "sidecar",
+            Method::Icmp => "icmp",
+            Method::Udp => "udp",
+            Method::Tcp => "tcp",
+            Method::ParisIcmp => "paris-icmp",
+            Method::ParisUdp => "paris-udp",
+            Method::ParisTcp => "paris-tcp",
+            Method::Dublin => "dublin",
+        }
+    }
+
+    /// Whether its probes go out inside a TCP connection.
+    #[must_use]
+    pub const fn is_in_session(self) -> bool {
+        matches!(self, Method::InSession | Method::Sidecar)
+    }
+
+    /// Whether all probes of a trace are of one flow, for whoever balances by
+    /// addresses, protocol and ports (of ICMP: type, code, checksum, identifier).
+    #[must_use]
+    pub const fn is_one_flow(self) -> bool {
+        !matches!(self, Method::Icmp | Method::Udp | Method::Tcp)
+    }
+
+    /// The IP protocol of its probes in IPv4 or (`v6`) IPv6.
+    #[must_use]
+    pub const fn protocol(self, v6: bool) -> u8 {
+        match self {
+            Method::InSession | Method::Sidecar | Method::Tcp | Method::ParisTcp => 6,
+            Method::Udp | Method::ParisUdp | Method::Dublin => 17,
+            Method::Icmp | Method::ParisIcmp if v6 => 58,
+            Method::Icmp | Method::ParisIcmp => 1,
         }
     }
 }
@@ -197,8 +257,8 @@ pub struct Reply {
     pub from: IpAddr,
     /// Its name, where it was looked up and found.
     pub name: Option<String>,
-    /// Its AS number, where it was looked up and found.
-    pub asn: Option<u32>,
+    /// Whose it is, where it was looked up and found; one for all replies from there.
+    pub owner: Option<Arc<Owner>>,
     /// From the transmit kick to the kernel's receive stamp.
     pub rtt: Duration,
     /// What `rtt` is worth.
@@ -217,6 +277,19 @@ pub struct Reply {
     pub rewrites: Vec<Rewrite>,
 }
 
+/// Whose an address is, as far as files told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The origin's AS number.
+    pub asn: Option<u32>,
+    /// Its holder, in words.
+    pub holder: Option<String>,
+    /// The announced prefix that covers it, as `192.0.2.0/24`.
+    pub prefix: Option<String>,
+    /// The internet exchange whose peering LAN it is on.
+    pub ixp: Option<String>,
+}
+
 /// The kind of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReplyKind {
@@ -232,18 +305,41 @@ pub enum ReplyKind {
     DupAck,
     /// RST.
     Rst,
+    /// The server's SYN-ACK answers a SYN that was a probe.
+    SynAck,
+    /// ICMP echo reply.
+    EchoReply,
+    /// A datagram from the port that was probed.
+    UdpReply,
 }
 
 impl ReplyKind {
     /// Every one of them.
-    pub const ALL: [ReplyKind; 6] = [
+    pub const ALL: [ReplyKind; 9] = [
         ReplyKind::TimeExceeded,
         ReplyKind::Unreachable,
         ReplyKind::PacketTooBig,
         ReplyKind::Sack,
         ReplyKind::DupAck,
         ReplyKind::Rst,
+        ReplyKind::SynAck,
+        ReplyKind::EchoReply,
+        ReplyKind::UdpReply,
     ];
+
+    /// Whether it can come from the target alone, whatever its address.
+    #[must_use]
+    pub const fn is_of_target(self) -> bool {
+        match self {
+            ReplyKind::TimeExceeded | ReplyKind::Unreachable | ReplyKind::PacketTooBig => false,
+            ReplyKind::Sack
+            | ReplyKind::DupAck
+            | ReplyKind::Rst
+            | ReplyKind::SynAck
+            | ReplyKind::EchoReply
+            | ReplyKind::UdpReply => true,
+        }
+    }
 
     /// The contract's word.
     #[must_use]
@@ -255,6 +351,9 @@ impl ReplyKind {
             ReplyKind::Sack => "sack",
             ReplyKind::DupAck => "dup-ack",
             ReplyKind::Rst => "rst",
+            ReplyKind::SynAck => "syn-ack",
+            ReplyKind::EchoReply => "echo-reply",
+            ReplyKind::UdpReply => "udp-reply",
         }
     }
 }

@@ -197,8 +197,8 @@ fn stands(hop: Option<&Hop>) -> Stands {
     for reply in probes.iter().filter_map(|probe| probe.reply.as_ref()) {
         let here = match reply.kind {
             ReplyKind::TimeExceeded => Stands::Router(reply.from),
-            ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst => Stands::Unknown,
             ReplyKind::Unreachable | ReplyKind::PacketTooBig => Stands::Several,
+            _ => Stands::Unknown,
         };
         stands = match (stands, here) {
             (known, Stands::Unknown) => known,

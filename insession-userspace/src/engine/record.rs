@@ -56,7 +56,7 @@ pub fn of_session(
         target: target.name,
         address: Some(target.address),
         port: target.port,
-        method: Method::InSession,
+        method: report.method,
         source: Some(flow.local.ip()),
         source_port: Some(flow.local.port()),
         started: clock.unix(report.started),
@@ -94,7 +94,8 @@ pub fn without_session(
     }
 }
 
-/// The record of a target that got nowhere, not even to an address perhaps.
+/// The record of a target that got nowhere, not even to an address perhaps. Its
+/// method is the usual one; who traces by another says so.
 #[must_use]
 pub fn untraced(
     target: String,

@@ -94,9 +94,8 @@ impl Live {
         if let Some(reply) = &probe.reply {
             // The event that says so may come behind this one.
             let reached = match reply.kind {
-                ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst => true,
                 ReplyKind::Unreachable => Some(reply.from) == self.address,
-                ReplyKind::TimeExceeded | ReplyKind::PacketTooBig => false,
+                kind => kind.is_of_target(),
             };
             if reached {
                 self.destination(ttl);

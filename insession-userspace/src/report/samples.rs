@@ -9,8 +9,8 @@ mod any;
 
 use crate::time::{Duration, UnixTime};
 use crate::trace::{
-    Handshake, Hop, LinkInfo, Method, MplsLabel, Probe, Reply, ReplyKind, Rewrite, RttBound, Trace,
-    Verdict,
+    Handshake, Hop, LinkInfo, Method, MplsLabel, Owner, Probe, Reply, ReplyKind, Rewrite, RttBound,
+    Trace, Verdict,
 };
 
 /// Every sample.
@@ -47,7 +47,7 @@ pub(crate) fn answered(kind: ReplyKind, from: &str) -> Reply {
         kind,
         from: from.parse().unwrap(),
         name: None,
-        asn: None,
+        owner: None,
         rtt: Duration::from_millis(1),
         rtt_bound: RttBound::Exact,
         icmp: None,
@@ -91,7 +91,10 @@ pub(crate) fn contract() -> Trace {
     };
     let server = Reply {
         name: Some("www.example".to_owned()),
-        asn: Some(64500),
+        owner: Some(Arc::new(Owner {
+            asn: Some(64500),
+            ..Owner::default()
+        })),
         rtt: Duration::from_nanos(204_625),
         rtt_bound: RttBound::Upper,
         reply_ttl: Some(63),

@@ -171,7 +171,7 @@ fn describe(style: Style, before: Option<&Reply>, reply: &Reply, line: &mut Stri
             (None, true) => write!(line, " {0} ({0})", reply.from),
             (_, false) => write!(line, " {}", reply.from),
         };
-        if let Some(asn) = reply.asn {
+        if let Some(asn) = reply.owner.as_ref().and_then(|owner| owner.asn) {
             let _ = write!(line, " [AS{asn}]");
         }
     }
@@ -222,8 +222,8 @@ fn list<T>(items: &[T], between: char, line: &mut String, each: impl Fn(&T, &mut
 /// The kind, where it is not an ICMP error: those have annotations.
 fn kind_tag(kind: ReplyKind) -> &'static str {
     match kind {
-        ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst => kind.as_str(),
         ReplyKind::TimeExceeded | ReplyKind::Unreachable | ReplyKind::PacketTooBig => "",
+        _ => kind.as_str(),
     }
 }
 

@@ -324,7 +324,11 @@ impl Head {
             2 => ReplyKind::PacketTooBig,
             3 => ReplyKind::Sack,
             4 => ReplyKind::DupAck,
-            _ => ReplyKind::Rst,
+            5 => ReplyKind::Rst,
+            6 => ReplyKind::SynAck,
+            // Neither has a code of its own.
+            _ if self.code() == 0 => ReplyKind::EchoReply,
+            _ => ReplyKind::UdpReply,
         }
     }
 
@@ -367,6 +371,8 @@ const fn number(kind: ReplyKind) -> u8 {
         ReplyKind::Sack => 3,
         ReplyKind::DupAck => 4,
         ReplyKind::Rst => 5,
+        ReplyKind::SynAck => 6,
+        ReplyKind::EchoReply | ReplyKind::UdpReply => 7,
     }
 }
 

@@ -40,7 +40,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::time::{Duration, Instant};
-use crate::trace::{Handshake, Hop, Verdict};
+use crate::trace::{Handshake, Hop, Method, Verdict};
 use crate::wire::tcp::flags;
 use crate::wire::template::Varying;
 use crate::wire::usual::Arrived;
@@ -105,6 +105,7 @@ impl Session {
             verdict: None,
             left: None,
             reopened: None,
+            method: Method::InSession,
         };
         let mut session = Session {
             probes: Probes::new(now),
@@ -521,6 +522,7 @@ impl Session {
             None => (Verdict::Interrupted, now),
         };
         SessionReport {
+            method: self.cold.method,
             verdict,
             detail: self.cold.rare.and_then(|rare| rare.detail),
             handshake,
@@ -566,6 +568,8 @@ fn sooner(
 /// What a finished session learnt: the part of a [`crate::trace::Trace`] that it knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionReport {
+    /// How it was traced.
+    pub method: Method,
     /// How it ended.
     pub verdict: Verdict,
     /// What the verdict alone does not say.

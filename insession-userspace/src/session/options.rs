@@ -1,10 +1,13 @@
 //! What all sessions of a run have in common.
 
 use crate::time::Duration;
+use crate::trace::Method;
 
 /// How traces are made. Shared by every session of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionOptions {
+    /// How hops are probed.
+    pub method: Method,
     /// The first TTL probed, 1 or more.
     pub first_ttl: u8,
     /// The last TTL probed.
@@ -32,6 +35,7 @@ pub struct SessionOptions {
 impl Default for SessionOptions {
     fn default() -> Self {
         SessionOptions {
+            method: Method::InSession,
             first_ttl: 1,
             max_ttl: 30,
             probes: 3,

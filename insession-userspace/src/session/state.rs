@@ -13,7 +13,7 @@ use super::probes::Span;
 use super::segment::BareAcks;
 use super::{Event, Flow, Session};
 use crate::time::Instant;
-use crate::trace::{Handshake, Verdict};
+use crate::trace::{Handshake, Method, Verdict};
 use crate::wire::usual::RawEnds;
 
 /// What a session knows of itself in one bit.
@@ -142,6 +142,8 @@ pub(super) struct Cold {
     pub(super) left: Option<Verdict>,
     /// The one reopening was used: how the connection before it ended.
     pub(super) reopened: Option<Verdict>,
+    /// How it probes.
+    pub(super) method: Method,
 }
 
 // With malloc's eight bytes, five units of 16.

@@ -223,7 +223,7 @@ impl Courtesy {
             ReplyKind::TimeExceeded | ReplyKind::Unreachable | ReplyKind::PacketTooBig => {
                 hop.summary.answered(from);
             }
-            ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst => hop.summary.reached(),
+            _ => hop.summary.reached(),
         }
     }
 

@@ -41,13 +41,13 @@ fn write_probe(probe: &Probe, out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(b",\"from\":\"");
     write_address(reply.from, out);
     // What stands in nearly every record goes there in one piece.
-    if reply.name.is_none() && reply.asn.is_none() {
+    if reply.name.is_none() && reply.owner.is_none() {
         out.extend_from_slice(b"\",\"name\":null,\"asn\":null,\"rtt_us\":");
     } else {
         out.extend_from_slice(b"\",\"name\":");
         text(reply.name.as_deref(), out)?;
         out.extend_from_slice(b",\"asn\":");
-        optional(reply.asn, out);
+        optional(reply.owner.as_ref().and_then(|owner| owner.asn), out);
         out.extend_from_slice(b",\"rtt_us\":");
     }
     micros(reply.rtt, out);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::report::{civil, values};
 use crate::time::Duration;
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
+use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Owner, Probe, Reply, Trace};
 
 /// The contract that is read.
 const SCHEMA: &str = "insession.trace/1";
@@ -235,7 +235,12 @@ fn probe(record: ProbeRecord<'_>) -> Result<Probe, ReadError> {
             kind,
             from: record.from.ok_or_else(|| missing("from"))?,
             name: record.name,
-            asn: record.asn,
+            owner: record.asn.map(|asn| {
+                Arc::new(Owner {
+                    asn: Some(asn),
+                    ..Owner::default()
+                })
+            }),
             rtt: micros("rtt_us", record.rtt_us.ok_or_else(|| missing("rtt_us"))?)?,
             rtt_bound: word("rtt_bound", &bound)?,
             icmp: record.icmp_type.zip(record.icmp_code),
@@ -389,7 +394,11 @@ mod tests {
                 "link.kind \"pigeon\": no such word",
             ),
             ("\"native\"", "\"odd\"", "link.mode \"odd\": no such word"),
-            ("\"insession\"", "\"udp\"", "method \"udp\": no such word"),
+            (
+                "\"insession\"",
+                "\"smoke\"",
+                "method \"smoke\": no such word",
+            ),
             (
                 "trace/1",
                 "trace/2",

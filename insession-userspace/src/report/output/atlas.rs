@@ -131,7 +131,8 @@ fn append_reply(reply: &Reply, target: Option<IpAddr>, out: &mut Vec<u8>) {
     match reply.kind {
         ReplyKind::Sack | ReplyKind::DupAck => out.extend_from_slice(b",\"flags\":\"A\""),
         ReplyKind::Rst => out.extend_from_slice(b",\"flags\":\"R\""),
-        ReplyKind::TimeExceeded | ReplyKind::Unreachable | ReplyKind::PacketTooBig => {}
+        ReplyKind::SynAck => out.extend_from_slice(b",\"flags\":\"SA\""),
+        _ => {}
     }
     if !reply.mpls.is_empty() {
         out.extend_from_slice(

@@ -220,6 +220,7 @@ fn append_reply(reply: &Reply, out: &mut Vec<u8>) {
     } else {
         let flags = match reply.kind {
             ReplyKind::Rst => 0x04,
+            ReplyKind::SynAck => 0x12,
             _ => 0x10,
         };
         text_of(out, format_args!(",\"tcp_flags\":{flags}"));

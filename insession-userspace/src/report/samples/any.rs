@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use crate::time::{Duration, UnixTime};
 use crate::trace::{
-    Handshake, Hop, LinkInfo, Method, MplsLabel, Probe, Reply, ReplyKind, Rewrite, RttBound, Trace,
-    Verdict,
+    Handshake, Hop, LinkInfo, Method, MplsLabel, Owner, Probe, Reply, ReplyKind, Rewrite, RttBound,
+    Trace, Verdict,
 };
 
 /// Spans of a trace: to the nanosecond, most of them short.
@@ -70,13 +70,14 @@ fn reply() -> impl Strategy<Value = Reply> {
                 ReplyKind::TimeExceeded => Some(if v6 { (3, 0) } else { (11, 0) }),
                 ReplyKind::Unreachable => Some(if v6 { (1, code) } else { (3, code) }),
                 ReplyKind::PacketTooBig => Some(if v6 { (2, 0) } else { (3, 4) }),
-                ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst => None,
+                ReplyKind::EchoReply => Some(if v6 { (129, 0) } else { (0, 0) }),
+                _ => None,
             };
             Reply {
                 kind,
                 from,
                 name,
-                asn,
+                owner: asn.map(owner),
                 rtt,
                 rtt_bound,
                 icmp,
@@ -88,6 +89,13 @@ fn reply() -> impl Strategy<Value = Reply> {
             }
         },
     )
+}
+
+fn owner(asn: u32) -> Arc<Owner> {
+    Arc::new(Owner {
+        asn: Some(asn),
+        ..Owner::default()
+    })
 }
 
 fn hops() -> impl Strategy<Value = Vec<Hop>> {
@@ -138,7 +146,8 @@ fn link() -> impl Strategy<Value = Arc<LinkInfo>> {
 
 /// Any trace.
 pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
-    let what = (text(), option::of(address()), any::<u16>());
+    let method = prop::sample::select(&Method::ALL[..]);
+    let what = (text(), option::of(address()), any::<u16>(), method);
     let ours = (option::of(address()), option::of(any::<u16>()));
     // Up to the year 2262: readers count nanoseconds by 63 bits.
     let when = (0..i64::MAX as u64, span());
@@ -150,7 +159,7 @@ pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
     );
     (what, ours, when, end, hops(), option::of(link())).prop_map(
         |(
-            (target, address, port),
+            (target, address, port, method),
             (source, source_port),
             (started, duration),
             (verdict, detail, handshake, destination_ttl),
@@ -160,7 +169,7 @@ pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
             target,
             address,
             port,
-            method: Method::InSession,
+            method,
             source,
             source_port,
             started: UnixTime(started),

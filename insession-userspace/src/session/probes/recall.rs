@@ -66,7 +66,7 @@ impl Probes {
                     kind: ReplyKind::TimeExceeded,
                     from: IpAddr::V4(from),
                     name: None,
-                    asn: None,
+                    owner: None,
                     rtt: span(slot.rtt()),
                     rtt_bound: head.bound(),
                     icmp: Some((icmp::V4_TIME_EXCEEDED, head.code())),
@@ -113,7 +113,7 @@ impl Probes {
                 kind,
                 from,
                 name: None,
-                asn: None,
+                owner: None,
                 rtt: Duration::from_nanos(u64::from(self.rtt_ticks(slot)) * TICK),
                 rtt_bound: head.bound(),
                 icmp: icmp_type(kind, from.is_ipv4()).map(|number| (number, head.code())),
@@ -155,6 +155,8 @@ const fn icmp_type(kind: ReplyKind, v4: bool) -> Option<u8> {
         (ReplyKind::Unreachable, false) => 1,
         (ReplyKind::PacketTooBig, true) => 3,
         (ReplyKind::PacketTooBig, false) => 2,
-        (ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst, _) => return None,
+        (ReplyKind::EchoReply, true) => 0,
+        (ReplyKind::EchoReply, false) => 129,
+        _ => return None,
     })
 }

@@ -74,7 +74,7 @@ prop_compose! {
     fn answers()(
         kind in prop::sample::select(vec![
             ReplyKind::TimeExceeded, ReplyKind::Unreachable, ReplyKind::PacketTooBig,
-            ReplyKind::Sack, ReplyKind::DupAck, ReplyKind::Rst,
+            ReplyKind::Sack, ReplyKind::DupAck, ReplyKind::Rst, ReplyKind::SynAck,
         ]),
         upper: bool,
         from in addresses(),
@@ -111,13 +111,14 @@ fn reply(plain: &Plain) -> Option<Reply> {
         ReplyKind::TimeExceeded => Some(if v4 { 11 } else { 3 }),
         ReplyKind::Unreachable => Some(if v4 { 3 } else { 1 }),
         ReplyKind::PacketTooBig => Some(if v4 { 3 } else { 2 }),
-        ReplyKind::Sack | ReplyKind::DupAck | ReplyKind::Rst => None,
+        ReplyKind::EchoReply => Some(if v4 { 0 } else { 129 }),
+        _ => None,
     };
     Some(Reply {
         kind: answer.kind,
         from: answer.from,
         name: None,
-        asn: None,
+        owner: None,
         rtt: Duration::from_nanos(plain.rtt * TICK),
         rtt_bound: answer.bound,
         icmp: icmp_type.map(|number| (number, answer.code)),

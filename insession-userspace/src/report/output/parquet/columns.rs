@@ -200,8 +200,12 @@ impl Columns {
         let name = reply.and_then(|it| it.name.as_deref());
         to.name.push(name.map(|name| texts.text(name)), 1);
         // The column is unsigned, its octets are the same.
-        to.asn
-            .push(reply.and_then(|it| it.asn).map(|asn| asn as i32), 1);
+        to.asn.push(
+            reply
+                .and_then(|it| it.owner.as_ref()?.asn)
+                .map(|asn| asn as i32),
+            1,
+        );
         to.rtt_us.push(reply.map(|it| micros(it.rtt)), 1);
         let bound = reply.map(|it| texts.text(it.rtt_bound.as_str()));
         to.rtt_bound.push(bound, 1);

@@ -13,7 +13,7 @@ use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReade
 use super::{io_error, same_columns};
 use crate::report::values::{self, Word};
 use crate::time::{Duration, UnixTime};
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
+use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Owner, Probe, Reply, Trace};
 
 /// Rows that are read at a time, of each column.
 const BATCH: usize = 4096;
@@ -491,7 +491,12 @@ impl Rows {
             kind: Word::of(&kind).ok_or_else(|| wrong("kind", kind))?,
             from: from.ok_or_else(|| wrong("from", "null"))?,
             name,
-            asn,
+            owner: asn.map(|asn| {
+                Arc::new(Owner {
+                    asn: Some(asn),
+                    ..Owner::default()
+                })
+            }),
             rtt: rtt.ok_or_else(|| wrong("rtt_us", "null"))?,
             rtt_bound: Word::of(&bound).ok_or_else(|| wrong("rtt_bound", bound))?,
             icmp,
