@@ -7,6 +7,21 @@
 /// IP protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
 
+/// Probes that stand alone, in no connection, have flows as well. All of a session
+/// come from one port, or from a block of so many that begins at a multiple of that:
+/// each probe from one of them, the flow's local port being the first. See
+/// [`crate::steer::Flows::blocks`].
+pub const BLOCK: u16 = 128;
+
+/// The remote port of the flow of a session that sends datagrams or echo requests:
+/// datagrams go to ports of their own, an echo request has none. It is the protocol
+/// number, so that their flows are told apart; a TCP server that has such a port and
+/// is traced at the same time gets another local port.
+#[must_use]
+pub const fn alone_port(protocol: u8) -> u16 {
+    protocol as u16
+}
+
 /// The number by which a worker knows a session: an index into its slab.
 pub type SessionId = u32;
 

@@ -56,3 +56,8 @@ pub const STEERING: &str = "STEERING";
 pub const STEERING_FLOW: u8 = 0;
 /// [`STEERING`]: its local port, whoever sent it.
 pub const STEERING_PORT_RANGE: u8 = 1;
+/// Load-time constant (`u8`): 1 where there are flows of probes that stand alone
+/// ([`crate::steer::Flows::alone`]); 0 is the default.
+pub const ALONE: &str = "ALONE";
+/// Load-time constant (`u16`): [`crate::steer::Flows::blocks`].
+pub const BLOCKS: &str = "BLOCKS";

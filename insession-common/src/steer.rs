@@ -15,12 +15,22 @@
 //! that quotes a segment from, a local port in use, whatever the addresses:
 //! nothing for hosts that forward, and no rewritten ports are recognised.
 //!
+//! Where the run has probes that stand alone ([`Flows::alone`]), ours are, too,
+//!
+//! 4. an echo reply to an identifier of ours, and a datagram to a port of ours;
+//! 5. an error that quotes an echo request or a datagram of a flow.
+//!
+//! Their flows' remote port is [`crate::flow::alone_port`]; an echo request's local
+//! port is its identifier.
+//!
 //! Fragments are not: a first fragment of ours would have to be as long as an
 //! MTU, and no reply of ours is. Checksums are not verified here; who decodes
 //! the packet does.
 
 use crate::counters::Counter;
-use crate::flow::{FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId, UNRESOLVED};
+use crate::flow::{
+    BLOCK, FlowKeyV4, FlowKeyV6, PROTOCOL_TCP, PeerKey, SessionId, UNRESOLVED, alone_port,
+};
 use crate::stamp::SteerKind;
 
 mod families;
@@ -54,6 +64,15 @@ pub trait Flows {
     /// exact flow is known.
     fn by_port(&self) -> bool {
         false
+    }
+    /// Whether there are flows of echo requests and datagrams.
+    fn alone(&self) -> bool {
+        false
+    }
+    /// From this local port on every [`crate::flow::BLOCK`] ports are one flow's, whose
+    /// local port is the first of them; 0: none are.
+    fn blocks(&self) -> u16 {
+        0
     }
     /// Exact IPv4 flow.
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId>;
@@ -122,6 +141,7 @@ const ETHERNET: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_ICMPV6: u8 = 58;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -175,8 +195,8 @@ fn packet<A: Address, B: Frame, F: Flows>(frame: &B, flows: &F, l3: usize) -> De
 /// is one though none was made (kernel/bpf/verifier.c, `sanitize_speculative_path`;
 /// 6.17 and later stop the speculation instead).
 struct Claim<A> {
-    /// Whether it is an ICMP or ICMPv6 error that quotes a TCP segment, or else
-    /// a TCP segment for one of our ports.
+    /// Whether it is an ICMP or ICMPv6 error that quotes a packet such as we send, or
+    /// else an answer for one of our ports.
     is_error: bool,
     /// Where an error comes from.
     from: A,
@@ -218,13 +238,20 @@ fn plain<A: Address, B: Frame, F: Flows>(
         }
         return Some(segment(frame, flows, &ip, A::plain_tcp(frame)?, claim));
     }
+    if flows.alone() && ip.protocol == PROTOCOL_UDP {
+        return None;
+    }
     if ip.protocol != A::ICMP {
         return Some(Err(Counter::OtherProtocol));
     }
     if ip.payload + 8 > ip.end || ip.is_whole(frame).is_err() {
         return None;
     }
-    if !A::is_error(A::plain_icmp_type(frame)?) {
+    let icmp_type = A::plain_icmp_type(frame)?;
+    if flows.alone() && icmp_type == A::ECHO_REPLY {
+        return None;
+    }
+    if !A::is_error(icmp_type) {
         return Some(Err(Counter::OtherIcmp));
     }
     claim.ends = A::plain_quote(frame, ip.end)?;
@@ -291,6 +318,11 @@ trait Address: Copy + Eq {
     /// The protocol number of this family's ICMP.
     const ICMP: u8;
 
+    /// The ICMP types of echo requests and replies.
+    const ECHO_REQUEST: u8;
+    /// See there.
+    const ECHO_REPLY: u8;
+
     /// Whether an ICMP message of this type is an error that we read.
     fn is_error(icmp_type: u8) -> bool;
 
@@ -350,7 +382,11 @@ fn find<A: Address, B: Frame, F: Flows>(
     }
     if ip.protocol == A::ICMP {
         ip.is_whole(frame)?;
-        return error(frame, &ip, claim);
+        return message(frame, flows, &ip, claim);
+    }
+    if flows.alone() && ip.protocol == PROTOCOL_UDP {
+        let udp = read::<8, B>(frame, ip.payload, ip.end)?;
+        return alone(frame, flows, &ip, [udp[2], udp[3]], claim);
     }
     Err(Counter::OtherProtocol)
 }
@@ -386,25 +422,60 @@ fn segment<A: Address, B: Frame, F: Flows>(
     Ok(())
 }
 
+/// An answer to a probe that stood alone, for this local port of ours: a datagram or
+/// an echo reply.
+#[inline(always)]
+fn alone<A: Address, B: Frame, F: Flows>(
+    frame: &B,
+    flows: &F,
+    ip: &Header<A>,
+    local_port: [u8; 2],
+    claim: &mut Claim<A>,
+) -> Result<(), Counter> {
+    if !in_range(flows, local_port) {
+        return Err(Counter::PortOutside);
+    }
+    ip.is_whole(frame)?;
+    claim.ends = Ends {
+        local: ip.destination,
+        remote: ip.source,
+        local_port,
+        remote_port: alone_port(ip.protocol).to_be_bytes(),
+    };
+    Ok(())
+}
+
 /// An ICMP or ICMPv6 message.
 #[inline(always)]
-fn error<A: Address, B: Frame>(
+fn message<A: Address, B: Frame, F: Flows>(
     frame: &B,
+    flows: &F,
     ip: &Header<A>,
     claim: &mut Claim<A>,
 ) -> Result<(), Counter> {
     let icmp = read::<8, B>(frame, ip.payload, ip.end)?;
+    if flows.alone() && icmp[0] == A::ECHO_REPLY {
+        return alone(frame, flows, ip, [icmp[4], icmp[5]], claim);
+    }
     if !A::is_error(icmp[0]) {
         return Err(Counter::OtherIcmp);
     }
     let quote = A::header(frame, ip.payload + 8, Some(ip.end))?;
-    if quote.protocol != PROTOCOL_TCP {
+    if quote.protocol != PROTOCOL_TCP && !flows.alone() {
         return Err(Counter::QuoteNoFlow);
     }
     // RFC 792: 64 bits of the datagram's data, ports and sequence number. What
     // follows in longer quotes may have been cut anywhere.
-    let tcp = read::<8, B>(frame, quote.payload, quote.end)?;
-    claim.ends = quoted(quote.source, quote.destination, tcp);
+    let first = read::<8, B>(frame, quote.payload, quote.end)?;
+    claim.ends = quoted(quote.source, quote.destination, first);
+    if quote.protocol != PROTOCOL_TCP {
+        claim.ends.remote_port = alone_port(quote.protocol).to_be_bytes();
+        if quote.protocol == A::ICMP && first[0] == A::ECHO_REQUEST {
+            claim.ends.local_port = [first[4], first[5]];
+        } else if quote.protocol != PROTOCOL_UDP {
+            return Err(Counter::QuoteNoFlow);
+        }
+    }
     claim.from = ip.source;
     claim.to = ip.destination;
     claim.is_error = true;
@@ -428,7 +499,12 @@ fn settle<A: Address, F: Flows>(
     flows: &F,
     claim: &Claim<A>,
 ) -> Result<(SessionId, SteerKind), Counter> {
-    let ends = &claim.ends;
+    let mut ends = claim.ends;
+    let (blocks, port) = (flows.blocks(), u16::from_be_bytes(ends.local_port));
+    if blocks != 0 && port >= blocks {
+        ends.local_port = (port & !(BLOCK - 1)).to_be_bytes();
+    }
+    let ends = &ends;
     if !claim.is_error {
         let session = match flows.by_port() {
             true => live_port(flows, ends.local_port),

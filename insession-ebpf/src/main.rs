@@ -56,6 +56,10 @@ static PORT_LAST: u16 = 0;
 #[unsafe(no_mangle)]
 static STEERING: u8 = names::STEERING_FLOW;
 #[unsafe(no_mangle)]
+static ALONE: u8 = 0;
+#[unsafe(no_mangle)]
+static BLOCKS: u16 = 0;
+#[unsafe(no_mangle)]
 static BUCKET_KEY: bucket::Key = [0; 4];
 #[unsafe(no_mangle)]
 static FLOW_MASK: u32 = 0;
@@ -313,6 +317,16 @@ impl Flows for Maps<'_> {
     #[inline(always)]
     fn by_port(&self) -> bool {
         constant(&STEERING) == names::STEERING_PORT_RANGE
+    }
+
+    #[inline(always)]
+    fn alone(&self) -> bool {
+        constant(&ALONE) != 0
+    }
+
+    #[inline(always)]
+    fn blocks(&self) -> u16 {
+        constant(&BLOCKS)
     }
 
     #[inline(always)]

@@ -11,6 +11,8 @@ impl Address for [u8; 4] {
     const ZERO: Self = [0; 4];
 
     const ICMP: u8 = PROTOCOL_ICMP;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
 
     #[inline(always)]
     fn is_error(icmp_type: u8) -> bool {
@@ -96,6 +98,8 @@ impl Address for [u8; 16] {
     const ZERO: Self = [0; 16];
 
     const ICMP: u8 = PROTOCOL_ICMPV6;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
 
     #[inline(always)]
     fn is_error(icmp_type: u8) -> bool {

@@ -66,6 +66,10 @@ impl Link for Metered<'_> {
         self.inner.add_flow(flow, session)
     }
 
+    fn add_alone(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
+        self.inner.add_alone(flow, session)
+    }
+
     fn remove_flow(&mut self, flow: &Flow) {
         self.inner.remove_flow(flow);
     }

@@ -385,7 +385,7 @@ mod tests {
         assert!(both.probing.numeric && !both.probing.ipv4);
         assert_eq!(both.output, [Path::new("c.jsonl")]);
         assert_eq!(both.words, ["10.0.0.1"]);
-        assert_eq!(both.probing.port, 443);
+        assert_eq!(both.probing.asked().port, 443);
         let file = merged(file, &[]).unwrap();
         assert_eq!(file.output, [Path::new("a.jsonl"), Path::new("b.csv")]);
     }

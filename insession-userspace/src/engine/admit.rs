@@ -6,17 +6,20 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
-use insession_common::flow::SessionId;
+use insession_common::flow::{BLOCK, SessionId};
 
+use super::again::Again;
 use super::jobs::{Job, Jobs, Supply};
 use super::open::Open;
+use super::ports::Ports;
 use super::slab;
 use super::worker::{Awaited, Worker};
 use crate::link::{Link, LinkError};
 use crate::net::Route;
-use crate::session::{Flow, Session};
+use crate::session::{FIRST_PORT, Flow, Session, has_block, steered};
 use crate::time::Instant;
-use crate::trace::Verdict;
+use crate::trace::{Method, Verdict};
+use crate::wire::ip;
 use crate::wire::template::Way;
 
 /// Sessions that are started before replies are looked at again, and lingering
@@ -36,6 +39,15 @@ enum Unclaimed {
     Later,
     /// There will be one when a flow to this target is given back.
     Port,
+}
+
+/// The job that is next.
+struct Next {
+    supply: Supply,
+    /// The flow that it has waited for.
+    offered: Option<Flow>,
+    /// Why it goes on by another method.
+    why: Option<String>,
 }
 
 /// What became of a job.
@@ -65,7 +77,9 @@ impl Worker<'_> {
         let stopping = self.draining.is_some();
         let mut any = false;
         for _ in 0..ROUND {
-            let waits = self.deferred.is_released() || stopping && !self.deferred.is_empty();
+            let waits = self.deferred.is_released()
+                || !self.again.is_empty()
+                || stopping && !self.deferred.is_empty();
             if self.supply != Awaited::Job && !waits || self.outbox.is_behind() {
                 break;
             }
@@ -90,13 +104,17 @@ impl Worker<'_> {
                 }
             }
             let (mut admitted, mut parked) = (false, false);
-            let (supply, flow) = self.next_job(jobs);
+            let Next {
+                supply,
+                offered,
+                why,
+            } = self.next_job(jobs);
             match supply {
                 Supply::Job(job) if stopping => {
                     self.leave_unbegun(job, now);
                     any = true;
                 }
-                Supply::Job(job) => match self.start(link, job, flow, now)? {
+                Supply::Job(job) => match self.start(link, job, offered, why, now)? {
                     Started::Running => (any, admitted) = (true, true),
                     Started::Refused | Started::Deferred => any = true,
                     Started::Parked => (self.supply, parked) = (Awaited::Permit, true),
@@ -115,34 +133,55 @@ impl Worker<'_> {
     }
 
     /// The next job: one that has waited before one that comes, with the flow that it
-    /// has waited for.
-    fn next_job(&mut self, jobs: &mut dyn Jobs) -> (Supply, Option<Flow>) {
+    /// has waited for; or one that goes on by another method.
+    fn next_job(&mut self, jobs: &mut dyn Jobs) -> Next {
+        let next = |supply, offered, why| Next {
+            supply,
+            offered,
+            why,
+        };
         if self.draining.is_some()
             && let Some(job) = self.unbegun()
         {
-            return (Supply::Job(job), None);
+            return next(Supply::Job(job), None, None);
+        }
+        if let Some(Again { job, why }) = self.again.pop_front() {
+            return next(Supply::Job(job), None, Some(why));
         }
         let released = || self.deferred.pop().map(|(job, flow)| (job, Some(flow)));
         match self.parked.take().or_else(released) {
-            Some((job, flow)) => (Supply::Job(job), flow),
-            None => (jobs.poll(), None),
+            Some((job, flow)) => next(Supply::Job(job), flow, None),
+            None => next(jobs.poll(), None, None),
         }
     }
 
     /// Starts the session of a target, or writes the record that says why it has
-    /// none. `offered` is the flow that it has waited for.
+    /// none. `offered` is the flow that it has waited for; `why` says why it goes on by
+    /// another method.
     fn start(
         &mut self,
         link: &mut dyn Link,
         job: Job,
         offered: Option<Flow>,
+        why: Option<String>,
         now: Instant,
     ) -> Result<Started, LinkError> {
         let Job { target, route } = job;
-        let remote = SocketAddr::new(target.address, target.port);
+        let other = self.shared.options.on_handshake_failure;
+        let method = match (&why, other) {
+            (Some(_), Some(method)) => method,
+            _ => self.options.method,
+        };
+        // The port that was given for TCP is none to send datagrams to.
+        let datagrams = method.protocol(false) == ip::PROTOCOL_UDP;
+        let port = match why.is_some() && datagrams {
+            true => FIRST_PORT,
+            false => target.port,
+        };
+        let remote = steered(method, SocketAddr::new(target.address, port));
         let mut taken = Vec::new();
         let claimed = if route.source.is_ipv4() == remote.is_ipv4() {
-            self.claim(link, (route.source, remote), offered, &mut taken)
+            self.claim(link, method, (route.source, remote), offered, &mut taken)
         } else {
             Err(Unclaimed::Target(format!(
                 "target {remote}: the source address {} is of the other IP version; name another --source",
@@ -150,7 +189,9 @@ impl Worker<'_> {
             )))
         };
         for flow in &taken {
-            self.ports.give_back(flow);
+            if let Some(ports) = self.ports_for(method) {
+                ports.give_back(flow);
+            }
         }
         let (flow, id) = match claimed {
             Ok(claimed) => claimed,
@@ -161,6 +202,12 @@ impl Worker<'_> {
                     self.deferred.release(&flow);
                 }
                 return Ok(Started::Refused);
+            }
+            Err(Unclaimed::Later | Unclaimed::Port) if why.is_some() => {
+                let why = why.unwrap_or_default();
+                let job = Job { target, route };
+                self.again.push_front(Again { job, why });
+                return Ok(Started::Parked);
             }
             Err(Unclaimed::Later) => {
                 self.parked = Some((Job { target, route }, offered));
@@ -180,32 +227,44 @@ impl Worker<'_> {
             }
         };
         let (isn, timestamp_offset) = self.secret.beginning(&flow, now);
-        let mut session = Session::new(
-            flow,
-            isn,
-            timestamp_offset,
-            mss(&route, link.longest_packet()),
-            now,
-        );
+        let mss = mss(&route, link.longest_packet());
+        let alone = !method.is_in_session();
+        let mut session = match alone {
+            true => Session::alone(
+                &self.options,
+                method,
+                flow,
+                port,
+                (isn, timestamp_offset),
+                mss,
+                now,
+            ),
+            false => Session::new(flow, isn, timestamp_offset, mss, now),
+        };
         let layout = self.layouts.of(&Way {
             source_mac: route.source_mac,
             next_hop_mac: route.next_hop_mac,
             vlan: route.vlan,
             source: route.source,
             dscp: self.options.dscp,
+            protocol: method.protocol(remote.is_ipv6()),
+            dont_fragment: !alone,
         });
         // As the kernel's own segments of the connection: a balancer that hashes
         // the label must not send probes elsewhere.
-        let flow_label = match (self.kernel_owned, remote.is_ipv6()) {
+        let flow_label = match (self.kernel_owned && !alone, remote.is_ipv6()) {
             (false, true) => self.secret.flow_label(&flow),
             _ => 0,
         };
         let mut first_ttl = self.options.first_ttl;
-        if let Some(near) = &mut self.near {
+        if let Some(near) = &mut self.near
+            && !alone
+        {
             first_ttl = near.begin(layout.index(), now);
             session.begin_behind(first_ttl.saturating_sub(1));
         }
-        let open = Open::new(target, layout, flow_label, self.shared.options.live);
+        let kept = ((other.is_some() && !alone).then_some(route), why);
+        let open = Open::new(target, layout, flow_label, self.shared.options.live, kept);
         self.open.insert(session, open);
         let slots = self.open.indices();
         self.wheel.reserve(slots);
@@ -217,7 +276,7 @@ impl Worker<'_> {
         }
         self.lookup.insert(&flow, slab::index(id));
         self.tally.open += 1;
-        if self.kernel_owned {
+        if self.kernel_owned && !alone {
             // The SYN, which the kernel sends.
             self.pacer.spend(now, 1);
         }
@@ -231,6 +290,7 @@ impl Worker<'_> {
     fn claim(
         &mut self,
         link: &mut dyn Link,
+        method: Method,
         (local, remote): (IpAddr, SocketAddr),
         mut offered: Option<Flow>,
         taken: &mut Vec<Flow>,
@@ -253,21 +313,38 @@ impl Worker<'_> {
                 None if !first && self.deferred.waits_for(local, remote) => {
                     return Err(Unclaimed::Port);
                 }
-                None => self.ports.take(local, remote, &in_use, &kernel_has),
+                None => {
+                    let ports = match has_block(method) {
+                        true => self.blocks.as_mut(),
+                        false => Some(&mut self.ports),
+                    };
+                    ports.and_then(|ports| ports.take(local, remote, &in_use, &kernel_has))
+                }
             };
             let Some(flow) = flow else {
                 return Err(match ours.get() {
                     true => Unclaimed::Port,
-                    false => Unclaimed::Target(self.ports.exhausted(remote)),
+                    false => Unclaimed::Target(match has_block(method) {
+                        true => format!(
+                            "target {remote}: every block of {BLOCK} source ports is in use; widen --source-ports or add a --source"
+                        ),
+                        false => self.ports.exhausted(remote),
+                    }),
                 });
             };
             let Some(id) = self.open.next_id() else {
-                self.ports.give_back(&flow);
+                if let Some(ports) = self.ports_for(method) {
+                    ports.give_back(&flow);
+                }
                 return Err(Unclaimed::Target(format!(
                     "target {remote}: too many sessions are open; lower --sessions"
                 )));
             };
-            match link.add_flow(&flow, id) {
+            let added = match method.is_in_session() {
+                true => link.add_flow(&flow, id),
+                false => link.add_alone(&flow, id),
+            };
+            match added {
                 Ok(()) => return Ok((flow, id)),
                 Err(LinkError::FlowTaken) => {
                     taken.push(flow);
@@ -278,7 +355,9 @@ impl Worker<'_> {
                     }
                 }
                 Err(error) => {
-                    self.ports.give_back(&flow);
+                    if let Some(ports) = self.ports_for(method) {
+                        ports.give_back(&flow);
+                    }
                     if matches!(error, LinkError::Down(_) | LinkError::Stalled { .. }) {
                         return Err(Unclaimed::Link(error));
                     }
@@ -294,6 +373,14 @@ impl Worker<'_> {
                     });
                 }
             }
+        }
+    }
+
+    /// Where sessions of this method have their ports from.
+    fn ports_for(&mut self, method: Method) -> Option<&mut Ports> {
+        match has_block(method) {
+            true => self.blocks.as_mut(),
+            false => Some(&mut self.ports),
         }
     }
 

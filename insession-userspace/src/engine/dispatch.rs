@@ -306,7 +306,15 @@ impl Shared<'_> {
     /// The record of a target that got to no worker.
     pub(super) fn tell(&self, target: Target, verdict: Verdict, detail: Option<String>) {
         let index = target.index;
-        let trace = record::without_session(target, None, None, today(), verdict, detail);
+        let trace = record::without_session(
+            target,
+            self.options.session.method,
+            None,
+            None,
+            today(),
+            verdict,
+            detail,
+        );
         self.stats.finished.fetch_add(1, Ordering::Relaxed);
         let trace = Box::new(trace);
         // Fails when nobody reads: then the run is stopping.

@@ -283,6 +283,7 @@ mod tests {
             ttl: 1,
             traffic_class: 0,
             checksum_bad: None,
+            alone: None,
         }
     }
 

@@ -7,6 +7,7 @@
 //! has several workers, replies that arrived at another's queue ([`handoff`]).
 
 mod admit;
+mod again;
 mod chunks;
 mod courtesy;
 mod crew;
@@ -42,8 +43,11 @@ use std::sync::atomic::AtomicUsize;
 pub use halt::Stop;
 pub(crate) use stop::GIVE_UP_AFTER;
 
-use crate::session::SessionOptions;
-use crate::trace::{Handshake, Probe, Trace};
+use insession_common::flow::{BLOCK, PROTOCOL_TCP};
+
+use crate::link::flows::Alone;
+use crate::session::{SessionOptions, has_block};
+use crate::trace::{Handshake, Method, Probe, Trace};
 
 /// What to trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,8 @@ pub struct EngineOptions {
     pub latency: bool,
     /// What becomes of targets that were never begun when the run is stopped.
     pub unbegun: Unbegun,
+    /// How targets go on with which no session can be opened; `None`: not at all.
+    pub on_handshake_failure: Option<Method>,
     /// Probes a second that any one router is to answer at most, over all workers;
     /// slower where its answers thin out ([`Output::Slowed`]). `None`: no bound.
     pub router_rate: Option<f64>,
@@ -109,9 +115,58 @@ impl EngineOptions {
             batch: None,
             latency: false,
             unbegun: Unbegun::Interrupted,
+            on_handshake_failure: None,
             router_rate: None,
             share_near_hops: false,
             recorded: None,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// By which methods targets may be traced.
+    pub fn methods(&self) -> impl Iterator<Item = Method> {
+        let usual = core::iter::once(self.session.method);
+        usual.chain(self.on_handshake_failure)
+    }
+
+    /// Which probes that stand alone a link has to steer the answers of.
+    #[must_use]
+    pub fn alone(&self) -> Alone {
+        Alone {
+            datagrams: self
+                .methods()
+                .any(|method| !matches!(method.protocol(true), PROTOCOL_TCP)),
+            blocks: self.blocks().map(|blocks| *blocks.start()),
+        }
+    }
+
+    /// The ports that sessions have in blocks, whole blocks: all of them, where no
+    /// method takes them one by one, or else the upper half.
+    #[must_use]
+    pub fn blocks(&self) -> Option<RangeInclusive<u16>> {
+        if !self.methods().any(has_block) {
+            return None;
+        }
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        let from = match self.methods().all(has_block) {
+            true => first,
+            false => first.midpoint(last),
+        };
+        // The first that begins there or behind.
+        let from = u32::from(from).next_multiple_of(BLOCK.into());
+        let end = (u32::from(last) + 1) / u32::from(BLOCK) * u32::from(BLOCK);
+        let from = u16::try_from(from).ok()?;
+        (u32::from(from) < end).then(|| from..=(end - 1) as u16)
+    }
+
+    /// The ports that sessions have one by one.
+    #[must_use]
+    pub fn singles(&self) -> RangeInclusive<u16> {
+        match self.blocks() {
+            Some(blocks) if self.methods().all(has_block) => blocks,
+            Some(blocks) => *self.ports.start()..=blocks.start() - 1,
+            None => self.ports.clone(),
         }
     }
 }

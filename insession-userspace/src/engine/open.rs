@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use super::lookup::Known;
 use super::slab::Slab;
 use super::{Output, Target};
+use crate::net::Route;
 use crate::session::{Flow, ProbeId, Session};
 use crate::trace::{address_text, is_address_text};
 use crate::wire::template::{Layout, Own, Way};
@@ -50,21 +51,35 @@ struct Extra {
     name: Option<Box<str>>,
     /// TTL of each probe, by its number, for [`Output::Answer`].
     ttls: Vec<u8>,
+    /// The way, where it is to be gone again.
+    route: Option<Route>,
+    /// What its record says beside what was learnt.
+    note: Option<String>,
 }
 
 impl Open {
-    pub(super) fn new(target: Target, layout: LayoutId, flow_label: u32, live: bool) -> Self {
+    /// `route` is kept for who goes on by another method, `note` for its record.
+    pub(super) fn new(
+        target: Target,
+        layout: LayoutId,
+        flow_label: u32,
+        live: bool,
+        (route, note): (Option<Route>, Option<String>),
+    ) -> Self {
         let name = match is_address_text(&target.name, target.address) {
             true => None,
             false => Some(target.name.into()),
         };
+        let kept = route.is_some() || note.is_some();
         let extra = Extra {
             name,
             ttls: Vec::new(),
+            route,
+            note,
         };
         Open {
             index: target.index,
-            extra: (live || extra.name.is_some()).then(|| Box::new(extra)),
+            extra: (live || kept || extra.name.is_some()).then(|| Box::new(extra)),
             layout,
             label: flow_label,
         }
@@ -97,15 +112,17 @@ impl Open {
         self.label |= ESTABLISHED;
     }
 
-    /// The target as it came.
-    pub(super) fn into_target(self, remote: SocketAddr) -> Target {
-        let name = self.extra.and_then(|extra| extra.name);
-        Target {
+    /// The target as it came, and what was kept with it.
+    pub(super) fn into_target(self, remote: SocketAddr) -> (Target, Option<Route>, Option<String>) {
+        let extra = self.extra.map_or_else(Extra::default, |extra| *extra);
+        let name = extra.name;
+        let target = Target {
             index: self.index,
             name: name.map_or_else(|| address_text(remote.ip()), String::from),
             address: remote.ip(),
             port: remote.port(),
-        }
+        };
+        (target, extra.route, extra.note)
     }
 
     /// Keeps the TTL a probe was sent with.
@@ -207,6 +224,8 @@ mod tests {
             vlan: None,
             source: [192, 0, 2, 1].into(),
             dscp: 0,
+            protocol: 6,
+            dont_fragment: true,
         };
         let mut layouts = Layouts::default();
         let ids = [4, 5, 4, 4, 5].map(|last| layouts.of(&way(last)));
@@ -226,6 +245,8 @@ mod tests {
             vlan: None,
             source: [192, 0, 2, 1].into(),
             dscp: 0,
+            protocol: 6,
+            dont_fragment: true,
         });
         for (name, live) in [("198.51.100.7", false), ("a.example", false), ("", true)] {
             let target = Target {
@@ -234,7 +255,7 @@ mod tests {
                 address: [198, 51, 100, 7].into(),
                 port: 443,
             };
-            let mut open = Open::new(target.clone(), layout, 0xf_ffff, live);
+            let mut open = Open::new(target.clone(), layout, 0xf_ffff, live, (None, None));
             assert_eq!(open.extra.is_some(), live || name.starts_with('a'));
             assert!(!open.is_established());
             open.establish();
@@ -243,7 +264,7 @@ mod tests {
             let local = SocketAddr::from(([192, 0, 2, 1], 61_000));
             let (_, own) = open.layout(&Flow { local, remote });
             assert_eq!((own.flow_label, own.remote), (0xf_ffff, remote));
-            assert_eq!(open.into_target(remote), target);
+            assert_eq!(open.into_target(remote).0, target);
         }
     }
 }

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use insession_common::flow::BLOCK;
+
 use super::isn::Secret;
 use crate::link::folding::Folding;
 use crate::session::Flow;
@@ -28,6 +30,8 @@ struct Asked {
 #[derive(Debug)]
 pub struct Ports {
     range: RangeInclusive<u16>,
+    /// Ports that a flow takes, from its own on.
+    step: u16,
     secret: Secret,
     counters: Box<[u64; COUNTERS]>,
     asked: HashMap<IpAddr, Asked, Folding>,
@@ -42,10 +46,21 @@ impl Ports {
     pub fn new(range: RangeInclusive<u16>, secret: Secret) -> Self {
         Ports {
             range,
+            step: 1,
             secret,
             counters: Box::new([0; COUNTERS]),
             asked: HashMap::default(),
             full: None,
+        }
+    }
+
+    /// The same where each flow takes a block of [`BLOCK`] ports, and has the first.
+    /// The range is made of whole blocks.
+    #[must_use]
+    pub fn in_blocks(range: RangeInclusive<u16>, secret: Secret) -> Self {
+        Ports {
+            step: BLOCK,
+            ..Ports::new(range, secret)
         }
     }
 
@@ -63,7 +78,8 @@ impl Ports {
         if self.full == Some((local, remote)) {
             return None;
         }
-        let ports = self.range.len();
+        let step = usize::from(self.step);
+        let ports = self.range.len() / step;
         let (offset, counter) = self.secret.port(local, remote);
         let (offset, counter) = (u64::from(offset), counter as usize % COUNTERS);
         let asked = self.asked.entry(local).or_insert_with(|| Asked {
@@ -72,7 +88,7 @@ impl Ports {
         for _ in 0..ports {
             let nth = ((offset + self.counters[counter]) % ports as u64) as usize;
             self.counters[counter] += 1;
-            let Some(port) = self.range.clone().nth(nth) else {
+            let Some(port) = self.range.clone().nth(nth * step) else {
                 continue;
             };
             let flow = Flow {
@@ -85,7 +101,8 @@ impl Ports {
             let Some(answer) = asked.taken.get_mut(nth) else {
                 continue;
             };
-            if *answer.get_or_insert_with(|| kernel_has(flow.local)) {
+            let block = || (port..=port + (self.step - 1)).map(|port| SocketAddr::new(local, port));
+            if *answer.get_or_insert_with(|| block().any(kernel_has)) {
                 continue;
             }
             return Some(flow);

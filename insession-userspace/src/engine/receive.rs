@@ -2,7 +2,9 @@
 //! only when the frame's own addresses and ports agree, so that a reply to a
 //! session that is gone cannot reach another one.
 
-use insession_common::flow::{SessionId, UNRESOLVED};
+use std::net::SocketAddr;
+
+use insession_common::flow::{BLOCK, SessionId, UNRESOLVED};
 
 use super::settle::is_settled;
 use super::slab;
@@ -207,7 +209,7 @@ impl Worker<'_> {
                 let id = self.quoted(frame.session, &error.quote);
                 (id, error.quote.source.port())
             }
-            Reply::Segment(_) | Reply::OwnSyn { .. } => {
+            Reply::Segment(_) | Reply::Direct(_) | Reply::OwnSyn { .. } => {
                 (self.addressed(frame.session, &ends), ends.local.port())
             }
         };
@@ -224,12 +226,25 @@ impl Worker<'_> {
     /// a stamp, whosever flow it is.
     fn addressed(&self, id: SessionId, flow: &Flow) -> Option<SessionId> {
         if let Some(session) = self.open.get(id) {
-            return (session.flow() == *flow).then_some(id);
+            return session.has_flow(flow).then_some(id);
         }
         if id != UNRESOLVED {
             return None;
         }
-        self.id_at(self.lookup.find_flow(flow, &self.open)?)
+        self.id_at(self.lookup.find_flow(&self.in_block(*flow), &self.open)?)
+    }
+
+    /// The flow, where its port is of a block: the block's.
+    fn in_block(&self, flow: Flow) -> Flow {
+        let port = flow.local.port();
+        let blocks = self.shared.options.blocks();
+        match blocks.is_some_and(|blocks| blocks.contains(&port)) {
+            true => Flow {
+                local: SocketAddr::new(flow.local.ip(), port & !(BLOCK - 1)),
+                ..flow
+            },
+            false => flow,
+        }
     }
 
     /// Whose segment is quoted: the stamped session's, if the quote names its
@@ -237,6 +252,9 @@ impl Worker<'_> {
     /// can only be.
     fn quoted(&self, id: SessionId, quote: &Quote) -> Option<SessionId> {
         if let Some(session) = self.open.get(id) {
+            if session.stands_alone() {
+                return session.owns_quote(quote).then_some(id);
+            }
             let flow = session.flow();
             let (local, remote) = (flow.local == quote.source, flow.remote == quote.destination);
             let port = flow.local.port() == quote.source.port();
@@ -244,10 +262,7 @@ impl Worker<'_> {
                 return Some(id);
             }
         }
-        let flow = Flow {
-            local: quote.source,
-            remote: quote.destination,
-        };
+        let flow = self.in_block(quote.flow());
         let slot = self
             .lookup
             .find_flow(&flow, &self.open)

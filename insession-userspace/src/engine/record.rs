@@ -8,6 +8,15 @@ use crate::session::{Flow, SessionReport};
 use crate::time::{Duration, Instant, UnixTime};
 use crate::trace::{LinkInfo, Method, Trace, Verdict};
 
+/// What a target is asked for that says nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its port.
+    pub port: u16,
+    /// How it is traced.
+    pub method: Method,
+}
+
 /// The two clocks, read once together: records of a run keep their distances
 /// even when somebody sets the time of day.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +83,7 @@ pub fn of_session(
 #[must_use]
 pub fn without_session(
     target: Target,
+    method: Method,
     source: Option<IpAddr>,
     link: Option<Arc<LinkInfo>>,
     started: UnixTime,
@@ -90,25 +100,25 @@ pub fn without_session(
         source,
         started,
         link,
-        ..untraced(name, Some(address), port, verdict, detail)
+        ..untraced(name, Some(address), Asked { port, method }, verdict, detail)
     }
 }
 
-/// The record of a target that got nowhere, not even to an address perhaps. Its
-/// method is the usual one; who traces by another says so.
+/// The record of a target that got nowhere, not even to an address perhaps.
 #[must_use]
 pub fn untraced(
     target: String,
     address: Option<IpAddr>,
-    port: u16,
+    asked: Asked,
     verdict: Verdict,
     detail: Option<String>,
 ) -> Trace {
+    let Asked { port, method } = asked;
     Trace {
         target,
         address,
         port,
-        method: Method::InSession,
+        method,
         source: None,
         source_port: None,
         started: today(),

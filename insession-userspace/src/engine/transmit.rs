@@ -7,6 +7,9 @@ use super::worker::Worker;
 use crate::link::{Link, LinkError};
 use crate::session::{Session, Transmit, TransmitKind, moment};
 use crate::time::Instant;
+use crate::wire::alone::Alone;
+use crate::wire::template::Own;
+use std::net::SocketAddr;
 
 /// How many turns ahead a session that is to send is fetched into the cache: as
 /// many as take a miss or two in memory, at some 100 ns a segment.
@@ -238,5 +241,21 @@ fn write(
     let Some(layout) = layouts.get(layout) else {
         return Ok(());
     };
-    link.transmit(&mut |frame| layout.write(&own, &transmit.segment, identification, frame))
+    let Some(odd) = &transmit.alone else {
+        return link
+            .transmit(&mut |frame| layout.write(&own, &transmit.segment, identification, frame));
+    };
+    let identification = odd.identification.unwrap_or(identification);
+    let own = Own {
+        remote: SocketAddr::new(own.remote.ip(), session.target_port()),
+        flow_label: own.flow_label.wrapping_add(odd.label) & 0xf_ffff,
+        local_port: match odd.alone {
+            Alone::Segment { source_port } => source_port,
+            _ => own.local_port,
+        },
+    };
+    link.transmit(&mut |frame| match odd.alone {
+        Alone::Segment { .. } => layout.write(&own, &transmit.segment, identification, frame),
+        alone => layout.write_alone(&own, transmit.segment.ttl, &alone, identification, frame),
+    })
 }

@@ -11,13 +11,16 @@
 //! waits for the pacer. Otherwise a hundred thousand SYNs would stand before the
 //! ACKs that their SYN-ACKs are waiting for.
 
-use std::net::IpAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use insession_common::flow::SessionId;
+use insession_common::flow::{BLOCK, SessionId};
 use tokio::sync::mpsc;
 
+use super::again::{self, Again};
 use super::courtesy::Courtesy;
 use super::deferred::Deferred;
 use super::handoff::Handoff;
@@ -203,6 +206,10 @@ pub(super) struct Worker<'a> {
     pub(super) wheel: Wheel,
     pub(super) lookup: Lookup,
     pub(super) ports: Ports,
+    /// Those that sessions have in blocks, where a method wants any.
+    pub(super) blocks: Option<Ports>,
+    /// Targets that go on by another method.
+    pub(super) again: VecDeque<Again>,
     pub(super) pacer: Pacer,
     pub(super) outbox: Outbox<'a>,
     pub(super) tally: Tally,
@@ -250,15 +257,29 @@ pub(super) enum Awaited {
     Nothing,
 }
 
+/// The blocks that lie in a slice of the ports as a whole.
+fn whole_blocks(slice: &RangeInclusive<u16>) -> RangeInclusive<u16> {
+    let block = u32::from(BLOCK);
+    let first = u32::from(*slice.start()).next_multiple_of(block);
+    let end = (u32::from(*slice.end()) + 1) / block * block;
+    match u16::try_from(first) {
+        Ok(start) if first < end => start..=(end - 1) as u16,
+        _ => NO_PORTS,
+    }
+}
+
 impl<'a> Worker<'a> {
     fn new(link: &dyn Link, shared: &'a Shared<'a>, handoff: Option<Handoff>) -> Self {
         let now = link.now();
         let options = shared.options;
-        let ports = match &handoff {
-            Some(handoff) => handoff.ports(&options.ports).unwrap_or(NO_PORTS),
-            None => options.ports.clone(),
+        let slice = |all: RangeInclusive<u16>| match &handoff {
+            Some(handoff) => handoff.ports(&all).unwrap_or(NO_PORTS),
+            None => all,
         };
+        let ports = slice(options.singles());
         let secret = Secret::new(&options.secret);
+        let blocks = options.blocks().map(slice);
+        let blocks = blocks.map(|blocks| Ports::in_blocks(whole_blocks(&blocks), secret));
         let batch_size = options.batch.unwrap_or_else(|| link.batch()).max(1);
         let kernel_owned = link.kernel_owns_connections();
         let mut session = options.session.clone();
@@ -280,12 +301,13 @@ impl<'a> Worker<'a> {
             clock: Clock::new(now),
             secret,
             open: Sessions::new(handoff.as_ref().map_or(0, Handoff::number)),
-            handoff,
             layouts: Layouts::default(),
             ready: Ready::default(),
             wheel: Wheel::new(now),
-            lookup: Lookup::new(ports.clone(), options.sessions, secret),
+            lookup: Lookup::new(slice(options.ports.clone()), options.sessions, secret),
             ports: Ports::new(ports, secret),
+            blocks,
+            again: VecDeque::new(),
             pacer: Pacer::new(options.rate),
             outbox: Outbox::new(shared.outputs),
             tally: Tally::default(),
@@ -304,6 +326,7 @@ impl<'a> Worker<'a> {
             draining: None,
             stopping: None,
             next_report: now,
+            handoff,
         }
     }
 
@@ -332,7 +355,8 @@ impl<'a> Worker<'a> {
                 self.outbox.drain_many();
             }
 
-            let begins = self.supply == Awaited::Job || !self.deferred.is_empty();
+            let waits = !self.deferred.is_empty() || !self.again.is_empty();
+            let begins = self.supply == Awaited::Job || waits;
             self.set_busy(!self.open.is_empty() || begins);
             self.tally.publish(self.shared.stats);
             if now >= self.next_report {
@@ -345,7 +369,7 @@ impl<'a> Worker<'a> {
                 continue;
             }
             // What waits for a port is waked by a flow that lingers no longer.
-            if self.open.is_empty() && self.outbox.is_empty() && self.deferred.is_empty() {
+            if self.open.is_empty() && self.outbox.is_empty() && !waits {
                 match self.supply {
                     Awaited::Nothing => return Ok(()),
                     // No packet is awaited, and none of ours waits for a kick:
@@ -400,7 +424,8 @@ impl<'a> Worker<'a> {
         if let Some(at) = self.lingering.next() {
             sooner(at);
         }
-        let begins = self.supply == Awaited::Job || self.deferred.is_released();
+        let waits = self.deferred.is_released() || !self.again.is_empty();
+        let begins = self.supply == Awaited::Job || waits;
         let wants = !self.ready.is_empty() || self.held.is_some() || begins;
         if wants && self.pacer.allowance(now) == 0 {
             sooner(self.pacer.next(now));
@@ -479,11 +504,12 @@ impl<'a> Worker<'a> {
         if let Some(courtesy) = &mut self.courtesy {
             courtesy.leave(slot, open.is_established());
         }
-        self.release_permit();
         let index = open.index;
+        let (remote, method) = (session.target_port(), session.method());
+        let remote = SocketAddr::new(flow.remote.ip(), remote);
         let mut report = session.into_report(now);
         // A connection that the kernel owns is closed by taking its flow away.
-        let linger = if self.kernel_owned {
+        let linger = if self.kernel_owned && method.is_in_session() {
             Duration::ZERO
         } else {
             linger::span(&report)
@@ -494,8 +520,25 @@ impl<'a> Worker<'a> {
             let probes = hops * usize::from(self.options.probes);
             self.tally.saved += probes as u64;
         }
+        let (target, route, note) = open.into_target(remote);
+        if self.draining.is_none()
+            && self.shared.options.on_handshake_failure.is_some()
+            && let (Some(why), Some(route)) = (again::why(&report), route)
+        {
+            let job = Job { target, route };
+            self.again.push_back(Again { job, why });
+            // It has no record of its own that somebody could keep.
+            self.give_back_permit();
+            return;
+        }
+        self.release_permit();
+        if let Some(note) = note {
+            report.detail = Some(match report.detail {
+                Some(detail) => format!("{note}; {detail}"),
+                None => note,
+            });
+        }
         let info = self.info.clone();
-        let target = open.into_target(flow.remote);
         let trace = record::of_session(target, &flow, report, info, &self.clock);
         self.tally.finished += 1;
         self.outbox.push(Output::Trace {
@@ -516,7 +559,15 @@ impl<'a> Worker<'a> {
         let index = target.index;
         let started = self.clock.unix(now);
         let link = Some(self.info.clone());
-        let trace = record::without_session(target, Some(source), link, started, verdict, detail);
+        let trace = record::without_session(
+            target,
+            self.options.method,
+            Some(source),
+            link,
+            started,
+            verdict,
+            detail,
+        );
         self.tally.finished += 1;
         self.outbox.push(Output::Trace {
             index,
@@ -542,6 +593,9 @@ impl<'a> Worker<'a> {
             };
             link.remove_flow(&flow);
             self.ports.give_back(&flow);
+            if let Some(blocks) = &mut self.blocks {
+                blocks.give_back(&flow);
+            }
             self.deferred.release(&flow);
         }
         true
@@ -550,7 +604,8 @@ impl<'a> Worker<'a> {
     /// A job that was taken and not begun: none is to be any more.
     pub(super) fn unbegun(&mut self) -> Option<Job> {
         let parked = self.parked.take().map(|(job, _)| job);
-        parked.or_else(|| self.deferred.pop_any())
+        let again = || self.again.pop_front().map(|again| again.job);
+        parked.or_else(again).or_else(|| self.deferred.pop_any())
     }
 }
 

@@ -166,6 +166,24 @@ impl Hasher for AsItIs {
     }
 }
 
+/// Which probes a link steers the answers of, beside those inside connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Alone {
+    /// Datagrams and echo requests.
+    pub datagrams: bool,
+    /// From this local port on, a multiple of [`insession_common::flow::BLOCK`], so
+    /// many ports are one flow's.
+    pub blocks: Option<u16>,
+}
+
+impl Alone {
+    /// None.
+    pub const NONE: Alone = Alone {
+        datagrams: false,
+        blocks: None,
+    };
+}
+
 /// Why a flow is not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdded {
@@ -179,6 +197,8 @@ pub enum NotAdded {
 #[derive(Debug)]
 pub struct FlowTable {
     ports: (u16, u16),
+    /// Which probes have flows beside TCP's.
+    alone: Alone,
     v4: HashMap<FlowKeyV4, SessionId>,
     v6: HashMap<FlowKeyV6, SessionId>,
     counts: Counts,
@@ -190,10 +210,17 @@ impl FlowTable {
     pub fn new(first: u16, last: u16) -> Self {
         FlowTable {
             ports: (first, last),
+            alone: Alone::NONE,
             v4: HashMap::new(),
             v6: HashMap::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// With flows of such probes as well.
+    #[must_use]
+    pub fn with_alone(self, alone: Alone) -> Self {
+        FlowTable { alone, ..self }
     }
 
     /// From now on `flow` is `session`'s.
@@ -260,6 +287,14 @@ fn vacant<K: Hash + Eq>(map: &mut HashMap<K, SessionId>, key: K, session: Sessio
 impl Flows for FlowTable {
     fn ports(&self) -> (u16, u16) {
         self.ports
+    }
+
+    fn alone(&self) -> bool {
+        self.alone.datagrams
+    }
+
+    fn blocks(&self) -> u16 {
+        self.alone.blocks.unwrap_or(0)
     }
 
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {

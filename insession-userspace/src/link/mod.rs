@@ -72,6 +72,14 @@ pub trait Link {
     /// the process or the host); others when the kernel refuses.
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError>;
 
+    /// The same for a flow of probes that stand alone: no connection is made.
+    ///
+    /// # Errors
+    /// As [`Link::add_flow`].
+    fn add_alone(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
+        self.add_flow(flow, session)
+    }
+
     /// The same for many flows, all or none: links that write to the kernel do
     /// it with fewer system calls than one by one.
     ///

@@ -263,6 +263,10 @@ impl<L: Link + ?Sized> Link for Capture<L> {
         self.inner.add_flow(flow, session)
     }
 
+    fn add_alone(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
+        self.inner.add_alone(flow, session)
+    }
+
     fn remove_flow(&mut self, flow: &Flow) {
         self.inner.remove_flow(flow);
     }

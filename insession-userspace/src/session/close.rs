@@ -58,7 +58,7 @@ impl Session {
         self.push(Event::Verdict(verdict));
         let next = self.connection.snd_una();
         self.cold.close = match self.connection.phase {
-            _ if self.has(Flag::KernelOwns) => Close::Done,
+            _ if self.has(Flag::KernelOwns) || self.has(Flag::Alone) => Close::Done,
             // RFC 5961 §3.2: exactly what the peer expects next: the gap byte.
             Phase::WindowWait | Phase::Open => match mode {
                 CloseMode::Rst => Close::RstDue(next),
@@ -91,6 +91,7 @@ impl Session {
                     _ => self.connection.segment(now, ttl, sequence, flags::RST),
                 };
                 Some(Transmit {
+                    alone: None,
                     kind: TransmitKind::Rst,
                     segment,
                 })
@@ -100,6 +101,7 @@ impl Session {
                 self.cold.opening.last_control = now;
                 let sequence = self.connection.snd_una();
                 Some(Transmit {
+                    alone: None,
                     kind: TransmitKind::Fin,
                     segment: self.connection.segment(now, ttl, sequence, flags::FIN),
                 })

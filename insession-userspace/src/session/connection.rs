@@ -144,6 +144,11 @@ impl Opening {
         };
     }
 
+    /// The segment size that our SYN announces, octets.
+    pub(super) fn announced(&self) -> u16 {
+        self.mss
+    }
+
     /// The first handshake, once it is completed.
     pub(super) fn handshake(&self) -> Option<Handshake> {
         let (sack, timestamps) = self.shown?;
@@ -339,6 +344,7 @@ impl Connection {
             payload_len: 0,
         };
         Transmit {
+            alone: None,
             kind: TransmitKind::Syn,
             segment,
         }
@@ -379,6 +385,17 @@ impl Connection {
         let tsval = self.ts_offset.wrapping_add(millis);
         let window = WINDOW >> self.rcv_scale;
         (self.rcv_nxt, window, [tsval, self.ts_recent])
+    }
+
+    /// There is none, and nobody to limit what is sent but the receive `window`.
+    pub(super) fn stand_alone(&mut self, window: u32) {
+        self.phase = Phase::Open;
+        self.snd_wnd = window;
+    }
+
+    /// What TSval counts from.
+    pub(super) fn timestamp_offset(&self) -> u32 {
+        self.ts_offset
     }
 
     /// A RST without ACK: for a connection of which nothing is known.

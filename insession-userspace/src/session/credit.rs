@@ -105,6 +105,10 @@ impl Session {
         let IpAddr::V4(from) = error.from else {
             return false;
         };
+        // Others are not named by a sequence number.
+        if error.quote.alone.is_some() {
+            return false;
+        }
         if error.kind != IcmpKind::TimeExceeded || error.icmp_code != 0 || !error.mpls.is_empty() {
             return false;
         }
@@ -229,6 +233,8 @@ impl Session {
     pub(super) fn is_from_destination(&self, kind: ReplyKind, from: IpAddr, code: u8) -> bool {
         match kind {
             ReplyKind::Sack => true,
+            ReplyKind::SynAck | ReplyKind::EchoReply | ReplyKind::UdpReply => true,
+            ReplyKind::Rst => self.has(Flag::Alone),
             ReplyKind::Unreachable if from == self.target() => {
                 let of_others = match from {
                     // RFC 792: network, host; RFC 1122 §3.2.2.1: network, host unknown.

@@ -2,12 +2,14 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::input::{IcmpError, IcmpKind, Quote, Segment};
+use super::input::{Direct, DirectKind, IcmpError, IcmpKind, Quote, QuotedAlone, Segment};
 use super::{Flow, Reply};
+use crate::wire::alone::HEADER_LEN;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Version};
 use crate::wire::usual::Arrived;
 use crate::wire::{self, ip, tcp};
+use insession_common::flow::alone_port;
 
 /// Why a packet tells a session nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +59,11 @@ pub fn decode_with_ends(packet: &[u8], outgoing: bool) -> Result<(Reply, Flow), 
     match (packet.protocol, packet.source) {
         (ip::PROTOCOL_TCP, _) => segment(&packet, outgoing),
         _ if outgoing => Err(Undecodable::Other),
-        (ip::PROTOCOL_ICMP, IpAddr::V4(_)) => icmp_error(&packet, Version::V4, Sum::ZERO),
+        (ip::PROTOCOL_ICMP, IpAddr::V4(_)) => message(&packet, Version::V4, Sum::ZERO),
         (ip::PROTOCOL_ICMPV6, IpAddr::V6(_)) => {
-            icmp_error(&packet, Version::V6, packet.pseudo(packet.payload.len()))
+            message(&packet, Version::V6, packet.pseudo(packet.payload.len()))
         }
+        (ip::PROTOCOL_UDP, _) => datagram(&packet),
         _ => Err(Undecodable::Other),
     }
 }
@@ -119,6 +122,65 @@ pub(super) fn decode_segment(arrived: &Arrived<'_>) -> Option<Segment> {
     Some(read_segment(&segment, arrived.ttl(), options))
 }
 
+/// An ICMP message: an echo reply, or an error.
+#[inline]
+fn message(
+    packet: &ip::Packet<'_>,
+    version: Version,
+    pseudo: Sum,
+) -> Result<(Reply, Flow), Undecodable> {
+    let reply = match version {
+        Version::V4 => icmp::V4_ECHO_REPLY,
+        Version::V6 => icmp::V6_ECHO_REPLY,
+    };
+    match packet.payload {
+        [kind, 0, _, _, a, b, c, d, ..] if *kind == reply => {
+            if !pseudo.bytes(packet.payload).is_valid() {
+                return Err(Undecodable::Checksum);
+            }
+            let (identifier, sequence) =
+                (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+            Ok(direct(packet, identifier, DirectKind::Echo { sequence }))
+        }
+        _ => icmp_error(packet, version, pseudo),
+    }
+}
+
+/// A datagram. A checksum of 0 is none (RFC 768).
+fn datagram(packet: &ip::Packet<'_>) -> Result<(Reply, Flow), Undecodable> {
+    let [a, b, c, d, e, f, g, h, ..] = *packet.payload else {
+        return Err(Undecodable::Malformed);
+    };
+    let length = usize::from(u16::from_be_bytes([e, f]));
+    let whole = packet
+        .payload
+        .get(..length)
+        .filter(|_| length >= HEADER_LEN);
+    let whole = whole.ok_or(Undecodable::Malformed)?;
+    // As of segments: what never left this host holds the pseudo-header's sum.
+    let pseudo = packet.pseudo(length);
+    let checksum = u16::from_be_bytes([g, h]);
+    if checksum != 0 && checksum != pseudo.fold() && !pseudo.bytes(whole).is_valid() {
+        return Err(Undecodable::Checksum);
+    }
+    let (source_port, port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    Ok(direct(packet, port, DirectKind::Datagram { source_port }))
+}
+
+/// An answer to a probe that stood alone, to this port or identifier of ours.
+fn direct(packet: &ip::Packet<'_>, local_port: u16, kind: DirectKind) -> (Reply, Flow) {
+    let flow = Flow {
+        local: SocketAddr::new(packet.destination, local_port),
+        remote: SocketAddr::new(packet.source, alone_port(packet.protocol)),
+    };
+    let answer = Reply::Direct(Direct {
+        from: packet.source,
+        ttl: packet.ttl,
+        kind,
+    });
+    (answer, flow)
+}
+
 #[inline]
 fn icmp_error(
     packet: &ip::Packet<'_>,
@@ -137,10 +199,7 @@ fn icmp_error(
         quote = read_quote(&quoted, version);
     }
     let quote = quote?;
-    let flow = Flow {
-        local: quote.source,
-        remote: quote.destination,
-    };
+    let flow = quote.flow();
     let error = Reply::Icmp(IcmpError {
         from: packet.source,
         kind,
@@ -174,8 +233,11 @@ fn kind(version: Version, error: &icmp::Error<'_>) -> Option<IcmpKind> {
 fn read_quote(quoted: &icmp::Quoted<'_>, version: Version) -> Result<Quote, Undecodable> {
     let packet = ip::Packet::quoted(quoted.packet)?;
     let same_version = packet.source.is_ipv4() == (version == Version::V4);
-    if !same_version || packet.protocol != ip::PROTOCOL_TCP {
+    if !same_version {
         return Err(Undecodable::Other);
+    }
+    if packet.protocol != ip::PROTOCOL_TCP {
+        return read_alone(&packet);
     }
     let first = tcp::First8::parse(packet.payload)?;
     Ok(Quote {
@@ -185,6 +247,45 @@ fn read_quote(quoted: &icmp::Quoted<'_>, version: Version) -> Result<Quote, Unde
         ttl: packet.ttl,
         traffic_class: packet.traffic_class,
         checksum_bad: checksum_bad(&packet, quoted.extension.is_some()),
+        alone: None,
+    })
+}
+
+/// A quote of an echo request or a datagram.
+fn read_alone(packet: &ip::Packet<'_>) -> Result<Quote, Undecodable> {
+    let [a, b, c, d, e, f, g, h, ..] = *packet.payload else {
+        return Err(Undecodable::Malformed);
+    };
+    let (first, second) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    let (third, fourth) = (u16::from_be_bytes([e, f]), u16::from_be_bytes([g, h]));
+    let request = match packet.source {
+        IpAddr::V4(_) => (ip::PROTOCOL_ICMP, icmp::V4_ECHO_REQUEST),
+        IpAddr::V6(_) => (ip::PROTOCOL_ICMPV6, icmp::V6_ECHO_REQUEST),
+    };
+    let (ports, alone) = if (packet.protocol, a) == request {
+        let alone = QuotedAlone::Echo {
+            sequence: fourth,
+            checksum: second,
+        };
+        ((third, 0), alone)
+    } else if packet.protocol == ip::PROTOCOL_UDP {
+        let alone = QuotedAlone::Datagram {
+            checksum: fourth,
+            length: third,
+            identification: packet.identification,
+        };
+        ((first, second), alone)
+    } else {
+        return Err(Undecodable::Other);
+    };
+    Ok(Quote {
+        source: SocketAddr::new(packet.source, ports.0),
+        destination: SocketAddr::new(packet.destination, ports.1),
+        sequence: 0,
+        ttl: packet.ttl,
+        traffic_class: packet.traffic_class,
+        checksum_bad: None,
+        alone: Some(alone),
     })
 }
 

@@ -8,12 +8,16 @@ use super::cells::Common;
 use super::connection::Phase;
 use super::learn::Offset;
 use super::probes::{Fate, bit};
+use super::state::Flag;
 use super::{Flow, IcmpError, IcmpKind, Quote, Session, SessionOptions};
 use crate::time::Instant;
 use crate::trace::{ReplyKind, Rewrite, RttBound, Verdict};
 
 impl Session {
     pub(super) fn icmp(&mut self, options: &SessionOptions, at: Instant, error: &IcmpError) {
+        if self.has(Flag::Alone) {
+            return self.icmp_to_alone(options, at, error);
+        }
         let sequence = error.quote.sequence;
         if self.connection.phase == Phase::Opening
             && self.connection.iss == sequence
@@ -107,7 +111,7 @@ impl Session {
         }
     }
 
-    fn answered_by_router(
+    pub(super) fn answered_by_router(
         &mut self,
         options: &SessionOptions,
         at: Instant,
@@ -174,7 +178,7 @@ impl Session {
             ..
         } = error.quote;
         let same = traffic_class == options.dscp << 2 && ttl <= 1 && checksum_bad != Some(true);
-        if same && self.is_between(&source, &destination) {
+        if same && !self.has(Flag::Alone) && self.is_between(&source, &destination) {
             return 0;
         }
         self.rewritten(options, error)
@@ -190,7 +194,10 @@ impl Session {
             checksum_bad,
             ..
         } = error.quote;
-        let ends = self.other_ends(source, destination);
+        let ends = match self.has(Flag::Alone) {
+            true => self.other_ends_alone(&error.quote),
+            false => self.other_ends(source, destination),
+        };
         // A router that discards at TTL 1 quotes 1, one that decrements first 0.
         // Other errors come at any TTL.
         let odd_ttl = error.kind == IcmpKind::TimeExceeded && ttl > 1;

@@ -2,7 +2,11 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use insession_common::flow::alone_port;
+
+use super::Flow;
 use crate::trace::MplsLabel;
+use crate::wire::ip;
 use crate::wire::tcp::Options;
 use alloc::vec::Vec;
 
@@ -13,12 +17,40 @@ pub enum Reply {
     Segment(Segment),
     /// An ICMP error that quotes a segment of this flow.
     Icmp(IcmpError),
+    /// An echo reply or a datagram: the answer to a probe that stood alone.
+    Direct(Direct),
     /// With [`super::Handshaker::Kernel`]: the SYN that our kernel sent.
     OwnSyn {
         /// Its sequence number: our ISN.
         sequence: u32,
         /// Its options: the TSval seen here is where our own clock goes on from.
         options: Options,
+    },
+}
+
+/// An answer from the target that is neither a segment nor an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// Who sent it.
+    pub from: IpAddr,
+    /// TTL or hop limit as it arrived.
+    pub ttl: u8,
+    /// What it is.
+    pub kind: DirectKind,
+}
+
+/// What an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectKind {
+    /// An echo reply.
+    Echo {
+        /// Its sequence number: the request's.
+        sequence: u16,
+    },
+    /// A datagram.
+    Datagram {
+        /// The port that it comes from.
+        source_port: u16,
     },
 }
 
@@ -91,4 +123,50 @@ pub struct Quote {
     /// Whether the quoted TCP checksum is wrong for the quoted bytes; `None`
     /// where the quote is not whole.
     pub checksum_bad: Option<bool>,
+    /// What is quoted where it is no segment; the sequence number is 0 then, and an
+    /// echo request's identifier the source port.
+    pub alone: Option<QuotedAlone>,
+}
+
+impl Quote {
+    /// The flow that it is of, from our side, as its answers are steered by it.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let v6 = self.destination.is_ipv6();
+        let protocol = match self.alone {
+            None => None,
+            Some(QuotedAlone::Datagram { .. }) => Some(ip::PROTOCOL_UDP),
+            Some(QuotedAlone::Echo { .. }) if v6 => Some(ip::PROTOCOL_ICMPV6),
+            Some(QuotedAlone::Echo { .. }) => Some(ip::PROTOCOL_ICMP),
+        };
+        Flow {
+            local: self.source,
+            remote: match protocol {
+                Some(protocol) => SocketAddr::new(self.destination.ip(), alone_port(protocol)),
+                None => self.destination,
+            },
+        }
+    }
+}
+
+/// What names a quoted probe that is no segment: it stands in the first eight octets,
+/// or in the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotedAlone {
+    /// An echo request.
+    Echo {
+        /// Its sequence number.
+        sequence: u16,
+        /// Its checksum.
+        checksum: u16,
+    },
+    /// A datagram.
+    Datagram {
+        /// Its checksum.
+        checksum: u16,
+        /// Its length field: octets with its header.
+        length: u16,
+        /// IPv4 identification; 0 in IPv6.
+        identification: u16,
+    },
 }

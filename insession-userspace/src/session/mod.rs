@@ -11,6 +11,7 @@
 //! when the pacer lets a packet out, not before: the session never queues
 //! segments, it decides what to send at the moment it may.
 
+mod alone;
 mod cells;
 mod close;
 mod connection;
@@ -29,10 +30,11 @@ mod swift;
 #[cfg(test)]
 mod tests;
 
+pub use alone::{FIRST_PORT, has_block, steered};
 pub use decode::{Undecodable, decode, decode_with_ends};
-pub use input::{IcmpError, IcmpKind, Quote, Reply, Segment};
+pub use input::{Direct, DirectKind, IcmpError, IcmpKind, Quote, QuotedAlone, Reply, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
-pub use output::{Event, Next, Outcome, ProbeId, Timer, Transmit, TransmitKind};
+pub use output::{Event, Next, Odd, Outcome, ProbeId, Timer, Transmit, TransmitKind};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -105,7 +107,6 @@ impl Session {
             verdict: None,
             left: None,
             reopened: None,
-            method: Method::InSession,
         };
         let mut session = Session {
             probes: Probes::new(now),
@@ -141,6 +142,7 @@ impl Session {
         }
         match reply {
             Reply::Segment(_) => {}
+            Reply::Direct(answer) => self.direct(at, answer),
             Reply::Icmp(error) if self.is_usual(options, at, error) => return,
             Reply::Icmp(error) => self.icmp(options, at, error),
             Reply::OwnSyn {
@@ -162,10 +164,16 @@ impl Session {
     }
 
     fn handle_segment(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
-        if self.has(Flag::Ended) {
+        if self.has(Flag::Alone) {
+            self.segment_to_alone(at, segment);
+            if self.has(Flag::Ended) {
+                return;
+            }
+        } else if self.has(Flag::Ended) {
             return self.segment_while_closing(segment);
+        } else {
+            self.segment(options, at, segment);
         }
-        self.segment(options, at, segment);
         self.settle(options, at);
         self.schedule.renew(options);
     }
@@ -277,8 +285,12 @@ impl Session {
         let sequence = self.probes.next_sequence();
         let id = self.probes.push(ttl, now);
         self.count(options);
+        if self.has(Flag::Alone) {
+            return Some(self.probe_alone(ttl, sequence, id));
+        }
         let segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         Some(Transmit {
+            alone: None,
             kind: TransmitKind::Probe(id),
             segment: Varying {
                 payload_len: 1,
@@ -322,8 +334,12 @@ impl Session {
         let ttl = options.control_ttl;
         if self.has(Flag::Stray) {
             self.flags.clear(Flag::Stray);
+            if self.has(Flag::Alone) {
+                return self.reset_alone(ttl);
+            }
             let sequence = self.rare_mut().stray_rst;
             return Some(Transmit {
+                alone: None,
                 kind: TransmitKind::Rst,
                 segment: self.connection.bare_rst(ttl, sequence),
             });
@@ -350,6 +366,7 @@ impl Session {
             return None;
         };
         Some(Transmit {
+            alone: None,
             kind: TransmitKind::Ack,
             segment: self.connection.segment(now, ttl, sequence, 0),
         })
@@ -515,6 +532,7 @@ impl Session {
     pub fn into_report(self, now: Instant) -> SessionReport {
         // An answer to fewer probes may have told where the destination is.
         let most = usize::from(self.schedule.farthest()) + 1;
+        let method = self.method();
         let (hops, rtt) = self.probes.hops(most);
         let handshake = self.cold.opening.handshake();
         let (verdict, ended) = match self.cold.verdict {
@@ -522,7 +540,7 @@ impl Session {
             None => (Verdict::Interrupted, now),
         };
         SessionReport {
-            method: self.cold.method,
+            method,
             verdict,
             detail: self.cold.rare.and_then(|rare| rare.detail),
             handshake,

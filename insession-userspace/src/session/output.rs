@@ -2,6 +2,7 @@
 
 use core::num::NonZeroU16;
 
+use crate::wire::alone::Alone;
 use crate::wire::template::Varying;
 
 /// A probe's number within its session, from 1 in the order of sending. Its
@@ -16,6 +17,19 @@ pub struct Transmit {
     pub kind: TransmitKind,
     /// The segment.
     pub segment: Varying,
+    /// Where it is no segment of the flow: what it is. The segment's TTL is its TTL.
+    pub alone: Option<Odd>,
+}
+
+/// A packet that is no segment of its session's flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Odd {
+    /// What it is.
+    pub alone: Alone,
+    /// IPv4 identification, where it has to have this one.
+    pub identification: Option<u16>,
+    /// What is added to the flow's IPv6 flow label.
+    pub label: u32,
 }
 
 /// What a segment is for.

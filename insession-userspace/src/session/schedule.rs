@@ -100,8 +100,8 @@ pub(super) struct Schedule {
     /// [`Session::handle_usual`](super::Session::handle_usual) takes them, and
     /// probes of the hops ahead; 0 where everything is to be looked at.
     swift: u8,
-    /// [`REWINDS`], [`DISPROVED`], [`SENT_ALONE`], [`UNNAMED`], [`ALONE`] and
-    /// [`WAITS`].
+    /// [`REWINDS`], [`DISPROVED`], [`SENT_ALONE`], [`UNNAMED`], [`ALONE`], [`WAITS`] and
+    /// [`SINGLY`].
     marks: u8,
 }
 
@@ -119,6 +119,8 @@ const ALONE: u8 = 1 << 5;
 /// It would be as simple as [`Schedule::swift`] has it, but for that the next hop is
 /// too far from the farthest.
 const WAITS: u8 = 1 << 6;
+/// One in flight at a time, released ones not counted.
+const SINGLY: u8 = 1 << 7;
 
 const _: () = assert!(size_of::<Schedule>() <= 24);
 
@@ -185,6 +187,11 @@ impl Schedule {
     /// From now on.
     pub(super) fn go_alone(&mut self) {
         self.marks |= ALONE;
+    }
+
+    /// From now on one is in flight at a time, unless it is no longer waited for.
+    pub(super) fn go_singly(&mut self) {
+        self.marks |= SINGLY;
     }
 
     /// Whether it goes back once nothing is in flight.
@@ -523,6 +530,9 @@ impl Schedule {
     }
 
     fn pace(&self) -> Pace {
+        if self.marks & SINGLY != 0 {
+            return Pace::Window(1);
+        }
         let near = self.ttl >= self.hint || self.destination.is_some();
         match (self.is_alone(), self.is_unnamed(), near) {
             // Farther than it seemed: a peer that answers nothing at all would

@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::close::Close;
@@ -11,7 +12,7 @@ use super::connection::Opening;
 use super::learn::{Learn, Offset};
 use super::probes::Span;
 use super::segment::BareAcks;
-use super::{Event, Flow, Session};
+use super::{Event, Flow, ProbeId, Session};
 use crate::time::Instant;
 use crate::trace::{Handshake, Method, Verdict};
 use crate::wire::usual::RawEnds;
@@ -49,6 +50,8 @@ pub(super) enum Flag {
     /// The timer is set for when the oldest in flight no longer holds others back,
     /// or before.
     Held = 1 << 13,
+    /// Its probes stand alone, in no connection.
+    Alone = 1 << 14,
 }
 
 /// All of them.
@@ -142,8 +145,6 @@ pub(super) struct Cold {
     pub(super) left: Option<Verdict>,
     /// The one reopening was used: how the connection before it ended.
     pub(super) reopened: Option<Verdict>,
-    /// How it probes.
-    pub(super) method: Method,
 }
 
 // With malloc's eight bytes, five units of 16.
@@ -165,6 +166,11 @@ pub(super) struct Rare {
     pub(super) second: Option<Handshake>,
     /// Sequence number of the RST that is owed to another life's connection.
     pub(super) stray_rst: u32,
+    /// The same of probes that stood alone: a SYN-ACK came for each of these.
+    pub(super) stray_probes: Vec<ProbeId>,
+    /// How it probes, where its probes stand alone, and the target's port, which may
+    /// be another than the flow's.
+    pub(super) alone: Option<(Method, u16)>,
     /// What the verdict alone does not say.
     pub(super) detail: Option<String>,
     /// Events that there was no room for.

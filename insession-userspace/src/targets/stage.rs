@@ -23,6 +23,7 @@ use super::list::{BadLine, Item, ListError, Supply};
 use super::spec::{Host, TargetSpec};
 use crate::dns::bulk::{Answer, Bulk};
 use crate::dns::{Dns, Family};
+use crate::engine::record::Asked;
 use crate::engine::{Output, Target, record};
 use crate::trace::Verdict;
 
@@ -40,8 +41,8 @@ pub struct Stage {
     pub dns: Arc<Dns>,
     /// What is not to be traced.
     pub exclusions: Arc<Exclusions>,
-    /// The port of targets that name none.
-    pub port: u16,
+    /// The port of targets that name none, and how they are traced.
+    pub asked: Asked,
     /// Which addresses are traced.
     pub family: Family,
     /// End at the first line that is no target.
@@ -120,7 +121,7 @@ impl Stage {
         let over = Over(Arc::new(AtomicBool::new(false)));
         let judge = Judge {
             exclusions: self.exclusions,
-            port: self.port,
+            asked: self.asked,
             family: self.family,
             tally: self.tally,
         };
@@ -181,7 +182,7 @@ impl Drop for Over {
 #[derive(Clone)]
 struct Judge {
     exclusions: Arc<Exclusions>,
-    port: u16,
+    asked: Asked,
     family: Family,
     tally: Arc<Tally>,
 }
@@ -195,7 +196,7 @@ enum Fate {
 impl Judge {
     /// What becomes of a target of this address.
     fn judge(&self, index: u64, spec: TargetSpec, found: Answer) -> Fate {
-        let port = spec.port.unwrap_or(self.port);
+        let port = spec.port.unwrap_or(self.asked.port);
         let (address, verdict, detail) = match found {
             Err(reason) => {
                 count(&self.tally.unresolved);
@@ -221,7 +222,8 @@ impl Judge {
                 }
             }
         };
-        let trace = record::untraced(spec.name, address, port, verdict, Some(detail));
+        let asked = Asked { port, ..self.asked };
+        let trace = record::untraced(spec.name, address, asked, verdict, Some(detail));
         Fate::Told(Output::Trace {
             index,
             trace: Box::new(trace),

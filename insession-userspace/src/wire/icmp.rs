@@ -13,6 +13,14 @@ use crate::trace::MplsLabel;
 /// Octets before the quote.
 pub const HEADER_LEN: usize = 8;
 
+/// ICMP echo request and reply.
+pub const V4_ECHO_REQUEST: u8 = 8;
+/// See there.
+pub const V4_ECHO_REPLY: u8 = 0;
+/// ICMPv6 echo request and reply.
+pub const V6_ECHO_REQUEST: u8 = 128;
+/// See there.
+pub const V6_ECHO_REPLY: u8 = 129;
 /// ICMP destination unreachable.
 pub const V4_UNREACHABLE: u8 = 3;
 /// Code of [`V4_UNREACHABLE`]: fragmentation needed and DF set (RFC 1191).

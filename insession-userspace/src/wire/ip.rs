@@ -9,6 +9,8 @@ use super::{Error, ipv4, ipv6};
 pub const PROTOCOL_ICMP: u8 = 1;
 /// TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// UDP.
+pub const PROTOCOL_UDP: u8 = 17;
 /// ICMPv6.
 pub const PROTOCOL_ICMPV6: u8 = 58;
 
@@ -25,6 +27,8 @@ pub struct Packet<'a> {
     pub ttl: u8,
     /// TOS octet or traffic class.
     pub traffic_class: u8,
+    /// IPv4 identification; 0 in IPv6.
+    pub identification: u16,
     /// A part of a packet.
     pub is_fragment: bool,
     /// The payload. Of a quote: as much as there is.
@@ -82,6 +86,7 @@ impl<'a> Packet<'a> {
             protocol: packet.protocol(),
             ttl: packet.ttl(),
             traffic_class: packet.traffic_class(),
+            identification: packet.identification(),
             is_fragment: packet.is_fragment(),
             payload: packet.rest(),
             payload_len: packet.payload_len(),
@@ -99,6 +104,7 @@ impl<'a> Packet<'a> {
             protocol: upper.protocol,
             ttl: packet.hop_limit(),
             traffic_class: packet.traffic_class(),
+            identification: 0,
             is_fragment: upper.is_fragment,
             payload: packet.rest().get(upper.offset..).unwrap_or_default(),
             payload_len: usize::from(packet.payload_len()).checked_sub(upper.offset),

@@ -12,6 +12,7 @@
 //! when that is shorter than `buffer_len`, and overwrites every byte of it, so
 //! the buffer need not be cleared.
 
+pub mod alone;
 pub mod checksum;
 pub mod ethernet;
 pub mod extension;

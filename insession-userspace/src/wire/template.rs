@@ -4,6 +4,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::alone::Alone;
 use super::checksum::{NativeSum, Sum};
 use super::{be32, ethernet, ip, ipv4, ipv6, tcp};
 
@@ -83,6 +84,10 @@ pub struct Way {
     pub source: IpAddr,
     /// DSCP (6 bits); the ECN bits are 0.
     pub dscp: u8,
+    /// What the IP header is followed by.
+    pub protocol: u8,
+    /// IPv4: set "don't fragment".
+    pub dont_fragment: bool,
 }
 
 /// The part of [`Ends`] that is a flow's own.
@@ -151,6 +156,8 @@ pub struct Layout {
     l3: u8,
     /// IPv6.
     v6: bool,
+    /// [`Way::protocol`].
+    protocol: u8,
     /// The IPv6 header's first word, without the flow label.
     v6_first: u32,
     /// Sum of the IPv4 header's constant part.
@@ -188,11 +195,14 @@ impl Layout {
                 ipv4::Repr {
                     source,
                     destination: Ipv4Addr::UNSPECIFIED,
-                    protocol: ip::PROTOCOL_TCP,
+                    protocol: way.protocol,
                     ttl: 0,
                     traffic_class,
                     identification: 0,
-                    fragment: DONT_FRAGMENT,
+                    fragment: match way.dont_fragment {
+                        true => DONT_FRAGMENT,
+                        false => 0,
+                    },
                     payload_len: 0,
                 }
                 .emit(ip);
@@ -202,14 +212,14 @@ impl Layout {
                 let destination = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
                 (
                     Sum::ZERO.bytes(&ip[..ipv4::HEADER_LEN]),
-                    Sum::ZERO.pseudo(way.source, destination, ip::PROTOCOL_TCP, 0),
+                    Sum::ZERO.pseudo(way.source, destination, way.protocol, 0),
                 )
             }
             IpAddr::V6(source) => {
                 ipv6::Repr {
                     source,
                     destination: Ipv6Addr::UNSPECIFIED,
-                    next_header: ip::PROTOCOL_TCP,
+                    next_header: way.protocol,
                     hop_limit: 0,
                     traffic_class,
                     flow_label: 0,
@@ -219,7 +229,7 @@ impl Layout {
                 let destination = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
                 (
                     Sum::ZERO,
-                    Sum::ZERO.pseudo(way.source, destination, ip::PROTOCOL_TCP, 0),
+                    Sum::ZERO.pseudo(way.source, destination, way.protocol, 0),
                 )
             }
         };
@@ -237,6 +247,7 @@ impl Layout {
             // 14 or 18.
             l3: l3 as u8,
             v6: way.source.is_ipv6(),
+            protocol: way.protocol,
             v6_first: be32(&head[l3..], ipv6::field::FIRST),
             head,
             ip_sum: ip_sum.fold(),
@@ -317,26 +328,66 @@ impl Layout {
         identification: u16,
         out: &mut [u8],
     ) -> usize {
-        let l3 = self.l3_offset();
         let tcp_len = tcp_len(varying);
+        let (segment, sum, before) = self.write_ip(own, varying.ttl, identification, tcp_len, out);
+        write_segment(own, varying, sum, segment);
+        before + usize::from(tcp_len)
+    }
+
+    /// The same of what is no segment ([`Alone::Segment`] is written by
+    /// [`Layout::write`]).
+    ///
+    /// # Panics
+    /// As there.
+    #[must_use]
+    pub fn write_alone(
+        &self,
+        own: &Own,
+        ttl: u8,
+        alone: &Alone,
+        identification: u16,
+        out: &mut [u8],
+    ) -> usize {
+        let length = alone.len();
+        let (packet, sum, before) = self.write_ip(own, ttl, identification, length as u16, out);
+        let sum = match self.protocol {
+            ip::PROTOCOL_ICMP => Sum::ZERO,
+            _ => sum,
+        };
+        alone.emit(self.protocol, sum, &mut packet[..length]);
+        before + length
+    }
+
+    /// Writes all before what IP carries, `length` octets: gives the place of that, the
+    /// sum of its pseudo-header, and the octets that were written.
+    #[inline(always)]
+    fn write_ip<'a>(
+        &self,
+        own: &Own,
+        ttl: u8,
+        identification: u16,
+        length: u16,
+        out: &'a mut [u8],
+    ) -> (&'a mut [u8; SEGMENT], Sum, usize) {
+        let l3 = self.l3_offset();
         assert!(out.len() >= MIN_OUT, "a frame's buffer is too short");
-        let mut sum = Sum::from_folded(self.tcp_sum).word(tcp_len);
+        let mut sum = Sum::from_folded(self.tcp_sum).word(length);
         let (segment, ip_len) = match (own.remote.ip(), self.v6) {
             (IpAddr::V4(remote), false) => {
                 out[..V4_HEAD].copy_from_slice(&self.head[..V4_HEAD]);
                 let (ip, segment) = split_packet::<{ ipv4::HEADER_LEN }>(out, l3);
                 let remote = remote.to_bits();
                 sum = sum.long(remote);
-                let total = tcp_len + ipv4::HEADER_LEN as u16;
+                let total = length + ipv4::HEADER_LEN as u16;
                 let checksum = Sum::from_folded(self.ip_sum)
                     .word(total)
                     .word(identification)
-                    .word(u16::from(varying.ttl) << 8)
+                    .word(u16::from(ttl) << 8)
                     .long(remote)
                     .finish();
                 ip[ipv4::field::TOTAL_LENGTH].copy_from_slice(&total.to_be_bytes());
                 ip[ipv4::field::IDENTIFICATION].copy_from_slice(&identification.to_be_bytes());
-                ip[ipv4::field::TTL] = varying.ttl;
+                ip[ipv4::field::TTL] = ttl;
                 ip[ipv4::field::CHECKSUM].copy_from_slice(&checksum.to_be_bytes());
                 ip[ipv4::field::DESTINATION].copy_from_slice(&remote.to_be_bytes());
                 (segment, ipv4::HEADER_LEN)
@@ -347,15 +398,14 @@ impl Layout {
                 sum = sum.bytes(&remote.octets());
                 let first = self.v6_first | (own.flow_label & 0xf_ffff);
                 ip[ipv6::field::FIRST].copy_from_slice(&first.to_be_bytes());
-                ip[ipv6::field::PAYLOAD_LENGTH].copy_from_slice(&tcp_len.to_be_bytes());
-                ip[ipv6::field::HOP_LIMIT] = varying.ttl;
+                ip[ipv6::field::PAYLOAD_LENGTH].copy_from_slice(&length.to_be_bytes());
+                ip[ipv6::field::HOP_LIMIT] = ttl;
                 ip[ipv6::field::DESTINATION].copy_from_slice(&remote.octets());
                 (segment, ipv6::HEADER_LEN)
             }
             _ => panic!("{} in a layout of the other family", own.remote),
         };
-        write_segment(own, varying, sum, segment);
-        l3 + ip_len + usize::from(tcp_len)
+        (segment, sum, l3 + ip_len)
     }
 }
 
@@ -377,6 +427,8 @@ impl Template {
                 vlan: ends.vlan,
                 source: ends.local.ip(),
                 dscp: ends.dscp,
+                protocol: ip::PROTOCOL_TCP,
+                dont_fragment: true,
             }),
             own: Own {
                 local_port: ends.local.port(),

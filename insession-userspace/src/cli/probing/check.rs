@@ -6,8 +6,11 @@ use std::net::IpAddr;
 use super::{CloseName, LinkName, MethodName, Probing};
 use crate::cli::exit::Failure;
 use crate::dns::Family;
-use crate::session::{CloseMode, SessionOptions};
+use crate::engine::record::Asked;
+use crate::session::{CloseMode, FIRST_PORT, SessionOptions};
 use crate::targets::spec::{Host, TargetSpec};
+use crate::trace::Method;
+use crate::wire::ip;
 
 impl Probing {
     /// What sessions have in common.
@@ -15,7 +18,28 @@ impl Probing {
     /// # Errors
     /// A usage error that names input, reason and mend.
     pub fn session(&self) -> Result<SessionOptions, Failure> {
-        method(self.method)?;
+        method("--method", self.method)?;
+        if let Some(other) = self.on_handshake_failure {
+            method("--on-handshake-failure", other)?;
+            let (usual, other) = (Method::from(self.method), Method::from(other));
+            let mend = match (usual.is_in_session(), other.is_in_session()) {
+                (true, false) => None,
+                (false, _) => Some(format!(
+                    "--method {} opens no sessions; leave it out",
+                    usual.as_str()
+                )),
+                (true, true) => Some(format!(
+                    "{} needs a handshake, too; name a method that needs none",
+                    other.as_str()
+                )),
+            };
+            if let Some(mend) = mend {
+                return Err(Failure::usage(format!(
+                    "--on-handshake-failure {}: {mend}",
+                    other.as_str()
+                )));
+            }
+        }
         if self.as_lookups {
             return Err(Failure::usage(
                 "-A: not built yet; leave it out, the records say \"asn\":null",
@@ -33,6 +57,7 @@ impl Probing {
             ));
         }
         Ok(SessionOptions {
+            method: self.method.into(),
             first_ttl: self.first_ttl,
             max_ttl: self.max_ttl,
             probes: self.probes,
@@ -46,6 +71,20 @@ impl Probing {
             dscp: self.dscp,
             ..SessionOptions::default()
         })
+    }
+
+    /// What a target is asked for that says nothing else.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        let method = Method::from(self.method);
+        let port = match method.protocol(false) {
+            ip::PROTOCOL_UDP => FIRST_PORT,
+            _ => 443,
+        };
+        Asked {
+            port: self.port.unwrap_or(port),
+            method,
+        }
     }
 
     /// Which addresses of names are traced.
@@ -97,14 +136,12 @@ impl Probing {
     }
 }
 
-fn method(method: MethodName) -> Result<(), Failure> {
-    use clap::ValueEnum as _;
-    if method == MethodName::InSession {
+/// Whether the method is there.
+fn method(option: &str, method: MethodName) -> Result<(), Failure> {
+    if method != MethodName::Sidecar {
         return Ok(());
     }
-    let value = method.to_possible_value();
-    let name = value.as_ref().map_or("", |value| value.get_name());
     Err(Failure::usage(format!(
-        "--method {name}: not built yet; use --method insession"
+        "{option} sidecar: not built yet; use insession"
     )))
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use insession_common::flow::BLOCK;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CloseName, LinkName, LiveFramesName, Probing, XdpModeName, ZeroCopyName};
@@ -16,13 +17,14 @@ use crate::engine::dispatch::{self, OpenLinks, RouteFailure, Routing, Way};
 use crate::engine::stats::Stats;
 use crate::engine::worker::LINGER_MAX;
 use crate::engine::{EngineOptions, Output, Stop, Target};
+use crate::link::flows::Alone;
 use crate::link::packet::{PacketLink, PacketOptions};
 use crate::link::pcap::{Capture, PcapWriter};
 use crate::link::xdp::{Transmission, XdpLink, XdpMode, XdpOptions, ZeroCopy};
 use crate::link::{Link, LinkError, permit};
 use crate::net::{self, Interface, NetError, NextHop, Router, RouterOptions};
-use crate::session::SessionOptions;
-use crate::trace::LinkInfo;
+use crate::session::{SessionOptions, has_block};
+use crate::trace::{LinkInfo, Method};
 
 /// Targets that are taken together, where they wait: who resolves them is woken once
 /// for so many.
@@ -92,10 +94,18 @@ impl Engine {
             sessions: arguments.sessions,
             ..EngineOptions::new(session.clone(), ports.clone(), secret()?)
         };
+        options.on_handshake_failure = arguments.on_handshake_failure.map(Method::from);
         set(&mut options);
+        if options.blocks().is_none() && options.methods().any(has_block) {
+            return Err(Failure::usage(format!(
+                "--source-ports {}-{}: by this method a target takes {BLOCK} ports that begin at a multiple of that; name more of them",
+                ports.start(),
+                ports.end()
+            )));
+        }
         Ok(Engine {
             router,
-            links: Links::new(arguments, ports)?,
+            links: Links::new(arguments, ports, options.alone())?,
             options,
         })
     }
@@ -244,7 +254,7 @@ struct Links {
 }
 
 impl Links {
-    fn new(arguments: &Probing, ports: RangeInclusive<u16>) -> Result<Self, Failure> {
+    fn new(arguments: &Probing, ports: RangeInclusive<u16>, alone: Alone) -> Result<Self, Failure> {
         let capture = arguments.pcap.as_deref().map(PcapWriter::create);
         let capture = capture.transpose().map_err(|error| {
             let name = arguments.pcap.as_deref().unwrap_or(Path::new(""));
@@ -256,6 +266,7 @@ impl Links {
         let packet = PacketOptions {
             dscp: arguments.dscp,
             device: arguments.interface.clone(),
+            alone,
             ..PacketOptions::new(ports.clone())
         };
         // The open ones, and those that linger behind them.
@@ -277,6 +288,7 @@ impl Links {
                 LiveFramesName::Off => Transmission::Ring,
             },
             ports,
+            alone,
             flows: u32::try_from(flows).unwrap_or(u32::MAX),
             // Costs the program a map and its branches: for who debugs.
             program_log: tracing::enabled!(tracing::Level::DEBUG),
@@ -438,7 +450,7 @@ mod tests {
         }
         let words = ["trace", "--sessions", "100000"];
         let arguments = <Line as clap::Parser>::parse_from(words).arguments;
-        let links = Links::new(&arguments, 61_000..=65_535).unwrap();
+        let links = Links::new(&arguments, 61_000..=65_535, Alone::NONE).unwrap();
         assert_eq!(links.xdp.flows as usize, 100_000 + LINGER_MAX);
     }
 

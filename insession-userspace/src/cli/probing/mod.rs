@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
 use crate::cli::value;
+use crate::trace::Method;
 
 pub mod check;
 pub mod engine;
@@ -26,9 +27,13 @@ pub struct Probing {
     /// IPv6 only
     #[arg(short = '6', long)]
     pub ipv6: bool,
-    /// Destination port of targets that name none
-    #[arg(short, long, default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: u16,
+    /// Destination port of targets that name none; of --method udp the first of rising
+    /// ones [default: 443, of datagrams 33434]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Go on by METHOD with targets to which no session can be opened
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub on_handshake_failure: Option<MethodName>,
     /// Go out through this interface [default: what the routing table says]
     #[arg(short, long, value_name = "NAME")]
     pub interface: Option<String>,
@@ -101,30 +106,39 @@ pub enum MethodName {
     /// Data segments inside a TCP session of ours
     #[value(name = "insession")]
     InSession,
-    /// Inside a connection of another program
+    /// Acknowledged data, sent again inside a connection that carries a conversation
     #[value(hide = true)]
     Sidecar,
-    /// Echo requests
-    #[value(hide = true)]
+    /// Echo requests, as the standard traceroute -I
     Icmp,
-    /// Datagrams
-    #[value(hide = true)]
+    /// Datagrams to rising ports, each from a port of its own, as the standard traceroute
     Udp,
-    /// SYNs
-    #[value(hide = true)]
+    /// SYNs, each from a port of its own, as the standard traceroute -T
     Tcp,
-    /// Echo requests of one flow
-    #[value(hide = true)]
+    /// Echo requests of one flow: identifier and checksum stay
     ParisIcmp,
-    /// Datagrams of one flow
-    #[value(hide = true)]
+    /// Datagrams of one flow: ports stay, the checksum names the probe
     ParisUdp,
-    /// SYNs of one flow
-    #[value(hide = true)]
+    /// SYNs of one flow: ports stay, the sequence number names the probe
     ParisTcp,
-    /// Flows told apart behind NATs
-    #[value(hide = true)]
+    /// Datagrams of one flow whose quotes tell NATs apart
     Dublin,
+}
+
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::InSession => Method::InSession,
+            MethodName::Sidecar => Method::Sidecar,
+            MethodName::Icmp => Method::Icmp,
+            MethodName::Udp => Method::Udp,
+            MethodName::Tcp => Method::Tcp,
+            MethodName::ParisIcmp => Method::ParisIcmp,
+            MethodName::ParisUdp => Method::ParisUdp,
+            MethodName::ParisTcp => Method::ParisTcp,
+            MethodName::Dublin => Method::Dublin,
+        }
+    }
 }
 
 /// `--link`.

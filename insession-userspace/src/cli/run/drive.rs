@@ -128,7 +128,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         supply,
         dns: Arc::new(Dns::from_system(family)),
         exclusions: Arc::new(exclusions),
-        port: arguments.probing.port,
+        asked: arguments.probing.asked(),
         family,
         strict: arguments.strict,
         done: Arc::new(move |position| done.contains(position)),

@@ -126,7 +126,7 @@ async fn campaign(
     let (told, outputs) = mpsc::channel(AHEAD);
     let (opened, openings) = mpsc::unbounded_channel();
     let stage = Stage {
-        port: arguments.probing.port,
+        asked: arguments.probing.asked(),
         dns,
         targets: to_engine,
         outputs: told.clone(),
@@ -141,7 +141,7 @@ async fn campaign(
         stats: Arc::clone(&stats),
     })?;
     let total = u64::try_from(specs.len()).unwrap_or(u64::MAX);
-    let mut report = Report::new(Arc::clone(&specs), arguments.probing.port, names, sinks);
+    let mut report = Report::new(Arc::clone(&specs), arguments.probing.asked(), names, sinks);
     if let Some(style) = live {
         report.live(style, &plan.session);
     }

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_contracts_defaults() {
         let arguments = parse("www.example").unwrap();
-        assert_eq!(arguments.probing.port, 443);
+        assert_eq!(arguments.probing.asked().port, 443);
         assert_eq!(arguments.probing.rate, None);
         let plan = Plan::new(&arguments).unwrap();
         assert_eq!(plan.family, Family::Any);
@@ -126,7 +126,7 @@ mod tests {
              --pcap out.pcapng --sessions 7 --progress never www.example",
         ] {
             let arguments = parse(line).unwrap();
-            assert_eq!(arguments.probing.port, 80);
+            assert_eq!(arguments.probing.port, Some(80));
             assert_eq!(arguments.probing.interface.as_deref(), Some("eth0"));
             assert_eq!(arguments.probing.source_ports, Some(61000..=62000));
             assert_eq!(arguments.probing.rate, Some(10_000.0));
@@ -186,12 +186,12 @@ mod tests {
     fn what_does_not_go_together_is_told_with_its_mend() {
         for (line, message) in [
             (
-                "-m icmp host",
-                "--method icmp: not built yet; use --method insession",
+                "-m icmp --on-handshake-failure udp host",
+                "--on-handshake-failure udp: --method icmp opens no sessions; leave it out",
             ),
             (
-                "-m paris-udp host",
-                "--method paris-udp: not built yet; use --method insession",
+                "--on-handshake-failure insession host",
+                "--on-handshake-failure insession: insession needs a handshake, too; name a method that needs none",
             ),
             (
                 "-A host",

@@ -12,6 +12,7 @@ use super::sink::{Closed, Sink};
 use crate::cli::exit::Failure;
 use crate::cli::probing::engine::Opening;
 use crate::dns::names::Names;
+use crate::engine::record::Asked;
 use crate::engine::{Output, Target};
 use crate::report::Format;
 use crate::report::live::Live;
@@ -30,7 +31,7 @@ pub struct Report {
     /// The names of hops.
     pub names: Names,
     specs: Arc<[TargetSpec]>,
-    port: u16,
+    asked: Asked,
     /// Which targets have their record.
     recorded: Vec<bool>,
     failures: u64,
@@ -60,12 +61,12 @@ struct LiveText {
 impl Report {
     /// Nothing is reported yet.
     #[must_use]
-    pub fn new(specs: Arc<[TargetSpec]>, port: u16, names: Names, sinks: Vec<Sink>) -> Self {
+    pub fn new(specs: Arc<[TargetSpec]>, asked: Asked, names: Names, sinks: Vec<Sink>) -> Self {
         Report {
             names,
             recorded: vec![false; specs.len()],
             specs,
-            port,
+            asked,
             failures: 0,
             sinks,
             live: None,
@@ -234,7 +235,7 @@ impl Report {
                 .ok()
                 .and_then(|at| self.recorded.get(at));
             if recorded == Some(&false) {
-                let trace = untraced(spec, self.port, verdict, reason.to_owned());
+                let trace = untraced(spec, self.asked, verdict, reason.to_owned());
                 self.record(index, Box::new(trace));
             }
         }
@@ -348,7 +349,15 @@ mod tests {
     fn report(names: Names) -> Report {
         let specs = [crate::targets::spec::parse("10.0.9.2").unwrap()];
         let sink = Sink::file(std::path::Path::new("/dev/null"), Format::Text, STYLE);
-        Report::new(specs.into(), 443, names, vec![sink.unwrap()])
+        Report::new(
+            specs.into(),
+            Asked {
+                port: 443,
+                method: crate::trace::Method::InSession,
+            },
+            names,
+            vec![sink.unwrap()],
+        )
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::dns::Dns;
 use crate::dns::bulk::{Answer, Bulk};
+use crate::engine::record::Asked;
 use crate::engine::stats::Stats;
 use crate::engine::{Output, Target, record};
 use crate::targets::spec::{Host, TargetSpec};
@@ -17,7 +18,7 @@ use crate::trace::{Trace, Verdict};
 /// Where targets go: to the engine, or, unresolved, straight to the report.
 pub struct Stage {
     /// The port of targets that name none.
-    pub port: u16,
+    pub asked: Asked,
     /// Who resolves.
     pub dns: Arc<Dns>,
     /// To the engine.
@@ -54,7 +55,7 @@ impl Stage {
             index,
             name: spec.name.clone(),
             address,
-            port: spec.port.unwrap_or(self.port),
+            port: spec.port.unwrap_or(self.asked.port),
         };
         self.targets.send(target).await.is_ok()
     }
@@ -66,7 +67,7 @@ impl Stage {
                 Ok(address) => self.hand_over(index, spec, address).await,
                 Err(detail) => {
                     self.stats.finished.fetch_add(1, Ordering::Relaxed);
-                    let trace = untraced(spec, self.port, Verdict::Error, detail);
+                    let trace = untraced(spec, self.asked, Verdict::Error, detail);
                     let trace = Box::new(trace);
                     let output = Output::Trace { index, trace };
                     self.outputs.send(output).await.is_ok()
@@ -82,11 +83,14 @@ impl Stage {
 
 /// The record of a target that never reached the engine.
 #[must_use]
-pub fn untraced(spec: &TargetSpec, port: u16, verdict: Verdict, detail: String) -> Trace {
+pub fn untraced(spec: &TargetSpec, asked: Asked, verdict: Verdict, detail: String) -> Trace {
     let address = match spec.host {
         Host::Address(address) => Some(address),
         Host::Name(_) => None,
     };
-    let port = spec.port.unwrap_or(port);
-    record::untraced(spec.name.clone(), address, port, verdict, Some(detail))
+    let asked = Asked {
+        port: spec.port.unwrap_or(asked.port),
+        ..asked
+    };
+    record::untraced(spec.name.clone(), address, asked, verdict, Some(detail))
 }

@@ -53,9 +53,14 @@ const ABOVE: u16 = code(libc::BPF_JMP, libc::BPF_JGT, libc::BPF_K);
 const RETURN: u16 = code(libc::BPF_RET, 0, libc::BPF_K);
 
 /// The filter for local ports `first` to `last`: segments to them, ICMP errors,
-/// and our own kernel's SYNs from them on their way out.
-pub(super) fn program(first: u16, last: u16) -> Vec<sock_filter> {
+/// and our own kernel's SYNs from them on their way out. Where there are probes that
+/// stand alone, all IP that comes in passes.
+pub(super) fn program(first: u16, last: u16, alone: bool) -> Vec<sock_filter> {
     use To::{Drop, Label, Next, Pass};
+    let or_pass = |label| match alone {
+        true => Pass,
+        false => Label(label),
+    };
     let load = |code, at| Step::Load { code, at };
     let jump = |code, value: u32, yes, no| Step::Jump {
         code,
@@ -78,8 +83,8 @@ pub(super) fn program(first: u16, last: u16) -> Vec<sock_filter> {
             Next,
         ),
         load(LOAD_HALF, ETHERTYPE),
-        jump(EQUAL, 0x0800, Label("in-v4"), Next),
-        jump(EQUAL, 0x86dd, Label("in-v6"), Label("tagged")),
+        jump(EQUAL, 0x0800, or_pass("in-v4"), Next),
+        jump(EQUAL, 0x86dd, or_pass("in-v6"), Label("tagged")),
         //
         Step::Label("in-v4"),
         load(MEASURE, IP),
@@ -234,7 +239,7 @@ mod tests {
         fn new() -> Self {
             let (near, far) = UnixDatagram::pair().unwrap();
             far.set_nonblocking(true).unwrap();
-            let steps = program(FIRST, LAST);
+            let steps = program(FIRST, LAST, false);
             let filter = libc::sock_fprog {
                 len: steps.len().try_into().unwrap(),
                 filter: steps.as_ptr().cast_mut(),

@@ -55,7 +55,7 @@ use insession_common::flow::{FlowKey, PROTOCOL_TCP, SessionId};
 use insession_common::stamp::SteerKind;
 use insession_common::steer::{Decision, Flows, steer};
 
-use super::flows::{FlowTable, NotAdded};
+use super::flows::{Alone, FlowTable, NotAdded};
 use super::sys::{self, Polled};
 use super::{Link, LinkError, MAX_FRAME, Received, clock};
 use crate::net::{self, ports};
@@ -84,6 +84,8 @@ pub struct PacketOptions {
     /// kernel's own choice of a route could be another than the one found. For
     /// a VLAN the sub-interface, not the link's.
     pub device: Option<String>,
+    /// Which probes there are beside those inside connections.
+    pub alone: Alone,
 }
 
 impl PacketOptions {
@@ -94,6 +96,7 @@ impl PacketOptions {
             ports,
             dscp: 0,
             device: None,
+            alone: Alone::NONE,
         }
     }
 }
@@ -159,8 +162,9 @@ impl PacketLink {
             return Err(LinkError::Down(interface.to_owned()));
         }
         let (first, last) = (*options.ports.start(), *options.ports.end());
-        let socket = socket::open(info.index, &filter::program(first, last))
-            .map_err(|error| not_opened(interface, error))?;
+        let filter = filter::program(first, last, options.alone.datagrams);
+        let socket =
+            socket::open(info.index, &filter).map_err(|error| not_opened(interface, error))?;
         let event = sys::event().map_err(|source| LinkError::System {
             what: "eventfd".to_owned(),
             source,
@@ -171,7 +175,7 @@ impl PacketLink {
             options: options.clone(),
             socket,
             event: Arc::new(event),
-            flows: FlowTable::new(first, last),
+            flows: FlowTable::new(first, last).with_alone(options.alone),
             connections: HashMap::new(),
             receiver: socket::Receiver::new(),
             outgoing: Outgoing {
@@ -194,6 +198,29 @@ impl PacketLink {
                 what: format!("interface {}: {what}", self.name),
                 source,
             },
+        }
+    }
+
+    /// From now on replies of this flow are the session's.
+    fn steer(&mut self, flow: &Flow, session: SessionId) -> Result<FlowKey, LinkError> {
+        let unsupported = |reason: &str, mend: &str| LinkError::Unsupported {
+            what: format!("flow from {} to {}", flow.local, flow.remote),
+            reason: reason.to_owned(),
+            mend: mend.to_owned(),
+        };
+        let Some(key) = FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP) else {
+            return Err(unsupported(
+                "its addresses are of two families",
+                "give a source of the target's",
+            ));
+        };
+        match self.flows.insert(&key, session) {
+            Ok(_) => Ok(key),
+            Err(NotAdded::Taken) => Err(LinkError::FlowTaken),
+            Err(NotAdded::PortOutside) => Err(unsupported(
+                "its local port is outside of the link's",
+                "widen `--source-ports`",
+            )),
         }
     }
 
@@ -257,28 +284,12 @@ impl Link for PacketLink {
         clock::monotonic()
     }
 
+    fn add_alone(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
+        self.steer(flow, session).map(|_| ())
+    }
+
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
-        let unsupported = |reason: &str, mend: &str| LinkError::Unsupported {
-            what: format!("flow from {} to {}", flow.local, flow.remote),
-            reason: reason.to_owned(),
-            mend: mend.to_owned(),
-        };
-        let Some(key) = FlowKey::new(flow.local, flow.remote, PROTOCOL_TCP) else {
-            return Err(unsupported(
-                "its addresses are of two families",
-                "give a source of the target's",
-            ));
-        };
-        match self.flows.insert(&key, session) {
-            Ok(_) => {}
-            Err(NotAdded::Taken) => return Err(LinkError::FlowTaken),
-            Err(NotAdded::PortOutside) => {
-                return Err(unsupported(
-                    "its local port is outside of the link's",
-                    "widen `--source-ports`",
-                ));
-            }
-        }
+        let key = self.steer(flow, session)?;
         match connection::connect(flow, &self.options) {
             Ok(connection) => {
                 self.connections.insert(key, connection);

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::flow_maps::Steering;
+use crate::link::flows::Alone;
 
 /// Where the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub struct XdpOptions {
     pub huge_pages: HugePages,
     /// By what the program tells which frames are ours.
     pub steering: Steering,
+    /// Which probes it steers the answers of, beside those inside connections.
+    pub alone: Alone,
     /// Has the program log rare events, to the `log` crate (`tracing` hears it).
     pub program_log: bool,
 }
@@ -114,6 +117,7 @@ impl Default for XdpOptions {
             transmission: Transmission::Auto,
             huge_pages: HugePages::Auto,
             steering: Steering::Flow,
+            alone: Alone::NONE,
             program_log: false,
         }
     }

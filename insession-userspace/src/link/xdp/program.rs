@@ -89,6 +89,8 @@ impl Program {
             }
             _ => 0,
         };
+        let alone = u8::from(options.alone.datagrams);
+        let blocks = options.alone.blocks.unwrap_or(0);
         let live_from = if senders == 0 { 0 } else { live::LOOPBACK };
         let mut loader = EbpfLoader::new();
         loader
@@ -98,6 +100,8 @@ impl Program {
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
             .override_global(names::STEERING, &steering, true)
+            .override_global(names::ALONE, &alone, true)
+            .override_global(names::BLOCKS, &blocks, true)
             .override_global(names::LOG, &log, true)
             .map_max_entries(names::SOCKETS, device.queues().max(64));
         room.set(&mut loader);

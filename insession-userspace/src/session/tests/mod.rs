@@ -177,6 +177,7 @@ impl Script {
         let probe = self.session.peek_swift(moment(self.now));
         let id = self.session.take_swift(&self.options);
         Transmit {
+            alone: None,
             kind: TransmitKind::Probe(id),
             segment: Varying {
                 ttl: probe.ttl,
@@ -367,6 +368,7 @@ impl Script {
             ttl: 1,
             traffic_class: self.options.dscp << 2,
             checksum_bad: None,
+            alone: None,
         }
     }
 

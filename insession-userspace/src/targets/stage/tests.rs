@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::list::ListOptions;
 use super::*;
 use crate::dns::testing::{Reply, Server};
-use crate::trace::Trace;
+use crate::trace::{Method, Trace};
 
 /// What came out, by position.
 #[derive(Default)]
@@ -43,7 +43,10 @@ fn stage(server: &Server, options: &ListOptions, family: Family) -> (Stage, Ends
         supply: Supply::open(options).unwrap(),
         dns: Arc::new(Dns::asking(server, family)),
         exclusions: Arc::new(Exclusions::default()),
-        port: 443,
+        asked: Asked {
+            port: 443,
+            method: Method::InSession,
+        },
         family,
         strict: false,
         done: Arc::new(|_| false),

@@ -177,6 +177,8 @@ proptest! {
             vlan,
             source: IpAddr::from(source),
             dscp,
+            protocol: ip::PROTOCOL_TCP,
+            dont_fragment: true,
         });
         prop_assert!(layout.writes_probes());
         let own = Own {

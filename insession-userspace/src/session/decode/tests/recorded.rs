@@ -231,6 +231,7 @@ fn recorded_errors() {
             ttl: 1,
             traffic_class: 0,
             checksum_bad: Some(false),
+            alone: None,
         },
         mpls: vec![],
     };
@@ -265,6 +266,7 @@ fn recorded_errors_over_ipv6() {
             ttl: 1,
             traffic_class: 0,
             checksum_bad: Some(false),
+            alone: None,
         },
         mpls: vec![],
     };
