@@ -198,6 +198,8 @@ struct Claim<A> {
     /// Whether it is an ICMP or ICMPv6 error that quotes a packet such as we send, or
     /// else an answer for one of our ports.
     is_error: bool,
+    /// Whether what is quoted is no segment.
+    is_alone: bool,
     /// Where an error comes from.
     from: A,
     /// Where an error goes.
@@ -211,6 +213,7 @@ impl<A: Address> Claim<A> {
     /// All of it written.
     const NOTHING: Self = Claim {
         is_error: false,
+        is_alone: false,
         from: A::ZERO,
         to: A::ZERO,
         ends: Ends {
@@ -469,6 +472,7 @@ fn message<A: Address, B: Frame, F: Flows>(
     let first = read::<8, B>(frame, quote.payload, quote.end)?;
     claim.ends = quoted(quote.source, quote.destination, first);
     if quote.protocol != PROTOCOL_TCP {
+        claim.is_alone = true;
         claim.ends.remote_port = alone_port(quote.protocol).to_be_bytes();
         if quote.protocol == A::ICMP && first[0] == A::ECHO_REQUEST {
             claim.ends.local_port = [first[4], first[5]];
@@ -525,7 +529,7 @@ fn settle<A: Address, F: Flows>(
     if flows.by_port() {
         return Err(Counter::QuoteNoFlow);
     }
-    match rewritten(flows, claim.from, claim.to, ends, in_range) {
+    match rewritten(flows, claim, ends, in_range) {
         Some(session) => Ok((session, SteerKind::RewrittenQuote)),
         None => Err(Counter::QuoteNoFlow),
     }
@@ -566,11 +570,11 @@ fn live_port<F: Flows>(flows: &F, port: [u8; 2]) -> Option<SessionId> {
 #[inline(always)]
 fn rewritten<A: Address, F: Flows>(
     flows: &F,
-    from: A,
-    to: A,
+    claim: &Claim<A>,
     quoted: &Ends<A>,
     in_range: bool,
 ) -> Option<SessionId> {
+    let (from, to) = (claim.from, claim.to);
     if !flows.has_local(&to.sixteen()) {
         return None;
     }
@@ -596,6 +600,11 @@ fn rewritten<A: Address, F: Flows>(
         if flows.has_port(u16::from_be_bytes(quoted.local_port)) {
             return Some(UNRESOLVED);
         }
+    }
+    // Of a datagram or an echo request nothing but our port tells whose it is: the
+    // kernel's to the same host are the kernel's.
+    if claim.is_alone {
+        return None;
     }
     let peer = PeerKey::new(quoted.remote.sixteen(), quoted.remote_port, PROTOCOL_TCP);
     if flows.has_peer(&peer) && !A::kernel(flows, quoted) {

@@ -26,6 +26,38 @@ fn every_fixture_goes_where_it_belongs() {
 }
 
 #[test]
+fn answers_to_probes_that_stand_alone_are_ours_where_there_are_any() {
+    let flows = frames::alone_flows();
+    let (mut with, without) = (Table::new(&flows), Table::new(&flows));
+    with.alone = Some(frames::BLOCKS);
+    for (fixture, same) in frames::alone() {
+        let name = fixture.name;
+        let frame = &fixture.bytes[..];
+        assert_eq!(steer(&frame, &with), fixture.decision, "{name}");
+        let decision = steer(&frame, &without);
+        assert_eq!(decision == fixture.decision, same, "{name}: {decision:?}");
+        // Where there are none, nothing of theirs is taken from the kernel.
+        let taken = matches!(decision, Decision::Ours { .. });
+        // This one looks as if a NAT had rewritten its source port.
+        let rewritten = name == "quoted segment from a block";
+        assert!(same || !taken || rewritten, "{name}: {decision:?}");
+        for length in 0..frame.len() {
+            let decision = steer(&&frame[..length], &with);
+            assert!(matches!(decision, Decision::Pass(_)), "{name} at {length}");
+        }
+    }
+    // What is of sessions goes where it went before.
+    let mut table = table();
+    table.alone = Some(0);
+    for fixture in frames::all() {
+        if matches!(fixture.decision, Decision::Ours { .. }) {
+            let decision = steer(&&fixture.bytes[..], &table);
+            assert_eq!(decision, fixture.decision, "{}", fixture.name);
+        }
+    }
+}
+
+#[test]
 fn the_fixtures_reach_every_counter_that_a_decision_has() {
     let mut left: Vec<Counter> = Counter::ALL.to_vec();
     for fixture in frames::all() {

@@ -263,6 +263,33 @@ fn by_port_what_is_for_a_port_in_use_is_ours() {
     }
 }
 
+#[test]
+fn answers_to_probes_that_stand_alone_are_ours_where_there_are_any() {
+    let flows = frames::alone_flows();
+    let with = Kernel::alone(&flows, FIRST, LAST, frames::BLOCKS);
+    let without = Kernel::load(&flows, FIRST, LAST, false);
+    let mut table = Table::new(&flows);
+    for (fixture, same) in frames::alone() {
+        let (frame, name) = (&fixture.bytes[..], fixture.name);
+        assert_eq!(with.decide(frame), fixture.decision, "{name}");
+        let decision = without.decide(frame);
+        assert_eq!(decision, steer(&frame, &table), "{name}");
+        assert_eq!(decision == fixture.decision, same, "{name}");
+    }
+    table.alone = Some(frames::BLOCKS);
+    for (fixture, _) in frames::alone() {
+        for length in SHORTEST..fixture.bytes.len() {
+            let frame = &fixture.bytes[..length];
+            let name = fixture.name;
+            assert_eq!(
+                with.decide(frame),
+                steer(&frame, &table),
+                "{name} at {length}"
+            );
+        }
+    }
+}
+
 /// Flows and remote ends for more than there are places in buckets.
 #[test]
 fn what_does_not_fit_its_bucket_is_found_elsewhere() {

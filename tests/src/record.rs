@@ -149,7 +149,14 @@ const VERDICTS: [&str; 13] = [
 
 /// The kinds of an answer.
 const ICMP: [&str; 3] = ["time-exceeded", "unreachable", "packet-too-big"];
-const OTHERS: [&str; 3] = ["sack", "dup-ack", "rst"];
+const OTHERS: [&str; 6] = [
+    "sack",
+    "dup-ack",
+    "rst",
+    "syn-ack",
+    "echo-reply",
+    "udp-reply",
+];
 
 impl Record {
     /// Reads one line.
@@ -372,7 +379,13 @@ fn from_destination(record: &Record, probe: &Probe) -> Result<(), String> {
         .handshake
         .as_ref()
         .is_some_and(|handshake| handshake.sack);
-    let kind = if sack { "sack" } else { "dup-ack" };
+    let kind = match record.method.as_str() {
+        "icmp" | "paris-icmp" => "echo-reply",
+        "udp" | "paris-udp" | "dublin" => "unreachable",
+        "tcp" | "paris-tcp" => "syn-ack",
+        _ if sack => "sack",
+        _ => "dup-ack",
+    };
     if probe.kind != kind || probe.from != record.address {
         return Err(format!(
             "{} from {:?}, it must be {kind} from the destination",

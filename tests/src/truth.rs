@@ -70,6 +70,14 @@ struct Answer {
 /// # Errors
 /// When a flow does not arrive.
 pub fn ways(lab: &Lab, flows: &[Flow]) -> Result<Vec<Way>> {
+    ways_of(lab, "tcp", flows)
+}
+
+/// The same of flows of another protocol with ports: `udp`.
+///
+/// # Errors
+/// As [`ways`].
+pub fn ways_of(lab: &Lab, protocol: &str, flows: &[Flow]) -> Result<Vec<Way>> {
     struct Walk {
         node: String,
         interface: String,
@@ -101,7 +109,7 @@ pub fn ways(lab: &Lab, flows: &[Flow]) -> Result<Vec<Way>> {
         for (node, indices) in at {
             let questions: Vec<String> = indices
                 .iter()
-                .map(|index| question(&flows[*index], &walks[*index].interface))
+                .map(|index| question(protocol, &flows[*index], &walks[*index].interface))
                 .collect();
             for (index, answer) in indices.into_iter().zip(ask(lab, &node, &questions)?) {
                 let (flow, walk) = (&flows[index], &mut walks[index]);
@@ -143,9 +151,9 @@ fn across(lab: &Lab, node: &str, interface: &str) -> Result<(String, String)> {
     Ok((peer.node.to_owned(), peer.interface.to_owned()))
 }
 
-fn question(flow: &Flow, interface: &str) -> String {
+fn question(protocol: &str, flow: &Flow, interface: &str) -> String {
     format!(
-        "route get {} from {} iif {interface} ipproto tcp sport {} dport {}",
+        "route get {} from {} iif {interface} ipproto {protocol} sport {} dport {}",
         flow.destination.ip(),
         flow.source.ip(),
         flow.source.port(),

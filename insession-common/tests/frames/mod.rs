@@ -4,8 +4,11 @@
 //!
 //! Written byte by byte from the RFCs, not with the codecs of this repository.
 
+mod alone;
 mod foreign;
 mod ours;
+
+pub use alone::{BLOCKS, alone, alone_flows};
 
 use std::collections::HashMap;
 
@@ -99,6 +102,8 @@ pub struct Table {
     pub kernel: Vec<FlowKey>,
     /// Whether a port alone makes a frame ours.
     pub by_port: bool,
+    /// Whether there are flows of probes that stand alone, and where blocks begin.
+    pub alone: Option<u16>,
 }
 
 impl Table {
@@ -113,6 +118,7 @@ impl Table {
                 .collect(),
             kernel: Vec::new(),
             by_port: false,
+            alone: None,
         }
     }
 }
@@ -124,6 +130,14 @@ impl Flows for Table {
 
     fn by_port(&self) -> bool {
         self.by_port
+    }
+
+    fn alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    fn blocks(&self) -> u16 {
+        self.alone.unwrap_or(0)
     }
 
     fn v4(&self, key: &FlowKeyV4) -> Option<SessionId> {

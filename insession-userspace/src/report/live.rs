@@ -67,6 +67,7 @@ impl Live {
                 port,
                 source: Some(source),
                 link: Some(link),
+                method: self.style.method,
             },
             out,
         );
@@ -172,6 +173,7 @@ mod tests {
     const STYLE: Style = Style {
         names: true,
         max_ttl: 30,
+        method: crate::trace::Method::InSession,
     };
 
     fn whole(trace: &Trace) -> String {

@@ -17,8 +17,11 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::time::Duration;
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, ReplyKind, RttBound};
+use crate::trace::{
+    Handshake, Hop, LinkInfo, Method, MplsLabel, Probe, Reply, ReplyKind, RttBound,
+};
 use crate::trace::{Trace, Verdict};
+use crate::wire::ip;
 
 /// How the report is to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Style {
     pub names: bool,
     /// For the header.
     pub max_ttl: u8,
+    /// How hops are probed.
+    pub method: Method,
 }
 
 /// What the header says.
@@ -42,6 +47,8 @@ pub struct Opening<'a> {
     pub source: Option<IpAddr>,
     /// The link.
     pub link: Option<&'a LinkInfo>,
+    /// How hops are probed.
+    pub method: Method,
 }
 
 impl<'a> From<&'a Trace> for Opening<'a> {
@@ -52,6 +59,7 @@ impl<'a> From<&'a Trace> for Opening<'a> {
             port: trace.port,
             source: trace.source,
             link: trace.link.as_deref(),
+            method: trace.method,
         }
     }
 }
@@ -85,11 +93,22 @@ pub(super) fn is_shown(ttl: u8, destination: Option<u8>) -> bool {
 /// The first line.
 #[must_use]
 pub fn header(style: Style, opening: &Opening<'_>) -> String {
-    let mut line = format!("traceroute in session to {}", host(opening));
+    let method = opening.method;
+    let mut line = match method.is_in_session() {
+        true if method == Method::InSession => "traceroute in session".to_owned(),
+        true => format!("traceroute in session ({})", method.as_str()),
+        false => format!("traceroute by {}", method.as_str()),
+    };
+    let _ = write!(line, " to {}", host(opening));
     if let Some(address) = opening.address {
         let _ = write!(line, " ({address})");
     }
-    let _ = write!(line, ", port {}, {} hops max", opening.port, style.max_ttl);
+    let _ = match method {
+        Method::Icmp | Method::ParisIcmp => Ok(()),
+        Method::Udp => write!(line, ", ports from {}", opening.port),
+        _ => write!(line, ", port {}", opening.port),
+    };
+    let _ = write!(line, ", {} hops max", style.max_ttl);
     if let Some(source) = opening.source {
         let _ = write!(line, ", from {source}");
     }
@@ -155,7 +174,7 @@ pub fn hop(style: Style, hop: &Hop) -> String {
             RttBound::Upper => "<",
         };
         let _ = write!(line, "  {bound}{}", Millis(reply.rtt));
-        annotate(reply, &mut line);
+        annotate(style, reply, &mut line);
         before = Some(reply);
     }
     line.push('\n');
@@ -227,8 +246,13 @@ fn kind_tag(kind: ReplyKind) -> &'static str {
     }
 }
 
+/// Type and code (RFC 792; RFC 4443 §3.1).
+const PORT_UNREACHABLE_V4: (u8, u8) = (3, 3);
+/// See there.
+const PORT_UNREACHABLE_V6: (u8, u8) = (1, 4);
+
 /// traceroute's marks behind the time.
-fn annotate(reply: &Reply, line: &mut String) {
+fn annotate(style: Style, reply: &Reply, line: &mut String) {
     match reply.kind {
         ReplyKind::PacketTooBig => match reply.mtu {
             // RFC 1191 §4: routers older than it say 0.
@@ -237,6 +261,10 @@ fn annotate(reply: &Reply, line: &mut String) {
             }
             _ => line.push_str(" !F"),
         },
+        // What a datagram draws from a port that nobody listens at is an answer.
+        ReplyKind::Unreachable
+            if style.method.protocol(false) == ip::PROTOCOL_UDP
+                && matches!(reply.icmp, Some(PORT_UNREACHABLE_V4 | PORT_UNREACHABLE_V6)) => {}
         ReplyKind::Unreachable => {
             let code = reply.icmp.map_or(0, |(_, code)| code);
             let mark = match reply.from {
@@ -285,7 +313,11 @@ pub fn verdict(trace: &Trace) -> String {
         Verdict::Complete => {
             let took = Millis(trace.duration);
             return match trace.destination_ttl {
-                Some(ttl) => format!("complete: destination reached at TTL {ttl}, in {took}\n"),
+                Some(ttl) => {
+                    let detail = trace.detail.iter().map(|detail| format!(" ({detail})"));
+                    let detail: String = detail.collect();
+                    format!("complete: destination reached at TTL {ttl}, in {took}{detail}\n")
+                }
                 None => format!("complete: destination reached, in {took}\n"),
             };
         }
@@ -329,10 +361,12 @@ mod tests {
     const NAMED: Style = Style {
         names: true,
         max_ttl: 30,
+        method: Method::InSession,
     };
     const NUMERIC: Style = Style {
         names: false,
         max_ttl: 30,
+        method: Method::InSession,
     };
 
     fn text(trace: &Trace, style: Style) -> String {
@@ -426,6 +460,7 @@ error: nosuch.example: no such host; check the name
                     port,
                     source: None,
                     link: None,
+                    method: Method::InSession,
                 },
             );
             let expected = format!("traceroute in session to {shown}, port {port}, 30 hops max\n");

@@ -61,8 +61,27 @@ impl Kernel {
         last: u16,
         log: bool,
     ) -> Self {
+        Self::set(steering, None, flows, (first, last), log)
+    }
+
+    /// The same by flow, with flows of probes that stand alone, and blocks of ports
+    /// from there on.
+    pub fn alone(flows: &[(FlowKey, SessionId)], first: u16, last: u16, blocks: u16) -> Self {
+        let steering = names::STEERING_FLOW;
+        Self::set(steering, Some(blocks), flows, (first, last), false)
+    }
+
+    fn set(
+        steering: u8,
+        alone: Option<u16>,
+        flows: &[(FlowKey, SessionId)],
+        (first, last): (u16, u16),
+        log: bool,
+    ) -> Self {
         let mut program = EbpfLoader::new()
             .override_global(names::STEERING, &steering, true)
+            .override_global(names::ALONE, &u8::from(alone.is_some()), true)
+            .override_global(names::BLOCKS, &alone.unwrap_or(0), true)
             .override_global(names::PORT_FIRST, &first, true)
             .override_global(names::PORT_LAST, &last, true)
             .override_global(names::LOG, &u8::from(log), true)

@@ -73,6 +73,7 @@ pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
     let style = Style {
         names: !arguments.probing.numeric,
         max_ttl: plan.session.max_ttl,
+        method: plan.session.method,
     };
     let stdout_text = plan.outputs.stdout == Some(Format::Text);
     let live = stdout_text && arguments.targets.len() == 1;

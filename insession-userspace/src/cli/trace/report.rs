@@ -330,6 +330,7 @@ mod tests {
     const STYLE: Style = Style {
         names: true,
         max_ttl: 30,
+        method: crate::trace::Method::InSession,
     };
 
     fn run(test: impl Future<Output = ()>) {

@@ -200,6 +200,7 @@ mod tests {
     const STYLE: Style = Style {
         names: false,
         max_ttl: 30,
+        method: crate::trace::Method::InSession,
     };
 
     /// A folder of this test's own.

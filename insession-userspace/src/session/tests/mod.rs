@@ -3,6 +3,7 @@
 //! [`Script`] drives one session by the drain rule, with an explicit clock; what
 //! the peer and the routers say is the test's to decide.
 
+mod alone;
 mod close;
 mod dup_acks;
 mod handshake;
