@@ -17,7 +17,7 @@
 //!
 //! Everything else, schedule, stop rules and record, is a session's.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use insession_common::flow::{BLOCK, alone_port};
 
@@ -31,6 +31,7 @@ use super::{
 use crate::time::Instant;
 use crate::trace::{Method, ReplyKind, Rewrite, RttBound};
 use crate::wire::alone::{self, Alone};
+use crate::wire::ip;
 use crate::wire::tcp::flags;
 use crate::wire::template::{SegmentOptions, Varying};
 
@@ -319,6 +320,24 @@ impl Session {
                 quote.destination.port() != destination_port,
                 Rewrite::DestinationPort,
             )
+    }
+
+    /// Whether a datagram got to a port of the target that nobody listens at. Hosts
+    /// may say so from another of their addresses; a firewall that says it instead has
+    /// let datagrams with a smaller TTL expire.
+    pub(super) fn is_closed_port(&self, from: IpAddr, code: u8) -> bool {
+        // RFC 792; RFC 4443 §3.1.
+        let port = match from {
+            IpAddr::V4(_) => 3,
+            IpAddr::V6(_) => 4,
+        };
+        code == port
+            && self.has(Flag::Alone)
+            && self.method().protocol(false) == ip::PROTOCOL_UDP
+            && self
+                .probes
+                .answers()
+                .all(|(_, kind, router, _)| kind != ReplyKind::TimeExceeded || router != from)
     }
 
     /// A segment from the target: its answer to a SYN of ours.

@@ -235,6 +235,7 @@ impl Session {
             ReplyKind::Sack => true,
             ReplyKind::SynAck | ReplyKind::EchoReply | ReplyKind::UdpReply => true,
             ReplyKind::Rst => self.has(Flag::Alone),
+            ReplyKind::Unreachable if self.is_closed_port(from, code) => true,
             ReplyKind::Unreachable if from == self.target() => {
                 let of_others = match from {
                     // RFC 792: network, host; RFC 1122 §3.2.2.1: network, host unknown.
