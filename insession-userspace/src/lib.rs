@@ -19,6 +19,7 @@
 //! * [`dns`]: names and addresses;
 //! * [`net`]: interfaces, routes, neighbours;
 //! * [`engine`]: many sessions at once;
+//! * [`owners`]: whose addresses are, from files;
 //! * [`campaign`]: records of long lists, kept whatever happens;
 //! * [`report`]: one file an output format;
 //! * [`mod@bench`]: what all of it can do, measured;
@@ -47,6 +48,8 @@ pub mod engine;
 pub mod link;
 #[cfg(feature = "os")]
 pub mod net;
+#[cfg(feature = "os")]
+pub mod owners;
 #[cfg(feature = "os")]
 pub mod report;
 #[cfg(feature = "os")]

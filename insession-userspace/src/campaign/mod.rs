@@ -27,6 +27,7 @@ pub mod account;
 pub mod directory;
 pub mod done;
 pub mod journal;
+pub mod naming;
 pub mod observed;
 pub mod part;
 pub mod patient;

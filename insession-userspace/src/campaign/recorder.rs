@@ -11,6 +11,7 @@ use super::CampaignError;
 use super::observed::{Observed, Seen};
 use super::store::Store;
 use crate::engine::Output;
+use crate::owners::Owners;
 use crate::trace::Verdict;
 
 /// Outputs handled between two flushes.
@@ -27,6 +28,8 @@ pub struct Recorder {
     /// Counts records that are safe, of targets that had a session
     /// ([`crate::engine::EngineOptions::recorded`]).
     pub recorded: Arc<AtomicUsize>,
+    /// Whose the addresses of hops are, where that is wanted.
+    pub owners: Option<Arc<Owners>>,
     /// What is not a record.
     pub others: mpsc::UnboundedSender<Output>,
 }
@@ -43,12 +46,15 @@ impl Recorder {
             let mut sessions = 0;
             for output in batch.drain(..) {
                 match output {
-                    Output::Trace { index, trace } => {
+                    Output::Trace { index, mut trace } => {
                         sessions += usize::from(trace.source_port.is_some());
                         // It is not done: a campaign that goes on traces it again.
                         let is_undone = trace.verdict == Verdict::Interrupted;
                         if is_undone && matches!(self.store, Store::Campaign(_)) {
                             continue;
+                        }
+                        if let Some(owners) = &self.owners {
+                            owners.fill(&mut trace);
                         }
                         seen.note(&trace);
                         self.store.record(index, &trace)?;

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod convert;
+pub mod data;
 pub mod doctor;
 pub mod exit;
 pub mod interrupt;
@@ -62,6 +63,8 @@ enum Command {
     Convert(convert::Arguments),
     /// Show the picture of results: verdicts, path lengths, times, loss, silent hops
     Summary(summary::Arguments),
+    /// Tell which files say whose addresses are, of which date
+    Data(data::Arguments),
     /// Tell whether this machine can trace, and how to mend what keeps it from it
     Doctor(doctor::Arguments),
     /// Measure what the engine, its links and this machine can do
@@ -123,6 +126,7 @@ fn dispatch(mut cli: Cli, line: &config::Line) -> ExitCode {
         Command::Run(arguments) => run::run(arguments, line),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Summary(arguments) => summary::run(arguments),
+        Command::Data(arguments) => data::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => {

@@ -27,18 +27,41 @@ pub struct Names {
     running: JoinSet<(IpAddr, Reverse)>,
     /// Silences since the start; `None` once a server has answered.
     silences: Option<u32>,
+    bounds: Bounds,
 }
 
-/// Servers that need longer are as good as silent for a report that waits.
-const DEADLINE: Duration = Duration::from_secs(1);
-/// Look-ups under way at a time: more would be a burden to the resolver.
-const AT_A_TIME: usize = 64;
-/// Look-ups waiting for their turn; further addresses stay nameless this time.
-const WAITING: usize = 4096;
-/// Cached names: some 10 MiB.
-const CACHED: usize = 65_536;
-/// After so many silences and not one answer there is no name service here.
-const GIVE_UP: u32 = 4;
+/// What look-ups may take.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Servers that need longer are as good as silent.
+    deadline: Duration,
+    /// Look-ups under way at a time: more would be a burden to the resolver.
+    at_a_time: usize,
+    /// Look-ups waiting for their turn; further addresses stay nameless this time.
+    waiting: usize,
+    /// Cached names.
+    cached: usize,
+    /// After so many silences and not one answer there is no name service here.
+    give_up: u32,
+}
+
+/// For a report that somebody waits for; the cache is some 10 MiB.
+const REPORT: Bounds = Bounds {
+    deadline: Duration::from_secs(1),
+    at_a_time: 64,
+    waiting: 4096,
+    cached: 65_536,
+    give_up: 4,
+};
+/// For a long list: as many as [`super::bulk`] has under way, and a cache that holds the
+/// routers of a campaign, some 40 MiB.
+const BULK: Bounds = Bounds {
+    deadline: Duration::from_secs(3),
+    at_a_time: 256,
+    waiting: 32_768,
+    cached: 262_144,
+    give_up: 256,
+};
 
 impl Names {
     /// No names (`-n`).
@@ -50,6 +73,7 @@ impl Names {
             waiting: VecDeque::new(),
             running: JoinSet::new(),
             silences: Some(0),
+            bounds: REPORT,
         }
     }
 
@@ -62,10 +86,27 @@ impl Names {
         }))
     }
 
+    /// Names by `dns` for a long list.
+    #[must_use]
+    pub fn in_bulk(dns: Arc<Dns>) -> Self {
+        Names {
+            bounds: BULK,
+            ..Self::by_dns(dns)
+        }
+    }
+
     pub(crate) fn by(look_up: Arc<LookUp>) -> Self {
         Names {
             look_up: Some(look_up),
             ..Names::off()
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_bulk_by(look_up: Arc<LookUp>) -> Self {
+        Names {
+            bounds: BULK,
+            ..Self::by(look_up)
         }
     }
 
@@ -74,10 +115,10 @@ impl Names {
         if self.look_up.is_none() || self.known.contains_key(&address) {
             return;
         }
-        if self.waiting.len() >= WAITING {
+        if self.waiting.len() >= self.bounds.waiting {
             return;
         }
-        if self.known.len() >= CACHED {
+        if self.known.len() >= self.bounds.cached {
             self.known.retain(|_, name| *name == Naming::Pending);
         }
         self.known.insert(address, Naming::Pending);
@@ -140,7 +181,10 @@ impl Names {
             Reverse::Nameless | Reverse::Silent | Reverse::Failed => None,
         };
         self.known.insert(address, Naming::Done(name));
-        if self.silences.is_some_and(|silences| silences >= GIVE_UP) {
+        if self
+            .silences
+            .is_some_and(|silences| silences >= self.bounds.give_up)
+        {
             tracing::info!("no name server answers: hops stay without names");
             self.look_up = None;
             self.running.abort_all();
@@ -152,13 +196,14 @@ impl Names {
 
     fn start(&mut self) {
         let Some(look_up) = &self.look_up else { return };
-        while self.running.len() < AT_A_TIME {
+        while self.running.len() < self.bounds.at_a_time {
             let Some(address) = self.waiting.pop_front() else {
                 return;
             };
             let future = look_up(address);
+            let deadline = self.bounds.deadline;
             self.running.spawn(async move {
-                let reverse = tokio::time::timeout(DEADLINE, future).await;
+                let reverse = tokio::time::timeout(deadline, future).await;
                 (address, reverse.unwrap_or(Reverse::Silent))
             });
         }
@@ -231,7 +276,7 @@ mod tests {
             for n in 0..100 {
                 names.want(address(n));
             }
-            for _ in 0..GIVE_UP {
+            for _ in 0..REPORT.give_up {
                 names.step().await;
             }
             for n in 0..100 {
@@ -272,8 +317,8 @@ mod tests {
             for n in 0..10_000_u32 {
                 names.want(IpAddr::from(n.to_be_bytes()));
             }
-            assert_eq!(names.running.len(), AT_A_TIME);
-            assert_eq!(names.waiting.len(), WAITING);
+            assert_eq!(names.running.len(), REPORT.at_a_time);
+            assert_eq!(names.waiting.len(), REPORT.waiting);
             // The last found no place, and is nameless rather than pending.
             assert_eq!(
                 names.get(IpAddr::from(9_999_u32.to_be_bytes())),

@@ -1,4 +1,5 @@
-//! Files that are read as they are: plain, gzip or Zstandard, told by their first octets.
+//! Files that are read as they are: plain, gzip, Zstandard or bzip2, told by their first
+//! octets.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -39,6 +40,11 @@ pub fn decoded<R: BufRead + Send + 'static>(mut input: R) -> io::Result<Box<dyn 
     if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
         decoder.window_log_max(WINDOW_LOG_MAX)?;
+        return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
+    }
+    // Of bzip2 the block size behind that is a digit from 1 on.
+    if let [b'B', b'Z', b'h', b'1'..=b'9', ..] = head {
+        let decoder = bzip2::bufread::MultiBzDecoder::new(input);
         return Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)));
     }
     Ok(Box::new(input))

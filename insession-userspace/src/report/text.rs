@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use crate::time::Duration;
 use crate::trace::{
-    Handshake, Hop, LinkInfo, Method, MplsLabel, Probe, Reply, ReplyKind, RttBound,
+    Handshake, Hop, LinkInfo, Method, MplsLabel, Owner, Probe, Reply, ReplyKind, RttBound,
 };
 use crate::trace::{Trace, Verdict};
 use crate::wire::ip;
@@ -190,8 +190,8 @@ fn describe(style: Style, before: Option<&Reply>, reply: &Reply, line: &mut Stri
             (None, true) => write!(line, " {0} ({0})", reply.from),
             (_, false) => write!(line, " {}", reply.from),
         };
-        if let Some(asn) = reply.owner.as_ref().and_then(|owner| owner.asn) {
-            let _ = write!(line, " [AS{asn}]");
+        if let Some(owner) = &reply.owner {
+            whose(owner, line);
         }
     }
     let tag = kind_tag(reply.kind);
@@ -222,6 +222,23 @@ fn describe(style: Style, before: Option<&Reply>, reply: &Reply, line: &mut Stri
             line.push_str(rewrite.as_str());
         });
         line.push(']');
+    }
+}
+
+/// ` [AS64500 EXAMPLE, 192.0.2.0/24]`, and ` [IXP Example-IX]` apart: the exchange of a
+/// peering LAN is not who announces it.
+fn whose(owner: &Owner, line: &mut String) {
+    let asn = owner.asn.map(|asn| format!("AS{asn}"));
+    let who = [asn.as_deref(), owner.holder.as_deref()];
+    let who: Vec<&str> = who.into_iter().flatten().collect();
+    let who = Some(who.join(" ")).filter(|who| !who.is_empty());
+    let said = [who.as_deref(), owner.prefix.as_deref()];
+    let said: Vec<&str> = said.into_iter().flatten().collect();
+    if !said.is_empty() {
+        let _ = write!(line, " [{}]", said.join(", "));
+    }
+    if let Some(exchange) = &owner.ixp {
+        let _ = write!(line, " [IXP {exchange}]");
     }
 }
 
@@ -417,6 +434,48 @@ max-ttl: destination not reached by the last TTL; --max-ttl raises it
         let shown = text(&trace, NUMERIC);
         assert!(shown.contains("\n 1  "), "{shown}");
         assert!(!shown.contains("\n 2  "), "{shown}");
+    }
+
+    #[test]
+    fn whose_a_router_is_stands_behind_it() {
+        let some = |text: &str| Some(text.to_owned());
+        for (owner, expected) in [
+            (
+                Owner {
+                    asn: Some(64500),
+                    holder: some("EXAMPLE"),
+                    prefix: some("192.0.2.0/24"),
+                    ixp: some("Example-IX"),
+                },
+                " [AS64500 EXAMPLE, 192.0.2.0/24] [IXP Example-IX]",
+            ),
+            (
+                Owner {
+                    asn: Some(64500),
+                    prefix: some("192.0.2.0/24"),
+                    ..Owner::default()
+                },
+                " [AS64500, 192.0.2.0/24]",
+            ),
+            (
+                Owner {
+                    ixp: some("Example-IX"),
+                    ..Owner::default()
+                },
+                " [IXP Example-IX]",
+            ),
+        ] {
+            let mut trace = samples::four_hops();
+            for probe in &mut trace.hops[0].probes {
+                if let Some(reply) = &mut probe.reply {
+                    reply.owner = Some(std::sync::Arc::new(owner.clone()));
+                }
+            }
+            // Once a router, as its address is.
+            let line = format!("\n 1  10.0.1.1{expected}  0.101 ms  0.102 ms  0.103 ms\n");
+            let text = text(&trace, NUMERIC);
+            assert!(text.contains(&line), "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Values of records as types: the contract's words, and spans of time.
 
+use std::sync::Arc;
+
 use crate::time::Duration;
-use crate::trace::{Method, ReplyKind, Rewrite, RttBound, Verdict};
+use crate::trace::{Method, Owner, ReplyKind, Rewrite, RttBound, Verdict};
 
 /// What is written as a word of the contract's.
 pub(super) trait Word: Copy + 'static {
@@ -41,6 +43,22 @@ pub(super) fn link_kind(text: &str) -> Option<&'static str> {
 /// The modes of links, as [`crate::trace::LinkInfo::mode`] has them.
 pub(super) fn link_mode(text: &str) -> Option<&'static str> {
     ["native", "generic"].into_iter().find(|word| *word == text)
+}
+
+/// Whose an address is, where anything of it is known.
+pub(super) fn owner(
+    asn: Option<u32>,
+    holder: Option<String>,
+    prefix: Option<String>,
+    ixp: Option<String>,
+) -> Option<Arc<Owner>> {
+    let owner = Owner {
+        asn,
+        holder,
+        prefix,
+        ixp,
+    };
+    (owner != Owner::default()).then(|| Arc::new(owner))
 }
 
 /// A span from its microseconds: exact to the nanosecond below 2⁵⁰ ns.

@@ -38,7 +38,8 @@ def expected(record):
     for index, (ttl, nth, probe) in enumerate(rows):
         row = dict(trace, probe_index=index, ttl=ttl, shared=shared.get(ttl), nth=nth)
         for key in (
-            "kind from name asn sent_us rtt_us rtt_bound icmp_type icmp_code reply_ttl quoted_ttl"
+            "kind from name asn holder prefix ixp sent_us rtt_us rtt_bound icmp_type icmp_code"
+            " reply_ttl quoted_ttl"
         ).split():
             row[key] = probe.get(key)
         row["mpls"] = probe.get("mpls", [])

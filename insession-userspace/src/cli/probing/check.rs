@@ -2,11 +2,14 @@
 //! opened.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{CloseName, LinkName, MethodName, Probing};
+use crate::cli::data::files;
 use crate::cli::exit::Failure;
 use crate::dns::Family;
 use crate::engine::record::Asked;
+use crate::owners::Owners;
 use crate::session::{CloseMode, FIRST_PORT, SessionOptions};
 use crate::targets::spec::{Host, TargetSpec};
 use crate::trace::Method;
@@ -39,11 +42,6 @@ impl Probing {
                     other.as_str()
                 )));
             }
-        }
-        if self.as_lookups {
-            return Err(Failure::usage(
-                "-A: not built yet; leave it out, the records say \"asn\":null",
-            ));
         }
         if self.first_ttl > self.max_ttl {
             return Err(Failure::usage(format!(
@@ -85,6 +83,18 @@ impl Probing {
             port: self.port.unwrap_or(port),
             method,
         }
+    }
+
+    /// Whose addresses are, where that is asked for: by the files that say so.
+    ///
+    /// # Errors
+    /// When there are none, or they cannot be read.
+    pub fn owners(&self) -> Result<Option<Arc<Owners>>, Failure> {
+        if !self.as_lookups && self.data.is_empty() {
+            return Ok(None);
+        }
+        let owners = files::load(&self.data, &files::directories())?;
+        Ok(Some(Arc::new(owners)))
     }
 
     /// Which addresses of names are traced.

@@ -91,9 +91,13 @@ pub struct Probing {
     /// Look no names of hops up
     #[arg(short = 'n', long)]
     pub numeric: bool,
-    /// Look AS numbers of hops up
-    #[arg(short = 'A', long, hide = true)]
+    /// Look AS numbers, holders, prefixes and exchanges of hops up, in files of this host
+    #[arg(short = 'A', long)]
     pub as_lookups: bool,
+    /// Look them up in FILE, or the files of a directory, as -A (see insession data)
+    /// [default: the data directory's]
+    #[arg(long, value_name = "FILE")]
+    pub data: Vec<PathBuf>,
     /// Write every frame sent and received to FILE (pcapng)
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,

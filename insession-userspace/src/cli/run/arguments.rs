@@ -53,6 +53,10 @@ pub struct Arguments {
     #[arg(long)]
     pub share_near_hops: bool,
 
+    /// Look the names of hops up, in bulk; a record waits a few seconds for them at most
+    #[arg(long, conflicts_with = "numeric")]
+    pub names: bool,
+
     /// Keep plan, journal and parts of the results in DIR, so that the run can be resumed
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub campaign: Option<PathBuf>,

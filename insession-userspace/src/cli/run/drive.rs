@@ -18,13 +18,16 @@ use super::{Arguments, metrics, summary};
 use crate::campaign::CampaignError;
 use crate::campaign::account::Account;
 use crate::campaign::directory::BAD_LINES;
+use crate::campaign::naming::{self, Naming};
 use crate::campaign::patient::Room;
 use crate::campaign::recorder::Recorder;
 use crate::campaign::store::Store;
 use crate::cli::exit::{self, Failure, tell};
 use crate::cli::interrupt::{self, Step};
+use crate::cli::probing::Probing;
 use crate::cli::probing::engine::{Channels, Engine};
 use crate::dns::Dns;
+use crate::dns::names::Names;
 use crate::engine::{Output, Stop, Unbegun};
 use crate::link::LinkError;
 use crate::targets::list::{self, BadLine, ListError, ListOptions};
@@ -72,6 +75,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         lists,
         supply,
         exclusions,
+        owners,
         store,
         found,
         campaign,
@@ -120,13 +124,18 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         options.recorded = Some(Arc::clone(&recorded));
     })?;
     let (to_engine, targets) = mpsc::channel(RESOLVED);
+    let dns = Arc::new(Dns::from_system(family));
     let (told, outputs) = mpsc::channel(AHEAD);
+    let outputs = match arguments.names {
+        true => named(&arguments.probing, &dns, outputs, interrupted.clone()),
+        false => outputs,
+    };
     let (bad, mut bad_lines) = mpsc::channel(BAD_AHEAD);
     let (others, mut notices) = mpsc::unbounded_channel();
     let done = Arc::new(done);
     let stage = Stage {
         supply,
-        dns: Arc::new(Dns::from_system(family)),
+        dns,
         exclusions: Arc::new(exclusions),
         asked: arguments.probing.asked(),
         family,
@@ -150,6 +159,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         outputs,
         observed: Arc::clone(&account.observed),
         recorded,
+        owners,
         others,
     };
     let (stage_ends, stage_ended) = oneshot::channel();
@@ -256,6 +266,26 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         &mut interrupted,
     )
     .await
+}
+
+/// What the engine tells, with names: looked up by a task beside the run.
+fn named(
+    probing: &Probing,
+    dns: &Arc<Dns>,
+    outputs: mpsc::Receiver<Output>,
+    stopped: watch::Receiver<usize>,
+) -> mpsc::Receiver<Output> {
+    let (recorder, named) = mpsc::channel(AHEAD);
+    let naming = Naming {
+        names: Names::in_bulk(Arc::clone(dns)),
+        outputs,
+        recorder,
+        sessions: probing.sessions,
+        patience: naming::PATIENCE,
+        stopped,
+    };
+    tokio::spawn(naming.run());
+    named
 }
 
 /// Puts the results in order; chooses the code.

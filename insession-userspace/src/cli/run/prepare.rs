@@ -18,6 +18,7 @@ use crate::cli::exit::{Failure, tell};
 use crate::cli::probing::engine::check_rights;
 use crate::dns::Family;
 use crate::engine::record;
+use crate::owners::Owners;
 use crate::report::civil::Rfc3339;
 use crate::report::output::OutputSpec;
 use crate::session::SessionOptions;
@@ -44,6 +45,8 @@ pub struct Run {
     pub supply: Supply,
     /// What is not traced.
     pub exclusions: Exclusions,
+    /// Whose the addresses of hops are, where that is asked for.
+    pub owners: Option<Arc<Owners>>,
     /// Where records go.
     pub store: Store,
     /// What was done before.
@@ -95,6 +98,7 @@ impl Prepared {
         };
         // A campaign that cannot be traced here is not begun.
         check_rights(&arguments.probing)?;
+        let owners = arguments.probing.owners()?;
         let (store, found, campaign) = match (&arguments.campaign, &arguments.resume) {
             (Some(path), _) => {
                 let path = absolute(path)?;
@@ -126,6 +130,7 @@ impl Prepared {
             supply: Supply::open(&lists)?,
             lists,
             exclusions,
+            owners,
             store,
             found,
             campaign,
@@ -234,11 +239,14 @@ fn begin(
     options.remove("pcap");
     let exclude = arguments.exclude.iter().map(|it| absolute(it));
     let exclude = exclude.collect::<Result<Vec<_>, _>>()?;
+    let data = arguments.probing.data.iter().map(|it| absolute(it));
+    let data = data.collect::<Result<Vec<_>, _>>()?;
     let named = outputs.iter().map(|it| it.path.clone());
     for (option, paths) in [
         ("targets", lists.files.clone()),
         ("output", named.collect()),
         ("exclude", exclude),
+        ("data", data),
     ] {
         let texts = paths.iter().map(|path| text(option, path));
         let texts = texts.collect::<Result<_, _>>()?;

@@ -28,6 +28,7 @@ use crate::engine::stats::Stats;
 use crate::engine::{Output, Stop};
 use crate::link::LinkError;
 use crate::link::pcap::PcapWriter;
+use crate::owners::Owners;
 use crate::report::Format;
 use crate::report::text::Style;
 use crate::targets::spec::TargetSpec;
@@ -77,6 +78,7 @@ pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
     };
     let stdout_text = plan.outputs.stdout == Some(Format::Text);
     let live = stdout_text && arguments.targets.len() == 1;
+    let owners = arguments.probing.owners()?;
     let engine = Engine::new(&arguments.probing, &plan.session, |options| {
         options.live = live
     })?;
@@ -95,6 +97,7 @@ pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
         engine,
         sinks,
         live.then_some(style),
+        owners,
     ))?
 }
 
@@ -106,6 +109,7 @@ async fn campaign(
     engine: Engine,
     sinks: Vec<Sink>,
     live: Option<Style>,
+    owners: Option<Arc<Owners>>,
 ) -> Result<u8, Failure> {
     let stop = Arc::new(Stop::new());
     let stats = Arc::new(Stats::default());
@@ -143,6 +147,7 @@ async fn campaign(
     })?;
     let total = u64::try_from(specs.len()).unwrap_or(u64::MAX);
     let mut report = Report::new(Arc::clone(&specs), arguments.probing.asked(), names, sinks);
+    report.owned(owners);
     if let Some(style) = live {
         report.live(style, &plan.session);
     }

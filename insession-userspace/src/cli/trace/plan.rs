@@ -194,10 +194,6 @@ mod tests {
                 "--on-handshake-failure insession: insession needs a handshake, too; name a method that needs none",
             ),
             (
-                "-A host",
-                "-A: not built yet; leave it out, the records say \"asn\":null",
-            ),
-            (
                 "-f 9 -M 8 host",
                 "--first-ttl 9: it is above --max-ttl 8; lower the one or raise the other",
             ),

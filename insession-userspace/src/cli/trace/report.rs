@@ -14,6 +14,7 @@ use crate::cli::probing::engine::Opening;
 use crate::dns::names::Names;
 use crate::engine::record::Asked;
 use crate::engine::{Output, Target};
+use crate::owners::Owners;
 use crate::report::Format;
 use crate::report::live::Live;
 use crate::report::text::Style;
@@ -30,6 +31,8 @@ const WAITING: usize = 4096;
 pub struct Report {
     /// The names of hops.
     pub names: Names,
+    /// Whose their addresses are.
+    owners: Option<Arc<Owners>>,
     specs: Arc<[TargetSpec]>,
     asked: Asked,
     /// Which targets have their record.
@@ -64,6 +67,7 @@ impl Report {
     pub fn new(specs: Arc<[TargetSpec]>, asked: Asked, names: Names, sinks: Vec<Sink>) -> Self {
         Report {
             names,
+            owners: None,
             recorded: vec![false; specs.len()],
             specs,
             asked,
@@ -78,6 +82,11 @@ impl Report {
             failure: None,
             said: None,
         }
+    }
+
+    /// Records and live text say whose addresses are.
+    pub fn owned(&mut self, owners: Option<Arc<Owners>>) {
+        self.owners = owners;
     }
 
     /// The text of the one target comes out as it goes.
@@ -113,11 +122,17 @@ impl Report {
                 }
             }
             Output::Answer {
-                ttl, nth, probe, ..
+                ttl,
+                nth,
+                mut probe,
+                ..
             } => {
                 if let Some(text) = &mut self.live {
-                    if let Some(reply) = &probe.reply {
+                    if let Some(reply) = &mut probe.reply {
                         self.names.want(reply.from);
+                        if let Some(owners) = &self.owners {
+                            reply.owner = owners.of(reply.from);
+                        }
                     }
                     text.live.answer(ttl, nth, *probe);
                 }
@@ -256,6 +271,9 @@ impl Report {
 
     fn write(&mut self, mut trace: Box<Trace>) {
         self.names.fill(&mut trace);
+        if let Some(owners) = &self.owners {
+            owners.fill(&mut trace);
+        }
         if let Some(mut text) = self.live.take() {
             text.live.finish(&trace, &mut text.text);
             self.live_text(&text.text);
@@ -417,5 +435,61 @@ mod tests {
             report.pump(false);
             assert!(!report.is_ready());
         });
+    }
+
+    #[test]
+    fn live_text_and_records_say_whose_addresses_are() {
+        let folder = crate::campaign::testing::Folder::new("report-owners");
+        let (data, records) = (folder.path("data"), folder.path("records"));
+        let lines = "10.0.0.0/8 64500 EXAMPLE\n10.0.9.0/24,Example-IX\n";
+        std::fs::write(&data, lines).unwrap();
+        let owners = crate::owners::load(&[crate::owners::load::Source {
+            path: data,
+            is_named: true,
+        }]);
+        let trace = samples::four_hops();
+        run(async {
+            let mut report = report(Names::off());
+            report.owned(Some(Arc::new(owners.unwrap().0)));
+            report.sinks = vec![Sink::file(&records, Format::Json, STYLE).unwrap()];
+            report.live(STYLE, &SessionOptions::default());
+            report.opening(Opening::Linked((*trace.link.clone().unwrap()).clone()));
+            report.opening(Opening::Routed {
+                target: Target {
+                    index: 0,
+                    name: trace.target.clone(),
+                    address: trace.address.unwrap(),
+                    port: trace.port,
+                },
+                source: trace.source.unwrap(),
+            });
+            report.output(Output::Established {
+                index: 0,
+                handshake: trace.handshake,
+            });
+            for (nth, probe) in (0..).zip(&trace.hops[0].probes) {
+                report.output(Output::Answer {
+                    index: 0,
+                    ttl: 1,
+                    nth,
+                    probe: Box::new(probe.clone()),
+                });
+            }
+            assert!(report.is_ready());
+            let text = &report.live.as_ref().unwrap().text;
+            assert!(
+                text.contains("\n 1  10.0.1.1 (10.0.1.1) [AS64500 EXAMPLE, 10.0.0.0/8]  0.101 ms"),
+                "{text}"
+            );
+            report.output(record(trace));
+            report.pump(false);
+            assert_eq!(report.close(), None);
+        });
+        let line = std::fs::read(&records).unwrap();
+        let trace = crate::report::json::read(&line).unwrap();
+        let owner = |hop: usize| trace.hops[hop].probes[0].reply.as_ref()?.owner.as_deref();
+        assert_eq!(owner(1).unwrap().holder.as_deref(), Some("EXAMPLE"));
+        assert_eq!(owner(1).unwrap().ixp, None);
+        assert_eq!(owner(3).unwrap().ixp.as_deref(), Some("Example-IX"));
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::bytes::{comma, micros, number, optional, text, word};
-use crate::trace::{Hop, Probe, Reply, RttBound, write_address};
+use crate::trace::{Hop, Owner, Probe, Reply, RttBound, write_address};
 
 /// Writes the array of hops.
 ///
@@ -48,6 +48,9 @@ fn write_probe(probe: &Probe, out: &mut Vec<u8>) -> io::Result<()> {
         text(reply.name.as_deref(), out)?;
         out.extend_from_slice(b",\"asn\":");
         optional(reply.owner.as_ref().and_then(|owner| owner.asn), out);
+        if let Some(owner) = &reply.owner {
+            write_owner(owner, out)?;
+        }
         out.extend_from_slice(b",\"rtt_us\":");
     }
     micros(reply.rtt, out);
@@ -61,6 +64,21 @@ fn write_probe(probe: &Probe, out: &mut Vec<u8>) -> io::Result<()> {
         out.extend_from_slice(b",\"mpls\":[],\"rewrites\":[]}");
     } else {
         write_findings(reply, out);
+    }
+    Ok(())
+}
+
+/// What is known of an owner beside the AS number; what is not is left out.
+fn write_owner(owner: &Owner, out: &mut Vec<u8>) -> io::Result<()> {
+    for (key, value) in [
+        (&b",\"holder\":"[..], &owner.holder),
+        (b",\"prefix\":", &owner.prefix),
+        (b",\"ixp\":", &owner.ixp),
+    ] {
+        if let Some(value) = value {
+            out.extend_from_slice(key);
+            text(Some(value), out)?;
+        }
     }
     Ok(())
 }

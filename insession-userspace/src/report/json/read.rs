@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::report::{civil, values};
 use crate::time::Duration;
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Owner, Probe, Reply, Trace};
+use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
 
 /// The contract that is read.
 const SCHEMA: &str = "insession.trace/1";
@@ -110,6 +110,10 @@ struct ProbeRecord<'a> {
     from: Option<IpAddr>,
     name: Option<String>,
     asn: Option<u32>,
+    // Written only where they are known.
+    holder: Option<String>,
+    prefix: Option<String>,
+    ixp: Option<String>,
     rtt_us: Option<f64>,
     #[serde(borrow)]
     rtt_bound: Option<Word<'a>>,
@@ -235,12 +239,7 @@ fn probe(record: ProbeRecord<'_>) -> Result<Probe, ReadError> {
             kind,
             from: record.from.ok_or_else(|| missing("from"))?,
             name: record.name,
-            owner: record.asn.map(|asn| {
-                Arc::new(Owner {
-                    asn: Some(asn),
-                    ..Owner::default()
-                })
-            }),
+            owner: values::owner(record.asn, record.holder, record.prefix, record.ixp),
             rtt: micros("rtt_us", record.rtt_us.ok_or_else(|| missing("rtt_us"))?)?,
             rtt_bound: word("rtt_bound", &bound)?,
             icmp: record.icmp_type.zip(record.icmp_code),

@@ -45,7 +45,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         prop::sample::select(&ReplyKind::ALL[..]),
         address(),
         option::of(text()),
-        option::of(any::<u32>()),
+        option::of(owner()),
     );
     let times = (span(), prop::sample::select(&RttBound::ALL[..]));
     let headers = (
@@ -60,7 +60,7 @@ fn reply() -> impl Strategy<Value = Reply> {
     );
     (who, times, headers, findings).prop_map(
         |(
-            (kind, from, name, asn),
+            (kind, from, name, owner),
             (rtt, rtt_bound),
             (reply_ttl, quoted_ttl, code, mtu),
             (mpls, rewrites),
@@ -77,7 +77,7 @@ fn reply() -> impl Strategy<Value = Reply> {
                 kind,
                 from,
                 name,
-                owner: asn.map(owner),
+                owner: owner.map(Arc::new),
                 rtt,
                 rtt_bound,
                 icmp,
@@ -91,11 +91,21 @@ fn reply() -> impl Strategy<Value = Reply> {
     )
 }
 
-fn owner(asn: u32) -> Arc<Owner> {
-    Arc::new(Owner {
-        asn: Some(asn),
-        ..Owner::default()
-    })
+/// Somebody of whom something is known.
+fn owner() -> impl Strategy<Value = Owner> {
+    let known = (
+        option::of(any::<u32>()),
+        option::of(text()),
+        option::of("[0-9]{1,3}\\.0\\.0\\.0/[0-9]|[0-9a-f]{1,4}::/[0-9]{2}"),
+        option::of(text()),
+    );
+    let owner = known.prop_map(|(asn, holder, prefix, ixp)| Owner {
+        asn,
+        holder,
+        prefix,
+        ixp,
+    });
+    owner.prop_filter("nothing known is no owner", |it| *it != Owner::default())
 }
 
 fn hops() -> impl Strategy<Value = Vec<Hop>> {

@@ -83,6 +83,9 @@ struct ProbeColumns {
     mtu: Runs<i32>,
     mpls: Runs<u32>,
     rewrites: Runs<u32>,
+    holder: Runs<u32>,
+    prefix: Runs<u32>,
+    ixp: Runs<u32>,
 }
 
 /// All of them.
@@ -113,6 +116,7 @@ impl Columns {
             probe.rtt_bound.memory() + probe.icmp_type.memory() + probe.icmp_code.memory(),
             probe.reply_ttl.memory() + probe.quoted_ttl.memory() + probe.mtu.memory(),
             probe.mpls.memory() + probe.rewrites.memory() + probe.shared.memory(),
+            probe.holder.memory() + probe.prefix.memory() + probe.ixp.memory(),
         ];
         of_traces
             + of_probes.iter().sum::<usize>()
@@ -199,13 +203,16 @@ impl Columns {
         to.from.push(reply.map(|it| texts.address(it.from)), 1);
         let name = reply.and_then(|it| it.name.as_deref());
         to.name.push(name.map(|name| texts.text(name)), 1);
+        let owner = reply.and_then(|it| it.owner.as_deref());
         // The column is unsigned, its octets are the same.
-        to.asn.push(
-            reply
-                .and_then(|it| it.owner.as_ref()?.asn)
-                .map(|asn| asn as i32),
-            1,
-        );
+        let asn = owner.and_then(|it| it.asn).map(|asn| asn as i32);
+        to.asn.push(asn, 1);
+        let mut known = |text: Option<&String>| text.map(|text| texts.text(text));
+        to.holder
+            .push(known(owner.and_then(|it| it.holder.as_ref())), 1);
+        to.prefix
+            .push(known(owner.and_then(|it| it.prefix.as_ref())), 1);
+        to.ixp.push(known(owner.and_then(|it| it.ixp.as_ref())), 1);
         to.rtt_us.push(reply.map(|it| micros(it.rtt)), 1);
         let bound = reply.map(|it| texts.text(it.rtt_bound.as_str()));
         to.rtt_bound.push(bound, 1);
@@ -288,7 +295,10 @@ impl Columns {
         elements::<Int32Type, MplsLabel>(group, &of.mpls, stack, |it| it.ttl.into())?;
         let found = |number| self.findings.get(number).map_or(&[][..], |all| all);
         let word = |it: &Rewrite| ByteArray::from(Bytes::from_static(it.as_str().as_bytes()));
-        elements::<ByteArrayType, Rewrite>(group, &of.rewrites, found, word)
+        elements::<ByteArrayType, Rewrite>(group, &of.rewrites, found, word)?;
+        self.write_texts(group, &of.holder)?;
+        self.write_texts(group, &of.prefix)?;
+        self.write_texts(group, &of.ixp)
     }
 
     fn write_texts(&self, group: &mut Group<'_>, runs: &Runs<u32>) -> Result<()> {

@@ -90,6 +90,9 @@ message insession_trace_1 {
       REQUIRED BYTE_ARRAY element (UTF8);
     }
   }
+  OPTIONAL BYTE_ARRAY holder (UTF8);
+  OPTIONAL BYTE_ARRAY prefix (UTF8);
+  OPTIONAL BYTE_ARRAY ixp (UTF8);
 }
 ";
 
@@ -182,6 +185,21 @@ fn io_error(error: ParquetError) -> io::Error {
 /// All parts have the columns of this version, so that they can follow one another.
 fn same_columns(found: &parquet::schema::types::Type) -> io::Result<()> {
     if schema()?.get_fields() == found.get_fields() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "its columns are not those of insession.trace/1",
+    ))
+}
+
+/// The columns are those of this version, or the first of them: columns that were added
+/// at the end since are optional.
+fn known_columns(found: &parquet::schema::types::Type) -> io::Result<()> {
+    let ours = schema()?;
+    let (ours, found) = (ours.get_fields(), found.get_fields());
+    let rest = ours.get(found.len()..);
+    if ours.starts_with(found) && rest.is_some_and(|rest| rest.iter().all(|it| it.is_optional())) {
         return Ok(());
     }
     Err(io::Error::new(

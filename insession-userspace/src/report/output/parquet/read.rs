@@ -10,10 +10,10 @@ use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 
-use super::{io_error, same_columns};
+use super::{io_error, known_columns};
 use crate::report::values::{self, Word};
 use crate::time::{Duration, UnixTime};
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Owner, Probe, Reply, Trace};
+use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
 
 /// Rows that are read at a time, of each column.
 const BATCH: usize = 4096;
@@ -45,7 +45,7 @@ impl Reader {
     /// When it cannot be read, or is no result of ours.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = SerializedFileReader::new(File::open(path)?).map_err(io_error)?;
-        same_columns(file.metadata().file_metadata().schema())?;
+        known_columns(file.metadata().file_metadata().schema())?;
         Ok(Reader {
             file,
             group: 0,
@@ -274,6 +274,10 @@ struct Rows {
     mpls_s: Booleans,
     mpls_ttl: Ints,
     rewrites: Texts,
+    // Of later versions.
+    holder: Option<Texts>,
+    prefix: Option<Texts>,
+    ixp: Option<Texts>,
 }
 
 /// Gives the columns of a row group one after another.
@@ -298,6 +302,24 @@ impl Columns<'_> {
             optional: levels.max_def_level() > 0,
             list: levels.max_rep_level() > 0,
         })
+    }
+}
+
+impl Columns<'_> {
+    /// The next column, where the file has one.
+    fn added<D: DataType>(&mut self, name: &'static str) -> io::Result<Option<Column<D>>> {
+        if self.next == self.group.num_columns() {
+            return Ok(None);
+        }
+        self.next(name).map(Some)
+    }
+}
+
+/// The next row's text of a column that may not be there.
+fn added(column: &mut Option<Texts>) -> io::Result<Option<String>> {
+    match column {
+        Some(column) => column.text(),
+        None => Ok(None),
     }
 }
 
@@ -347,6 +369,9 @@ impl Rows {
             mpls_s: columns.next("mpls.s")?,
             mpls_ttl: columns.next("mpls.ttl")?,
             rewrites: columns.next("rewrites")?,
+            holder: columns.added("holder")?,
+            prefix: columns.added("prefix")?,
+            ixp: columns.added("ixp")?,
         })
     }
 
@@ -483,6 +508,8 @@ impl Rows {
             Word::of(&word).ok_or_else(|| wrong("rewrites", word))
         });
         let rewrites = rewrites.collect::<io::Result<Vec<_>>>()?;
+        let (holder, prefix) = (added(&mut self.holder)?, added(&mut self.prefix)?);
+        let ixp = added(&mut self.ixp)?;
         let Some(kind) = kind.filter(|kind| kind != "none") else {
             return Ok(None);
         };
@@ -491,12 +518,7 @@ impl Rows {
             kind: Word::of(&kind).ok_or_else(|| wrong("kind", kind))?,
             from: from.ok_or_else(|| wrong("from", "null"))?,
             name,
-            owner: asn.map(|asn| {
-                Arc::new(Owner {
-                    asn: Some(asn),
-                    ..Owner::default()
-                })
-            }),
+            owner: values::owner(asn, holder, prefix, ixp),
             rtt: rtt.ok_or_else(|| wrong("rtt_us", "null"))?,
             rtt_bound: Word::of(&bound).ok_or_else(|| wrong("rtt_bound", bound))?,
             icmp,

@@ -50,6 +50,80 @@ fn traces_come_back_from_parts_joined() {
     assert_eq!(back.len(), all.len());
 }
 
+/// A file of ours without the last of its columns.
+fn without_last(file: &[u8], columns: &[&str], folder: &Folder) -> Vec<u8> {
+    use parquet::column::writer::ColumnCloseResult;
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    let path = folder.0.join("new.parquet");
+    std::fs::write(&path, file).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let reader = SerializedFileReader::new(file.try_clone().unwrap()).unwrap();
+    let is_kept = |line: &&str| !columns.iter().any(|it| line.contains(&format!(" {it} ")));
+    let schema: Vec<&str> = SCHEMA.lines().filter(is_kept).collect();
+    let schema = Arc::new(parse_message_type(&schema.join("\n")).unwrap());
+    let out = super::super::tests::Shared::default();
+    let properties = Arc::new(properties().unwrap());
+    let mut writer = SerializedFileWriter::new(out.clone(), schema, properties).unwrap();
+    for group in reader.metadata().row_groups() {
+        let mut copied = writer.next_row_group().unwrap();
+        let kept = group.columns().len() - columns.len();
+        for column in &group.columns()[..kept] {
+            let result = ColumnCloseResult {
+                bytes_written: column.compressed_size() as u64,
+                rows_written: group.num_rows() as u64,
+                metadata: column.clone(),
+                bloom_filter: None,
+                column_index: None,
+                offset_index: None,
+            };
+            copied.append_column(&file, result).unwrap();
+        }
+        copied.close().unwrap();
+    }
+    writer.finish().unwrap();
+    out.take()
+}
+
+#[test]
+fn files_from_before_a_column_are_read() {
+    let mut runner = TestRunner::deterministic();
+    let any = (0..200).map(|_| {
+        samples::any_trace()
+            .new_tree(&mut runner)
+            .unwrap()
+            .current()
+    });
+    let mut all: Vec<Trace> = any.collect();
+    let file = encoded(&spec("r.parquet"), &all);
+    let added = ["holder", "prefix", "ixp"];
+    let folder = Folder::new("parquet-before");
+    let back = read(&without_last(&file, &added, &folder), "parquet-old");
+    for probe in all
+        .iter_mut()
+        .flat_map(|it| &mut it.hops)
+        .flat_map(|it| &mut it.probes)
+    {
+        if let Some(reply) = &mut probe.reply {
+            let asn = reply.owner.as_ref().and_then(|it| it.asn);
+            reply.owner = crate::report::values::owner(asn, None, None, None);
+        }
+    }
+    assert_eq!(back, kept(&all));
+    // Columns that were there from the beginning are not left out.
+    let older = ["rewrites", "holder", "prefix", "ixp"];
+    let path = folder.0.join("older.parquet");
+    let schema = SCHEMA
+        .lines()
+        .filter(|line| !older[1..].iter().any(|it| line.contains(it)));
+    let schema: String = schema.map(|line| format!("{line}\n")).collect();
+    let (first, _) = schema.split_once("  REQUIRED GROUP rewrites").unwrap();
+    let schema = Arc::new(parse_message_type(&format!("{first}}}")).unwrap());
+    let out = std::fs::File::create(&path).unwrap();
+    let writer = SerializedFileWriter::new(out, schema, Arc::new(properties().unwrap())).unwrap();
+    writer.close().unwrap();
+    assert!(Reader::open(&path).is_err());
+}
+
 #[test]
 fn no_parts_are_a_file_without_rows() {
     let file = joined(&spec("r.parquet"), "parquet-none", &[]).unwrap();
