@@ -1,6 +1,6 @@
 //! Prefixes of one family in columns, sorted, each with the one around it: what
 //! covers an address is found by halving, and takes no memory of its own. A full
-//! table of a million prefixes is 13 MiB (of IPv6: 25).
+//! table of a million prefixes is 13 MB (of IPv6: 25).
 
 use std::net::IpAddr;
 

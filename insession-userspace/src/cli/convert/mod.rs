@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::data::files;
 use super::exit::Failure;
 use super::results::{self, Bad, Record};
 use crate::report::json;
@@ -19,6 +20,10 @@ pub struct Arguments {
     /// .scamper.jsonl, .atlas.jsonl, all but Parquet with .gz or .zst behind; - for standard output
     #[arg(short, long, value_name = "FILE", required = true)]
     output: Vec<PathBuf>,
+    /// Say anew whose the addresses of hops are, by FILE or the files of a directory (see
+    /// insession data); nothing stays of what the results say of that
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
     /// End at the first line that is no record
     #[arg(long)]
     strict: bool,
@@ -37,12 +42,25 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
             )));
         }
     }
+    let owners = match &arguments.data[..] {
+        [] => None,
+        data => Some(files::load(data, &[])?),
+    };
     let sinks = arguments.output.iter().map(|path| Sink::open(path));
     let mut sinks = sinks.collect::<Result<Vec<_>, _>>()?;
     let mut bad = Bad::new(arguments.strict);
     let mut line = Vec::new();
     for path in &arguments.inputs {
         results::read(path, &mut bad, &mut |Record { trace, line: known }| {
+            let filled = owners.as_ref().map(|owners| {
+                let mut filled = trace.clone();
+                owners.fill(&mut filled);
+                filled
+            });
+            let (trace, known) = match &filled {
+                Some(filled) => (filled, None),
+                None => (trace, known),
+            };
             let line = match known {
                 Some(known) => known,
                 None => {
