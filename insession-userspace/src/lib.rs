@@ -18,6 +18,7 @@
 //! * [`targets`]: what the user wants traced;
 //! * [`dns`]: names and addresses;
 //! * [`net`]: interfaces, routes, neighbours;
+//! * [`multipath`]: load balancing, in one session and over many flows;
 //! * [`engine`]: many sessions at once;
 //! * [`owners`]: whose addresses are, from files;
 //! * [`campaign`]: records of long lists, kept whatever happens;
@@ -46,6 +47,8 @@ pub mod dns;
 pub mod engine;
 #[cfg(feature = "os")]
 pub mod link;
+#[cfg(feature = "os")]
+pub mod multipath;
 #[cfg(feature = "os")]
 pub mod net;
 #[cfg(feature = "os")]
