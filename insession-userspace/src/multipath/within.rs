@@ -355,10 +355,7 @@ mod tests {
             [(2, "undecided"), (3, "undecided")]
         );
         // There and back is no coincidence with so many probes.
-        assert_eq!(
-            kinds(&["aaaaaaaabbbbbbbbaaaaaaaa"]),
-            [(1, "route-change")]
-        );
+        assert_eq!(kinds(&["aaaaaaaabbbbbbbbaaaaaaaa"]), [(1, "route-change")]);
     }
 
     #[test]
@@ -384,7 +381,6 @@ mod tests {
     }
 
     proptest! {
-        /// By chance alone a change is seen no more often than the level says.
         #[test]
         fn fewest_moments_are_in_every_span(
             spans in prop::collection::vec((0u64..50, 1u64..20), 1..20)
