@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::exit::{self, Failure, tell};
 use crate::report::output::parquet::{self, is_parquet};
-use crate::report::{input, json};
+use crate::report::{input, json, paths};
 use crate::trace::Trace;
 
 /// A record that was read.
@@ -116,6 +116,8 @@ pub fn read(
                     return Ok(());
                 }
             }
+            // What flows show together can be made again of their records.
+            Err(json::ReadError::Schema(schema)) if schema.starts_with(paths::SCHEMA) => {}
             Err(why) => bad.add(path, number, &why)?,
         }
     }
@@ -127,4 +129,34 @@ pub fn unread(path: &Path, error: io::Error) -> Failure {
         "{}: {error}; name a result of insession: JSON lines, or Parquet",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::testing::Folder;
+    use crate::multipath::paths::merge;
+    use crate::report::samples;
+
+    #[test]
+    fn merged_flows_are_passed_over_and_what_is_no_record_is_not() {
+        let folder = Folder::new("results-merged");
+        let path = folder.path("r.jsonl");
+        let mut lines = Vec::new();
+        for _ in 0..2 {
+            json::append(&samples::contract(), &mut lines).unwrap();
+        }
+        let merged = merge(&[samples::contract(), samples::contract()], None).unwrap();
+        paths::append(&merged, &mut lines).unwrap();
+        lines.extend_from_slice(b"{\"schema\":\"insession.path/1\"}\n");
+        std::fs::write(&path, lines).unwrap();
+        let mut bad = Bad::new(false);
+        let mut count = 0;
+        read(&path, &mut bad, &mut |_| {
+            count += 1;
+            Ok(true)
+        })
+        .unwrap();
+        assert_eq!((count, bad.count()), (2, 1));
+    }
 }

@@ -142,7 +142,8 @@ pub struct Mda {
 pub enum Stopped {
     /// So many are not allowed.
     FlowsMax,
-    /// A whole batch showed nothing.
+    /// A whole batch showed nothing new to go by: no answers, or flows that were there
+    /// before.
     Silent,
     /// The run was ended.
     Interrupted,

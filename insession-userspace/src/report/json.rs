@@ -5,8 +5,9 @@
 use std::io;
 
 use super::civil::Rfc3339;
+use crate::multipath::within;
 use crate::trace::{Handshake, LinkInfo, Trace};
-use bytes::{boolean, micros, number, optional, optional_address, text, word};
+use bytes::{address, boolean, comma, micros, number, optional, optional_address, text, word};
 
 pub(super) mod bytes;
 mod hops;
@@ -58,6 +59,7 @@ pub fn append(trace: &Trace, out: &mut Vec<u8>) -> io::Result<()> {
     optional(trace.destination_ttl, out);
     out.extend_from_slice(b",\"hops\":");
     hops::write(&trace.hops, out)?;
+    append_balancing(trace, out);
     out.extend_from_slice(b",\"link\":");
     append_link(trace.link.as_deref(), out)?;
     out.extend_from_slice(b"}\n");
@@ -80,6 +82,39 @@ fn append_handshake(handshake: Option<&Handshake>, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"window_scale\":");
     optional(handshake.window_scale, out);
     out.push(b'}');
+}
+
+/// Only where there is something to say: nearly all records have nothing.
+fn append_balancing(trace: &Trace, out: &mut Vec<u8>) {
+    let found = within::within(trace);
+    if found.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b",\"balancing\":[");
+    for (nth, it) in found.iter().enumerate() {
+        comma(nth, out);
+        out.extend_from_slice(b"{\"ttl\":");
+        number(it.ttl.into(), out);
+        out.extend_from_slice(b",\"kind\":");
+        word(it.kind.as_str(), out);
+        out.extend_from_slice(b",\"routers\":[");
+        for (nth, router) in it.routers.iter().enumerate() {
+            comma(nth, out);
+            address(*router, out);
+        }
+        out.extend_from_slice(b"],\"at_us\":[");
+        for (nth, at) in it.at.iter().enumerate() {
+            comma(nth, out);
+            micros(*at, out);
+        }
+        out.extend_from_slice(b"],\"moments\":");
+        number(it.moments as u64, out);
+        out.extend_from_slice(b",\"p\":");
+        // A part of one, by a thousand trials.
+        out.extend_from_slice(format!("{:.3}", it.p).as_bytes());
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 fn append_link(link: Option<&LinkInfo>, out: &mut Vec<u8>) -> io::Result<()> {
@@ -147,6 +182,16 @@ mod tests {
         let mut trace = samples::empty("nosuch.example", Verdict::Error);
         trace.detail = Some("nosuch.example: no such host; \"check\" the name".to_owned());
         assert_eq!(line(&trace), expected);
+    }
+
+    #[test]
+    fn several_responders_of_a_ttl_are_told() {
+        let text = line(&samples::annotated());
+        let expected = concat!(
+            r#"],"balancing":[{"ttl":1,"kind":"undecided","routers":["10.0.1.1","10.0.1.2"],"#,
+            r#""at_us":[],"moments":1,"p":1.000}],"link":"#,
+        );
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

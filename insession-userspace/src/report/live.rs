@@ -153,6 +153,7 @@ impl Live {
                 out.push_str(&text::hop(self.style, hop));
             }
         }
+        out.push_str(&text::findings(trace));
         out.push_str(&text::verdict(trace));
     }
 

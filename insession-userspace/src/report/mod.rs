@@ -5,6 +5,7 @@
 //! * [`live`]: the same text, hop by hop while the trace goes on;
 //! * [`input`]: files that are read, compressed or not;
 //! * [`output`]: results in files, by the name of the file;
+//! * [`paths`]: what many flows to one target show together;
 //! * [`summary`]: the picture of many traces;
 //! * [`civil`]: moments as RFC 3339 writes them.
 
@@ -13,6 +14,7 @@ pub mod input;
 pub mod json;
 pub mod live;
 pub mod output;
+pub mod paths;
 pub mod summary;
 pub mod text;
 mod values;

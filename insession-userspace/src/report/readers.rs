@@ -12,6 +12,7 @@ use proptest::test_runner::TestRunner;
 use super::output::tests::Folder;
 use super::output::{OutputSpec, encoder, join};
 use super::{json, samples};
+use crate::multipath::paths::{self, Mda, Stopped};
 use crate::trace::Trace;
 
 /// The samples, and some hundred of all traces there can be.
@@ -78,6 +79,11 @@ fn compare(script: &str, names: &[&str], arguments: &[&Path]) -> u64 {
     for name in names.iter().chain(&["r.jsonl"]) {
         write(&folder.0, name, &traces);
     }
+    compare_in(&folder, script, arguments)
+}
+
+/// Has a script compare what was written to this folder.
+fn compare_in(folder: &Folder, script: &str, arguments: &[&Path]) -> u64 {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let ended = Command::new(tools().join("venv/bin/python3"))
         .arg("-B")
@@ -152,4 +158,42 @@ fn records_by_their_json_schema() {
         compare("check_schema.py", &[], &[&schema]),
         traces().len() as u64
     );
+}
+
+#[test]
+fn merged_flows_by_their_json_schema() {
+    let folder = Folder::new("check_paths.py");
+    let mda = |stopped| Mda {
+        confidence: 0.95,
+        is_complete: false,
+        rounds: 2,
+        stopped,
+    };
+    let drawn = [
+        (&[("a b d T", 3), ("a c e d T", 2)][..], None),
+        (
+            &[("a bcb ded T", 1), ("a b . T", 1)],
+            Some(Stopped::FlowsMax),
+        ),
+        (&[("a b . .", 1), ("a c", 1)], Some(Stopped::Silent)),
+        (&[(". .", 2)], Some(Stopped::Interrupted)),
+    ];
+    let drawn = drawn.map(|(ways, stopped)| {
+        let mda = Some(mda(stopped));
+        paths::merge(&paths::tests::traces(ways), mda).unwrap()
+    });
+    let of_any = traces().into_iter().map(|trace| {
+        let flows = [trace.clone(), trace];
+        paths::merge(&flows, None).unwrap()
+    });
+    let mut lines = Vec::new();
+    let mut count = 0;
+    for merged in drawn.into_iter().chain(of_any) {
+        super::paths::append(&merged, &mut lines).unwrap();
+        count += 1;
+    }
+    fs::write(folder.0.join("r.jsonl"), lines).unwrap();
+    let schema =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/insession.paths-1.schema.json");
+    assert_eq!(compare_in(&folder, "check_paths.py", &[&schema]), count);
 }

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 
+use crate::multipath::{BalancingKind, within};
 use crate::time::Duration;
 use crate::trace::{
     Handshake, Hop, LinkInfo, Method, MplsLabel, Owner, Probe, Reply, ReplyKind, RttBound,
@@ -80,6 +81,7 @@ pub fn write(trace: &Trace, style: Style, out: &mut dyn io::Write) -> io::Result
     {
         text.push_str(&hop(style, shown));
     }
+    text.push_str(&findings(trace));
     text.push_str(&verdict(trace));
     out.write_all(text.as_bytes())
 }
@@ -323,6 +325,42 @@ fn unreachable_v6(code: u8) -> Option<char> {
     })
 }
 
+/// What makes several responders at one TTL, where there are some; a line each.
+#[must_use]
+pub fn findings(trace: &Trace) -> String {
+    let mut lines = String::new();
+    for it in within::within(trace) {
+        if !is_shown(it.ttl, trace.destination_ttl) {
+            continue;
+        }
+        let mut routers = String::new();
+        for (nth, router) in it.routers.iter().enumerate() {
+            let between = match nth {
+                0 => "",
+                _ if nth + 1 == it.routers.len() => " and ",
+                _ => ", ",
+            };
+            let _ = write!(routers, "{between}{router}");
+        }
+        let _ = write!(lines, " TTL {}: ", it.ttl);
+        let _ = match it.kind {
+            BalancingKind::PerPacket => {
+                writeln!(lines, "packets are balanced one by one over {routers}")
+            }
+            BalancingKind::Undecided => writeln!(
+                lines,
+                "{routers}: balanced packets or a changed route, too few answers to tell; more with --probes"
+            ),
+            BalancingKind::RouteChange => {
+                let at = it.at.iter().map(|at| Millis(*at).to_string());
+                let at = at.collect::<Vec<_>>().join(", ");
+                writeln!(lines, "the route changed at {at}, {routers} in turn")
+            }
+        };
+    }
+    lines
+}
+
 /// The last line: the contract's word, and what it means.
 #[must_use]
 pub fn verdict(trace: &Trace) -> String {
@@ -361,7 +399,7 @@ pub fn verdict(trace: &Trace) -> String {
 }
 
 /// Displays milliseconds with three decimals, rounded half up.
-struct Millis(Duration);
+pub(super) struct Millis(pub(super) Duration);
 
 impl std::fmt::Display for Millis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -422,6 +460,7 @@ traceroute in session to 2001:db8::9 (2001:db8::9), port 443, 30 hops max, from 
  5  10.0.5.1 [MPLS: L=16001,E=0,S=0,T=1/L=24001,E=5,S=1,T=254]  1.000 ms [MPLS: none] [rewritten: ttl]  1.000 ms [rewritten: none]  1.000 ms
  6  * * *
  7  10.0.9.2  1.000 ms [sack]  1.000 ms  <1.000 ms [dup-ack]  1.000 ms * [rst]  1.000 ms [time-exceeded]  1.000 ms
+ TTL 1: 10.0.1.1 and 10.0.1.2: balanced packets or a changed route, too few answers to tell; more with --probes
 max-ttl: destination not reached by the last TTL; --max-ttl raises it
 ";
         assert_eq!(text(&samples::annotated(), NUMERIC), expected);

@@ -18,6 +18,8 @@ pub(super) struct Lines {
     /// The lines of one record.
     lines: Vec<u8>,
     out: Compressed,
+    /// It has a place for what is no record.
+    takes_merged: bool,
 }
 
 impl Lines {
@@ -37,7 +39,13 @@ impl Lines {
             append,
             lines: Vec::new(),
             out,
+            takes_merged: false,
         })
+    }
+
+    /// What the flows of a target show together has a line, too.
+    pub(super) fn take_merged(&mut self) {
+        self.takes_merged = true;
     }
 }
 
@@ -46,6 +54,13 @@ impl Encoder for Lines {
         self.lines.clear();
         (self.append)(trace, json, &mut self.lines)?;
         self.out.write_all(&self.lines)
+    }
+
+    fn merged(&mut self, json: &[u8]) -> io::Result<()> {
+        match self.takes_merged {
+            true => self.out.write_all(json),
+            false => Ok(()),
+        }
     }
 
     fn bytes(&self) -> u64 {

@@ -153,6 +153,15 @@ pub trait Encoder: Send {
     /// When it cannot be written. What was written then is no whole file.
     fn record(&mut self, trace: &Trace, json: &[u8]) -> io::Result<()>;
 
+    /// Adds what the flows of a target show together: its line as `report::paths` writes
+    /// it, behind their records. Formats of others have no place for it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn merged(&mut self, _json: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
     /// About how many octets were written so far; what is held back in memory counts
     /// as soon as it is handed over.
     fn bytes(&self) -> u64;
@@ -191,6 +200,9 @@ pub fn encoder(spec: &OutputSpec, out: Box<dyn Write + Send>) -> io::Result<Box<
         Encoding::Caracal => caracal::append,
     };
     let head = join::head(spec.encoding);
-    let lines = lines::Lines::new(spec.compression, out, append, head)?;
+    let mut lines = lines::Lines::new(spec.compression, out, append, head)?;
+    if spec.encoding == Encoding::Json {
+        lines.take_merged();
+    }
     Ok(Box::new(lines))
 }
