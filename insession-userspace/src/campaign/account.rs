@@ -96,7 +96,7 @@ impl Account {
         let seen = self.observed.read();
         Moment {
             elapsed: self.begun.elapsed(),
-            done: self.before + seen.records(),
+            done: self.before + seen.records() - seen.further,
             before: self.before,
             total: self.total.get().copied(),
             open: get(&stats.open),

@@ -8,7 +8,7 @@
 //! | 4 | length of the line, little-endian |
 //! | 4 | CRC-32 of what follows |
 //! | 8 | position of the target, little-endian |
-//! | … | the line |
+//! | … | the line; of a target with several flows all of their lines |
 //!
 //! A process that is killed leaves at most a torn entry at the end, a power cut
 //! perhaps more than one: reading ends where the checksum does, and what follows is
@@ -24,8 +24,9 @@ use super::patient::{Patient, Room};
 
 /// Octets before the line.
 const HEAD: usize = 16;
-/// No record is longer: 255 hops of 255 probes take some 15 MiB.
-const LONGEST: u32 = 1 << 26;
+/// No record is longer: 255 hops of 255 probes take some 15 MiB, a thousand flows of
+/// 30 hops with three probes 25 MiB.
+const LONGEST: u32 = 1 << 28;
 /// Octets handed to the kernel at a time, while records come faster than one by one.
 const BUFFER: usize = 1 << 17;
 
@@ -81,7 +82,7 @@ impl Journal {
         let length = u32::try_from(line.len())
             .ok()
             .filter(|length| *length <= LONGEST)
-            .ok_or_else(|| io::Error::other("a record of more than 64 MiB"))?;
+            .ok_or_else(|| io::Error::other("the records of a target of more than 256 MiB"))?;
         let position = position.to_le_bytes();
         let mut head = [0; HEAD];
         head[..4].copy_from_slice(&length.to_le_bytes());

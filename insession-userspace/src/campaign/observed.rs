@@ -78,6 +78,8 @@ pub struct Seen {
     pub round_trips: Distribution,
     /// Sessions, first segment to verdict.
     pub sessions: Distribution,
+    /// Records of further flows to a target that has one.
+    pub further: u64,
 }
 
 impl Seen {
@@ -103,6 +105,12 @@ impl Seen {
         }
     }
 
+    /// Counts the records of a target's flows.
+    pub fn note_flows(&mut self, traces: &[Trace]) {
+        traces.iter().for_each(|trace| self.note(trace));
+        self.further += (traces.len() as u64).saturating_sub(1);
+    }
+
     fn add(&mut self, other: &Self) {
         for (count, more) in self.verdicts.iter_mut().zip(&other.verdicts) {
             *count += more;
@@ -112,6 +120,7 @@ impl Seen {
         self.handshakes.add(&other.handshakes);
         self.round_trips.add(&other.round_trips);
         self.sessions.add(&other.sessions);
+        self.further += other.further;
     }
 
     /// Records.

@@ -74,6 +74,15 @@ impl Part {
         })
     }
 
+    /// Adds what the flows of a target show together, where the format has a place for
+    /// it.
+    ///
+    /// # Errors
+    /// Names the file that takes no more.
+    pub fn merged(&mut self, line: &[u8]) -> Result<(), CampaignError> {
+        self.each(|file| file.encoder.merged(line))
+    }
+
     /// Does it to each file. One whose reader has gone away is left out from then on,
     /// unless it is the last: the others are still wanted.
     fn each(

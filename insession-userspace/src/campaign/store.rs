@@ -16,8 +16,10 @@ use super::part::{self, Part};
 use super::patient::Room;
 use super::plan::Plan;
 use super::state::State;
-use crate::report::json::{self, read};
+use crate::multipath::paths::Paths;
+use crate::report::json::{self, ReadError, read};
 use crate::report::output::OutputSpec;
+use crate::report::paths;
 use crate::trace::Trace;
 
 /// A part is whole with so many records: what is made again after a kill is no
@@ -102,6 +104,31 @@ impl Store {
         }
     }
 
+    /// The records of the flows to the target at this position, and what they show
+    /// together: all of them at once, so that a campaign has none of them twice.
+    ///
+    /// # Errors
+    /// As [`Store::record`].
+    pub fn flows(
+        &mut self,
+        position: u64,
+        traces: &[Trace],
+        merged: &Paths,
+    ) -> Result<(), CampaignError> {
+        match self {
+            Store::Direct(direct) => {
+                for trace in traces {
+                    write_line(trace, &mut direct.line)?;
+                    direct.part.record(trace, &direct.line)?;
+                }
+                direct.line.clear();
+                write_merged(merged, &mut direct.line)?;
+                direct.part.merged(&direct.line)
+            }
+            Store::Campaign(campaign) => campaign.flows(position, traces, merged),
+        }
+    }
+
     /// What was recorded until now is safe from the end of the process, and who
     /// reads along gets it.
     ///
@@ -164,13 +191,24 @@ impl Campaign {
             if !done.insert(entry.position) {
                 return Ok(());
             }
-            let trace = read(entry.line).map_err(io::Error::other)?;
-            count(&mut verdicts, &trace);
-            replayed += 1;
-            part.record(&trace, entry.line).map_err(|error| {
-                trouble = Some(error);
-                io::Error::other("a part")
-            })
+            for line in entry.line.split_inclusive(|octet| *octet == b'\n') {
+                let added = match read(line) {
+                    Ok(trace) => {
+                        count(&mut verdicts, &trace);
+                        replayed += 1;
+                        part.record(&trace, line)
+                    }
+                    Err(ReadError::Schema(schema)) if schema.starts_with(paths::SCHEMA) => {
+                        part.merged(line)
+                    }
+                    Err(error) => return Err(io::Error::other(error)),
+                };
+                added.map_err(|error| {
+                    trouble = Some(error);
+                    io::Error::other("a part")
+                })?;
+            }
+            Ok(())
         });
         let (journal, torn) = match (opened, trouble) {
             (Ok(opened), _) => opened,
@@ -220,6 +258,43 @@ impl Campaign {
         count(&mut self.verdicts, trace);
         self.part.record(trace, &self.line)?;
         self.in_part += 1;
+        self.seal_if_full()
+    }
+
+    fn flows(
+        &mut self,
+        position: u64,
+        traces: &[Trace],
+        merged: &Paths,
+    ) -> Result<(), CampaignError> {
+        if !self.done.insert(position) {
+            return Ok(());
+        }
+        self.line.clear();
+        let mut ends = Vec::with_capacity(traces.len());
+        for trace in traces {
+            append_line(trace, &mut self.line)?;
+            ends.push(self.line.len());
+        }
+        write_merged(merged, &mut self.line)?;
+        self.journal
+            .append(position, &self.line)
+            .map_err(|error| self.journal_trouble(error))?;
+        self.dirty = true;
+        let mut begin = 0;
+        for (trace, end) in traces.iter().zip(ends) {
+            count(&mut self.verdicts, trace);
+            let line = self.line.get(begin..end).unwrap_or_default();
+            self.part.record(trace, line)?;
+            self.in_part += 1;
+            begin = end;
+        }
+        self.part
+            .merged(self.line.get(begin..).unwrap_or_default())?;
+        self.seal_if_full()
+    }
+
+    fn seal_if_full(&mut self) -> Result<(), CampaignError> {
         if self.in_part >= RECORDS || self.journal.bytes() >= OCTETS {
             self.seal(false)?;
         }
@@ -324,7 +399,15 @@ fn count(verdicts: &mut BTreeMap<String, u64>, trace: &Trace) {
 
 fn write_line(trace: &Trace, line: &mut Vec<u8>) -> Result<(), CampaignError> {
     line.clear();
-    json::append(trace, line).map_err(|error| CampaignError::write("a record", error))
+    append_line(trace, line)
+}
+
+fn append_line(trace: &Trace, lines: &mut Vec<u8>) -> Result<(), CampaignError> {
+    json::append(trace, lines).map_err(|error| CampaignError::write("a record", error))
+}
+
+fn write_merged(merged: &Paths, lines: &mut Vec<u8>) -> Result<(), CampaignError> {
+    paths::append(merged, lines).map_err(|error| CampaignError::write("merged flows", error))
 }
 
 #[cfg(test)]
@@ -462,6 +545,40 @@ mod tests {
         campaign.seal(false).unwrap_err();
         let length = fs::metadata(campaign.directory.journal(1)).unwrap().len();
         assert_eq!(length, campaign.journal.bytes());
+    }
+
+    #[test]
+    fn the_flows_of_a_target_are_recorded_together_or_not_at_all() {
+        let folder = Folder::new("store-flows");
+        let (mut campaign, _) = open(&folder);
+        let flows = |position| vec![numbered(position); 3];
+        let merged = |position| crate::multipath::paths::merge(&flows(position), None).unwrap();
+        for position in [0, 1, 1] {
+            campaign
+                .flows(position, &flows(position), &merged(position))
+                .unwrap();
+        }
+        campaign.flush().unwrap();
+        let whole = campaign.journal.bytes();
+        campaign.flows(2, &flows(2), &merged(2)).unwrap();
+        campaign.flush().unwrap();
+        let length = campaign.journal.bytes();
+        let journal = campaign.directory.journal(1);
+        drop(campaign);
+        // Killed while the last was handed to the kernel.
+        let file = fs::OpenOptions::new().write(true).open(&journal).unwrap();
+        file.set_len(length - 1).unwrap();
+        let (mut campaign, found) = open(&folder);
+        assert_eq!((found.done.count(), found.replayed), (2, 6));
+        assert_eq!(found.torn, length - 1 - whole);
+        campaign.flows(2, &flows(2), &merged(2)).unwrap();
+        Store::Campaign(Box::new(campaign)).finish(true).unwrap();
+        let plain = fs::read_to_string(folder.path("a.jsonl")).unwrap();
+        let schemas: Vec<bool> = plain
+            .lines()
+            .map(|line| line.contains(paths::SCHEMA))
+            .collect();
+        assert_eq!(schemas, [false, false, false, true].repeat(3));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which flow is to be opened next: each target several times, and by the stopping
 //! rule as many times as it takes. Pure: targets and records in, targets out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::graph::Graph;
 use super::mda;
@@ -28,6 +28,29 @@ pub struct Ended {
     pub index: u64,
     /// What the rule led to, where it was followed.
     pub mda: Option<Mda>,
+    /// Flows that were asked for are missing: the run is over.
+    pub is_cut_short: bool,
+}
+
+impl Ended {
+    /// A target with all that was asked for.
+    #[must_use]
+    pub fn whole(index: u64, mda: Option<Mda>) -> Self {
+        Ended {
+            index,
+            mda,
+            is_cut_short: false,
+        }
+    }
+}
+
+/// Who opens flows, as one sees it who gets their records.
+pub trait Opener: Send + Sync {
+    /// A record came. `Some`: it was the last of its target.
+    fn back(&self, index: u64, trace: &Trace) -> Option<Ended>;
+
+    /// Ends what is under way: the run is over.
+    fn end(&self) -> Vec<Ended>;
 }
 
 /// All targets whose flows are under way.
@@ -37,6 +60,7 @@ pub struct Flows {
     open: BTreeMap<u64, Group>,
     /// Flows to be opened, and how many times more.
     waiting: VecDeque<(Target, u32)>,
+    asked: u64,
 }
 
 /// The flows of one target.
@@ -47,6 +71,8 @@ struct Group {
     back: u32,
     rounds: u32,
     walks: Vec<Walk>,
+    /// Source ports: a flow that was there before says nothing new.
+    ports: BTreeSet<u16>,
     /// Flows that showed something, and those before the latest round.
     usable: u32,
     before: u32,
@@ -61,16 +87,17 @@ impl Flows {
             options,
             open: BTreeMap::new(),
             waiting: VecDeque::new(),
+            asked: 0,
         }
     }
 
-    /// Whether a further target may be begun: flows that were asked for go first.
+    /// Flows that were asked for so far.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.waiting.is_empty()
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
 
-    /// Whether a flow waits to be opened.
+    /// Whether a flow waits to be opened: it goes before a further target.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -97,11 +124,13 @@ impl Flows {
             back: 0,
             rounds: 1,
             walks: Vec::new(),
+            ports: BTreeSet::new(),
             usable: 0,
             before: 0,
             is_interrupted: false,
         };
         self.open.insert(target.index, group);
+        self.asked += u64::from(first);
         self.waiting.push_back((target, first));
     }
 
@@ -119,12 +148,19 @@ impl Flows {
     /// target that was not begun here, as it never got so far, is its only one.
     pub fn back(&mut self, index: u64, trace: &Trace) -> Option<Ended> {
         let Some(group) = self.open.get_mut(&index) else {
-            return Some(Ended { index, mda: None });
+            return Some(Ended::whole(index, None));
         };
         group.back += 1;
         group.is_interrupted |= trace.verdict == Verdict::Interrupted;
         if self.options.confidence.is_some() {
-            let found = walks(trace, group.back);
+            let is_new = trace
+                .source_port
+                .is_none_or(|port| group.ports.insert(port));
+            let found = if is_new {
+                walks(trace, group.back)
+            } else {
+                Vec::new()
+            };
             group.usable += u32::from(!found.is_empty());
             group.walks.extend(found);
         }
@@ -136,6 +172,7 @@ impl Flows {
             match group.judge(confidence, self.options.most) {
                 Next::More(more) => {
                     group.opened += more;
+                    self.asked += u64::from(more);
                     group.rounds += 1;
                     group.before = group.usable;
                     self.waiting.push_back((group.target.clone(), more));
@@ -152,7 +189,7 @@ impl Flows {
             }
         }
         self.open.remove(&index);
-        Some(Ended { index, mda })
+        Some(Ended::whole(index, mda))
     }
 
     /// Ends what is under way: the run is over.
@@ -168,6 +205,7 @@ impl Flows {
                 rounds: group.rounds,
                 stopped: Some(Stopped::Interrupted),
             }),
+            is_cut_short: true,
         };
         open.into_iter().map(end).collect()
     }
@@ -236,7 +274,13 @@ mod tests {
             assert_eq!(next, target(3));
             let way = way(count);
             count += 1;
-            let record = trace(60_000, &way.split(' ').collect::<Vec<_>>());
+            let port = if way.starts_with('=') {
+                60_000
+            } else {
+                60_000 + count as u16
+            };
+            let way = way.trim_start_matches('=');
+            let record = trace(port, &way.split(' ').collect::<Vec<_>>());
             if let Some(ended) = flows.back(3, &record) {
                 assert!(flows.is_idle() && !flows.is_waiting());
                 return (count, ended.mda.unwrap());
@@ -247,23 +291,20 @@ mod tests {
     #[test]
     fn so_many_flows_of_each_target() {
         let mut flows = Flows::new(options(3, None));
-        assert!(flows.has_room() && flows.is_idle());
+        assert!(!flows.is_waiting() && flows.is_idle());
         flows.begin(target(0));
-        assert!(!flows.has_room());
+        assert!(flows.is_waiting());
         let record = trace(1, &["a", "T"]);
         let mut opened = 0;
         while let Some(next) = flows.next() {
             assert_eq!(next, target(0));
             opened += 1;
         }
-        assert_eq!(opened, 3);
-        assert!(flows.has_room() && !flows.is_idle());
+        assert_eq!((opened, flows.asked()), (3, 3));
+        assert!(!flows.is_waiting() && !flows.is_idle());
         assert_eq!(flows.back(0, &record), None);
         assert_eq!(flows.back(0, &record), None);
-        let ended = Ended {
-            index: 0,
-            mda: None,
-        };
+        let ended = Ended::whole(0, None);
         assert_eq!(flows.back(0, &record), Some(ended.clone()));
         assert!(flows.is_idle());
         // One that never got to the engine.
@@ -296,6 +337,10 @@ mod tests {
         assert_eq!((count, mda.stopped), (30, Some(Stopped::FlowsMax)));
         let (count, mda) = run(options(1, Some(0.95)), &|_| ". .".to_owned());
         assert_eq!((count, mda.stopped), (6, Some(Stopped::Silent)));
+        // One flow over and over, as the ports are at their end.
+        let again = |flow: u32| format!("{}a T", if flow > 0 { "=" } else { "" });
+        let (count, mda) = run(options(1, Some(0.95)), &again);
+        assert_eq!((count, mda.stopped), (10, Some(Stopped::Silent)));
         let mut flows = Flows::new(options(1, Some(0.95)));
         flows.begin(target(0));
         let interrupted = samples::empty("x", Verdict::Interrupted);
@@ -313,6 +358,7 @@ mod tests {
         flows.begin(target(1));
         let ended = flows.end();
         assert_eq!(ended.len(), 2);
+        assert!(ended.iter().all(|it| it.is_cut_short));
         assert!(flows.is_idle() && flows.next().is_none());
     }
 }

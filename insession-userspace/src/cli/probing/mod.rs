@@ -14,6 +14,7 @@ use crate::trace::Method;
 
 pub mod check;
 pub mod engine;
+pub mod flows;
 
 /// How targets are probed
 #[derive(Clone, Debug, clap::Args)]
@@ -87,6 +88,10 @@ pub struct Probing {
     /// How sessions are closed
     #[arg(long, value_enum, value_name = "HOW", default_value = "rst")]
     pub close: CloseName,
+
+    /// How many flows a target gets.
+    #[command(flatten)]
+    pub many: flows::FlowsArguments,
 
     /// Look no names of hops up
     #[arg(short = 'n', long)]

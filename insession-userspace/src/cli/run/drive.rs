@@ -26,10 +26,12 @@ use crate::cli::exit::{self, Failure, tell};
 use crate::cli::interrupt::{self, Step};
 use crate::cli::probing::Probing;
 use crate::cli::probing::engine::{Channels, Engine};
+use crate::cli::probing::flows::Feeder;
 use crate::dns::Dns;
 use crate::dns::names::Names;
 use crate::engine::{Output, Stop, Unbegun};
 use crate::link::LinkError;
+use crate::multipath::flows::Opener;
 use crate::targets::list::{self, BadLine, ListError, ListOptions};
 use crate::targets::stage::{Stage, Summary};
 use crate::trace::Verdict;
@@ -71,6 +73,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
     let stop = Arc::new(Stop::new());
     let Run {
         session,
+        flows,
         family,
         lists,
         supply,
@@ -132,6 +135,16 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
     };
     let (bad, mut bad_lines) = mpsc::channel(BAD_AHEAD);
     let (others, mut notices) = mpsc::unbounded_channel();
+    let feeder = flows.map(Feeder::new);
+    let to_engine = match &feeder {
+        None => to_engine,
+        Some(feeder) => {
+            let (to_feeder, resolved) = mpsc::channel(RESOLVED);
+            // It ends with the engine, or when all flows are back.
+            tokio::spawn(Arc::clone(feeder).feed(resolved, to_engine));
+            to_feeder
+        }
+    };
     let done = Arc::new(done);
     let stage = Stage {
         supply,
@@ -161,6 +174,7 @@ pub async fn drive(arguments: &Arguments, run: Run) -> Result<u8, Failure> {
         recorded,
         owners,
         others,
+        opener: feeder.map(|feeder| -> Arc<dyn Opener> { feeder }),
     };
     let (stage_ends, stage_ended) = oneshot::channel();
     let staging = tokio::spawn(async move {

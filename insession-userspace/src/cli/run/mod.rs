@@ -34,7 +34,7 @@ use prepare::Prepared;
 /// What decides which targets there are, in what order, and where their records go:
 /// a campaign has it from its beginning. The command line may not say otherwise, and
 /// the environment is not asked.
-const FIXED: [&str; 13] = [
+const FIXED: [&str; 17] = [
     "words",
     "targets",
     "per_prefix",
@@ -48,6 +48,10 @@ const FIXED: [&str; 13] = [
     "output",
     "strict",
     "method",
+    "flows",
+    "mda",
+    "mda_confidence",
+    "flows_max",
 ];
 
 /// Runs it; gives the exit code.

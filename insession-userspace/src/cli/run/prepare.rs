@@ -18,6 +18,7 @@ use crate::cli::exit::{Failure, tell};
 use crate::cli::probing::engine::check_rights;
 use crate::dns::Family;
 use crate::engine::record;
+use crate::multipath::flows::FlowsOptions;
 use crate::owners::Owners;
 use crate::report::civil::Rfc3339;
 use crate::report::output::OutputSpec;
@@ -37,6 +38,8 @@ pub enum Prepared {
 pub struct Run {
     /// What sessions have in common.
     pub session: SessionOptions,
+    /// How many flows a target gets, where it is not just one.
+    pub flows: Option<FlowsOptions>,
     /// Which addresses of names are traced.
     pub family: Family,
     /// The lists.
@@ -71,6 +74,12 @@ impl Prepared {
     pub fn new(arguments: &Arguments, options: Table) -> Result<Self, Failure> {
         let session = arguments.probing.session()?;
         let family = arguments.probing.family()?;
+        let flows = arguments.probing.flows()?;
+        if flows.is_some() && arguments.share_near_hops {
+            return Err(Failure::usage(
+                "--share-near-hops: it would hide where flows part; leave it out, or --flows and --mda",
+            ));
+        }
         if arguments.words.is_empty() && arguments.targets.is_empty() {
             return Err(Failure::usage(
                 "no targets; name some, or a list by --targets FILE (- for standard input)",
@@ -126,6 +135,7 @@ impl Prepared {
         };
         Ok(Prepared::Run(Box::new(Run {
             session,
+            flows,
             family,
             supply: Supply::open(&lists)?,
             lists,

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::exit::{self, Failure};
 use super::interrupt::{self, Step};
 use super::probing::engine::{Channels, Engine, Opening};
+use super::probing::flows::Feeder;
 use crate::dns::Dns;
 use crate::dns::names::Names;
 use crate::engine::GIVE_UP_AFTER;
@@ -28,6 +29,7 @@ use crate::engine::stats::Stats;
 use crate::engine::{Output, Stop};
 use crate::link::LinkError;
 use crate::link::pcap::PcapWriter;
+use crate::multipath::flows::Opener as _;
 use crate::owners::Owners;
 use crate::report::Format;
 use crate::report::text::Style;
@@ -77,7 +79,7 @@ pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
         method: plan.session.method,
     };
     let stdout_text = plan.outputs.stdout == Some(Format::Text);
-    let live = stdout_text && arguments.targets.len() == 1;
+    let live = stdout_text && arguments.targets.len() == 1 && plan.flows.is_none();
     let owners = arguments.probing.owners()?;
     let engine = Engine::new(&arguments.probing, &plan.session, |options| {
         options.live = live
@@ -128,6 +130,15 @@ async fn campaign(
         Names::by_dns(Arc::clone(&dns))
     };
     let (to_engine, targets) = mpsc::channel(RESOLVED);
+    let feeder = plan.flows.map(Feeder::new);
+    let (to_engine, feeding) = match &feeder {
+        None => (to_engine, None),
+        Some(feeder) => {
+            let (to_feeder, resolved) = mpsc::channel(RESOLVED);
+            let feeding = Arc::clone(feeder).feed(resolved, to_engine);
+            (to_feeder, Some(tokio::spawn(feeding)))
+        }
+    };
     let (told, outputs) = mpsc::channel(AHEAD);
     let (opened, openings) = mpsc::unbounded_channel();
     let stage = Stage {
@@ -151,9 +162,14 @@ async fn campaign(
     if let Some(style) = live {
         report.live(style, &plan.session);
     }
+    if feeder.is_some() {
+        report.merge();
+    }
     let mut drive = Drive {
         progress: Progress::new(arguments.progress, total, stats),
         resolver: tokio::spawn(stage.run(specs)),
+        feeder,
+        feeding,
         report,
         stop,
         interrupted,
@@ -188,6 +204,9 @@ pub(super) fn recorded(path: &Path, capture: &PcapWriter) -> Option<Failure> {
 struct Drive {
     progress: Progress,
     resolver: JoinHandle<()>,
+    /// Who opens several flows a target, and its task.
+    feeder: Option<Arc<Feeder>>,
+    feeding: Option<JoinHandle<()>>,
     report: Report,
     stop: Arc<Stop>,
     interrupted: watch::Receiver<usize>,
@@ -219,7 +238,7 @@ impl Drive {
                 count = self.outputs.recv_many(&mut batch, BATCH), if open => {
                     open = count > 0;
                     for output in batch.drain(..) {
-                        self.report.output(output);
+                        self.output(output);
                     }
                 }
                 () = self.report.names.step() => {}
@@ -228,7 +247,12 @@ impl Drive {
                     tracing::warn!("the engine did not close its sessions in time");
                     open = false;
                 }
-                _ = tick.tick(), if self.progress.period().is_some() => self.progress.tick(),
+                _ = tick.tick(), if self.progress.period().is_some() => {
+                    if let Some(feeder) = &self.feeder {
+                        self.progress.expect(feeder.asked());
+                    }
+                    self.progress.tick();
+                }
             }
             // What was written goes out when no more is to be written at once.
             let more = open && !self.outputs.is_empty();
@@ -243,10 +267,25 @@ impl Drive {
         self.progress.finish();
     }
 
+    /// What the engine tells goes to the report, and records to who opens flows.
+    fn output(&mut self, output: Output) {
+        let ended = match (&self.feeder, &output) {
+            (Some(feeder), Output::Trace { index, trace }) => feeder.back(*index, trace),
+            _ => None,
+        };
+        self.report.output(output);
+        if let Some(ended) = ended {
+            self.report.ended(ended);
+        }
+    }
+
     /// Sessions are closed, records say `interrupted`.
     fn stop(&mut self) {
         self.stop.end();
         self.resolver.abort();
+        if let Some(feeding) = &self.feeding {
+            feeding.abort();
+        }
         self.give_up = Some(Instant::now() + STOP_GRACE);
         self.report.hurry();
     }
@@ -291,6 +330,10 @@ impl Drive {
         } else {
             Verdict::Interrupted
         };
+        let unfinished = self.feeder.as_ref().map(|feeder| feeder.end());
+        for ended in unfinished.into_iter().flatten() {
+            self.report.ended(ended);
+        }
         self.report.conclude(verdict, &reason);
         let mut failed = self.report.failures() > 0;
         for failure in [self.report.close(), recorded].into_iter().flatten() {

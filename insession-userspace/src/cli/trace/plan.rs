@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::arguments::Arguments;
 use crate::cli::exit::Failure;
 use crate::dns::Family;
+use crate::multipath::flows::FlowsOptions;
 use crate::report::Format;
 use crate::session::SessionOptions;
 
@@ -25,6 +26,8 @@ pub struct Plan {
     pub family: Family,
     /// What sessions have in common.
     pub session: SessionOptions,
+    /// How many flows a target gets, where it is not just one.
+    pub flows: Option<FlowsOptions>,
     /// Where results go.
     pub outputs: Outputs,
 }
@@ -44,6 +47,7 @@ impl Plan {
         Ok(Plan {
             family,
             session,
+            flows: probing.flows()?,
             outputs: outputs(arguments)?,
         })
     }
@@ -110,6 +114,22 @@ mod tests {
         assert_eq!(plan.session, SessionOptions::default());
         assert_eq!(plan.outputs.stdout, Some(Format::Text));
         assert_eq!(plan.outputs.file, None);
+        assert_eq!(plan.flows, None);
+        let many = |flows, confidence| {
+            Some(FlowsOptions {
+                flows,
+                confidence,
+                most: 1024,
+            })
+        };
+        assert_eq!(
+            super::tests::plan("--flows 8 host").unwrap().flows,
+            many(8, None)
+        );
+        assert_eq!(
+            super::tests::plan("--mda host").unwrap().flows,
+            many(1, Some(0.95))
+        );
     }
 
     #[test]
@@ -171,6 +191,8 @@ mod tests {
             "-f 0 host",
             "-M 256 host",
             "-q 0 host",
+            "--flows 0 host",
+            "--mda-confidence 1.5 host",
             "-w 0 host",
             "--sessions 0 host",
             "-m smoke-signal host",
@@ -192,6 +214,14 @@ mod tests {
             (
                 "--on-handshake-failure insession host",
                 "--on-handshake-failure insession: insession needs a handshake, too; name a method that needs none",
+            ),
+            (
+                "-m udp --flows 4 host",
+                "--flows: by --method udp each probe is a flow of its own; use --method paris-udp, or insession",
+            ),
+            (
+                "--mda --flows 40 --flows-max 30 host",
+                "--flows 40: it is above --flows-max 30; lower the one or raise the other",
             ),
             (
                 "-f 9 -M 8 host",

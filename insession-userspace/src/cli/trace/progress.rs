@@ -100,6 +100,14 @@ impl Progress {
         }
     }
 
+    /// There are more to come than was thought.
+    pub fn expect(&mut self, targets: u64) {
+        self.targets = self.targets.max(targets);
+        if let Shape::Bar(bar) = &self.shape {
+            bar.set_length(self.targets);
+        }
+    }
+
     /// How often [`Progress::tick`] wants to be called; `None`: never.
     #[must_use]
     pub fn period(&self) -> Option<Duration> {

@@ -1,7 +1,8 @@
 //! What the engine tells, on its way to the sinks: records wait for the names
-//! of their hops (a bounded time), live text for the lines before it.
+//! of their hops (a bounded time), live text for the lines before it. Where targets
+//! have several flows each, their records are merged behind the last of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::cli::probing::engine::Opening;
 use crate::dns::names::Names;
 use crate::engine::record::Asked;
 use crate::engine::{Output, Target};
+use crate::multipath::flows::Ended;
+use crate::multipath::paths;
 use crate::owners::Owners;
 use crate::report::Format;
 use crate::report::live::Live;
@@ -40,7 +43,9 @@ pub struct Report {
     failures: u64,
     sinks: Vec<Sink>,
     live: Option<LiveText>,
-    waiting: VecDeque<(Instant, Box<Trace>)>,
+    waiting: VecDeque<(Instant, Waiting)>,
+    /// The records of targets whose flows are not all written, where flows are merged.
+    flows: Option<BTreeMap<u64, Vec<Trace>>>,
     /// A record's line of JSON, while it is written.
     line: Vec<u8>,
     /// What was written waits for more to be handed over with it.
@@ -51,6 +56,14 @@ pub struct Report {
     failure: Option<Failure>,
     /// Why the one target has no trace, where its live text said so.
     said: Option<String>,
+}
+
+/// What waits to be written.
+enum Waiting {
+    /// A record.
+    Trace(u64, Box<Trace>),
+    /// The flows of a target, all of whose records stand before this.
+    Flows(Ended),
 }
 
 /// The one target whose text comes out as it goes.
@@ -75,6 +88,7 @@ impl Report {
             sinks,
             live: None,
             waiting: VecDeque::new(),
+            flows: None,
             line: Vec::new(),
             unflushed: false,
             hurried: false,
@@ -97,6 +111,17 @@ impl Report {
             linked: None,
             text: String::new(),
         });
+    }
+
+    /// Targets have several flows each, which are merged.
+    pub fn merge(&mut self) {
+        self.flows = Some(BTreeMap::new());
+    }
+
+    /// The flows of a target are over: its last record was taken in.
+    pub fn ended(&mut self, ended: Ended) {
+        self.waiting
+            .push_back((Instant::now() + GRACE, Waiting::Flows(ended)));
     }
 
     /// Takes in what the engine opened.
@@ -161,7 +186,8 @@ impl Report {
         if !self.hurried {
             self.names.want_all(&trace);
         }
-        self.waiting.push_back((Instant::now() + GRACE, trace));
+        self.waiting
+            .push_back((Instant::now() + GRACE, Waiting::Trace(index, trace)));
     }
 
     /// Whether [`Report::pump`] has something to write or to hand over. Asked after every step;
@@ -182,9 +208,12 @@ impl Report {
     pub fn pump(&mut self, more: bool) {
         let now = Instant::now();
         while self.front_is_due(now)
-            && let Some((_, trace)) = self.waiting.pop_front()
+            && let Some((_, waiting)) = self.waiting.pop_front()
         {
-            self.write(trace);
+            match waiting {
+                Waiting::Trace(index, trace) => self.write(index, trace),
+                Waiting::Flows(ended) => self.put_flows(ended),
+            }
         }
         self.put_live();
         // Live text does not wait for records.
@@ -211,11 +240,14 @@ impl Report {
 
     /// Whether the oldest record has its names, or waits for them no longer.
     fn front_is_due(&self, now: Instant) -> bool {
-        self.waiting.front().is_some_and(|(deadline, trace)| {
+        self.waiting.front().is_some_and(|(deadline, waiting)| {
             self.hurried
                 || *deadline <= now
                 || self.waiting.len() > WAITING
-                || self.names.settled(trace)
+                || match waiting {
+                    Waiting::Trace(_, trace) => self.names.settled(trace),
+                    Waiting::Flows(_) => true,
+                }
         })
     }
 
@@ -252,6 +284,9 @@ impl Report {
             if recorded == Some(&false) {
                 let trace = untraced(spec, self.asked, verdict, reason.to_owned());
                 self.record(index, Box::new(trace));
+                if self.flows.is_some() {
+                    self.ended(Ended::whole(index, None));
+                }
             }
         }
         self.hurry();
@@ -269,7 +304,7 @@ impl Report {
         self.failure.take()
     }
 
-    fn write(&mut self, mut trace: Box<Trace>) {
+    fn write(&mut self, index: u64, mut trace: Box<Trace>) {
         self.names.fill(&mut trace);
         if let Some(owners) = &self.owners {
             owners.fill(&mut trace);
@@ -284,13 +319,31 @@ impl Report {
             return;
         }
         self.put_record(&trace, false);
+        if let Some(flows) = &mut self.flows {
+            flows.entry(index).or_default().push(*trace);
+        }
+    }
+
+    /// The flows of a target, merged; as text they are not written one by one.
+    fn put_flows(&mut self, ended: Ended) {
+        let traces = self.flows.as_mut().and_then(|it| it.remove(&ended.index));
+        let Some(paths) = paths::merge(&traces.unwrap_or_default(), ended.mda) else {
+            return;
+        };
+        for nth in 0..self.sinks.len() {
+            self.with_sink(nth, |sink| sink.paths(&paths));
+        }
     }
 
     fn put_record(&mut self, trace: &Trace, was_live: bool) {
         let mut line = std::mem::take(&mut self.line);
         line.clear();
+        let is_merged = self.flows.is_some();
         for nth in 0..self.sinks.len() {
             self.with_sink(nth, |sink| {
+                if is_merged && sink.format() == Format::Text {
+                    return Ok(());
+                }
                 if was_live && is_live(sink) {
                     return Ok(());
                 }
@@ -393,6 +446,35 @@ mod tests {
             assert!(report.is_ready());
             report.pump(false);
             assert!(!report.is_ready() && !report.is_waiting());
+        });
+    }
+
+    #[test]
+    fn the_flows_of_a_target_are_merged_behind_the_last() {
+        run(async {
+            let folder =
+                std::env::temp_dir().join(format!("insession-merge-{}", std::process::id()));
+            std::fs::create_dir(&folder).unwrap();
+            let paths = [Format::Text, Format::Json].map(|it| folder.join(format!("{it:?}")));
+            let mut report = report(Names::off());
+            report.sinks = vec![
+                Sink::file(&paths[0], Format::Text, STYLE).unwrap(),
+                Sink::file(&paths[1], Format::Json, STYLE).unwrap(),
+            ];
+            report.merge();
+            for _ in 0..3 {
+                report.output(record(samples::four_hops()));
+            }
+            report.ended(Ended::whole(0, None));
+            report.pump(false);
+            assert!(report.close().is_none());
+            let [text, json] = paths.map(|path| std::fs::read_to_string(path).unwrap());
+            let schemas: Vec<&str> = json.lines().map(|line| &line[11..28]).collect();
+            let trace = "insession.trace/1";
+            assert_eq!(schemas, [trace, trace, trace, "insession.paths/1"]);
+            assert!(text.starts_with("paths to "), "{text}");
+            assert_eq!(text.matches("traceroute").count(), 0);
+            std::fs::remove_dir_all(folder).unwrap();
         });
     }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::cli::exit::Failure;
 use crate::cli::whole::Whole;
+use crate::multipath::paths::Paths;
 use crate::report::text::Style;
-use crate::report::{Format, json, text};
+use crate::report::{Format, json, paths, text};
 use crate::trace::Trace;
 
 /// Octets that are handed over at a time, while records come faster than one by one.
@@ -108,6 +109,27 @@ impl Sink {
                     json::append(trace, line)?;
                 }
                 out.write_all(line)
+            }
+        })
+    }
+
+    /// Writes the flows of a target, merged.
+    ///
+    /// # Errors
+    /// As [`Sink::trace`].
+    pub fn paths(&mut self, merged: &Paths) -> Result<(), Closed> {
+        let (format, style, fresh) = (self.format, self.style, self.fresh);
+        self.put(|out| match format {
+            Format::Text => {
+                if !fresh {
+                    out.write_all(b"\n")?;
+                }
+                paths::write(merged, style, out)
+            }
+            Format::Json => {
+                let mut line = Vec::new();
+                paths::append(merged, &mut line)?;
+                out.write_all(&line)
             }
         })
     }
