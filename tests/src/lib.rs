@@ -5,6 +5,7 @@
 //! * [`lab`]: a topology, up and running; [`state`]: what is up and whose;
 //! * [`truth`]: the way each flow takes, asked of the routers' own tables;
 //! * [`record`]: the records of `insession trace --json`, and their judgement;
+//! * [`paths`]: what many flows show together, and the truth about it;
 //! * [`program`]: the program under test, run at a node;
 //! * [`capture`]: what an interface saw; [`foreign`]: somebody else's XDP program.
 //!
@@ -14,6 +15,7 @@
 pub mod capture;
 pub mod foreign;
 pub mod lab;
+pub mod paths;
 pub mod program;
 pub mod record;
 mod relay;

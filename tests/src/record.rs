@@ -46,6 +46,9 @@ pub struct Record {
     pub destination_ttl: Option<usize>,
     /// By rising TTL.
     pub hops: Vec<Hop>,
+    /// What makes several responders of one TTL; only where there are some.
+    #[serde(default)]
+    pub balancing: Vec<Balancing>,
     /// What it went over.
     #[serde(deserialize_with = "present")]
     pub link: Option<Link>,
@@ -66,6 +69,24 @@ pub struct Handshake {
     /// The peer's, where it sent one.
     #[serde(deserialize_with = "present")]
     pub window_scale: Option<u8>,
+}
+
+/// Several responders of one TTL.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Balancing {
+    /// The TTL.
+    pub ttl: usize,
+    /// `per-packet`, `route-change` or `undecided`.
+    pub kind: String,
+    /// Who answered, in the order of first appearance.
+    pub routers: Vec<IpAddr>,
+    /// When the route changed.
+    pub at_us: Vec<f64>,
+    /// Moments that account for it.
+    pub moments: usize,
+    /// How often random order is explained by as few.
+    pub p: f64,
 }
 
 /// All probes of a TTL.
