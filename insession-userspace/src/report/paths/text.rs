@@ -339,6 +339,7 @@ mod tests {
     const STYLE: Style = Style {
         names: true,
         max_ttl: 30,
+        method: crate::trace::Method::InSession,
     };
 
     fn text(ways: &[(&str, usize)], mda: Option<Mda>) -> String {
