@@ -1,4 +1,5 @@
-//! Builds the XDP programs, so that plain `cargo build` does.
+//! Builds the XDP programs, so that plain `cargo build` does, and takes in the library
+//! that draws graphs.
 //!
 //! They are for another target, for which `core` has to be built from
 //! source: the pinned stable compiler does that when told that it may
@@ -16,7 +17,7 @@ fn main() {
     if env::var_os("CARGO_FEATURE_OS").is_none() {
         return;
     }
-    if let Err(error) = build() {
+    if let Err(error) = build().and_then(|()| drawing()) {
         for line in error.lines() {
             println!("cargo::error={line}");
         }
@@ -88,6 +89,27 @@ fn build() -> Result<(), String> {
             format!(
                 "XDP program: {} cannot be copied: {error}; remove the target folder and build again",
                 built.display()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// The library that draws the page of `insession graph`, and its licence, from where
+/// `cargo xtask setup` puts them: beside what cargo builds.
+fn drawing() -> Result<(), String> {
+    let out = path("OUT_DIR")?;
+    let mut folders = out.ancestors().skip(1).map(|folder| folder.join("drawing"));
+    let folder = folders.find(|folder| folder.join("installed").is_file()).ok_or(
+        "drawing: d3, the library that draws graphs, is not below the target folder; `cargo xtask setup` installs it",
+    )?;
+    for (file, name) in [("d3.min.js", "d3.min.js"), ("LICENSE", "d3.licence")] {
+        let from = folder.join(file);
+        println!("cargo::rerun-if-changed={}", from.display());
+        std::fs::copy(&from, out.join(name)).map_err(|error| {
+            format!(
+                "drawing: {} cannot be copied: {error}; remove its folder and run `cargo xtask setup`",
+                from.display()
             )
         })?;
     }

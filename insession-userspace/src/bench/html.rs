@@ -6,10 +6,9 @@ use std::fmt::Write as _;
 use super::plot;
 use super::suite::Results;
 use super::text::{self, Row, Section, number};
+use crate::report::palette;
 
 const STYLE: &str = "
-:root{color-scheme:light dark;--page:#ffffff;--text:#1f2328;--dim:#59636e;--line:#d8dee4;--card:#f6f8fa;--warn:#9a6700}
-@media(prefers-color-scheme:dark){:root{--page:#0f1318;--text:#e2e7ec;--dim:#9aa5b1;--line:#343b44;--card:#171c23;--warn:#e3b341}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:64rem;background:var(--page);color:var(--text);font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.6rem;margin:0 0 .25rem}h2{font-size:1.15rem;margin:2.5rem 0 .5rem;padding-top:1rem;border-top:1px solid var(--line)}
@@ -43,10 +42,11 @@ pub fn page(results: &Results) -> String {
 #[must_use]
 pub fn begin(title: &str) -> String {
     let title = escape(title);
+    let colours = palette::page();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+         <title>{title}</title>\n<style>\n{colours}{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     )
 }
 

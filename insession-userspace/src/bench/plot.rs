@@ -11,6 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Figure;
 use super::text::number;
+use crate::report::palette::{self, Colour};
 
 /// What is drawn.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,15 +74,15 @@ const BAR: u32 = 22;
 const LABELS: i32 = 230;
 
 /// Placeholder and variable: ink, grid, and the series.
-const COLOURS: [(RGBColor, &str, &str, &str); 8] = [
-    (RGBColor(1, 1, 1), "--ink", "#24292f", "#d7dde4"),
-    (RGBColor(2, 2, 2), "--grid", "#d8dee4", "#343b44"),
-    (RGBColor(3, 3, 3), "--c0", "#0b62c4", "#6cb2ff"),
-    (RGBColor(4, 4, 4), "--c1", "#b35900", "#ffab61"),
-    (RGBColor(5, 5, 5), "--c2", "#1a7f37", "#63d07d"),
-    (RGBColor(6, 6, 6), "--c3", "#8b3fc7", "#cf9bff"),
-    (RGBColor(7, 7, 7), "--c4", "#bf2c4b", "#ff8ba1"),
-    (RGBColor(8, 8, 8), "--c5", "#6a737d", "#a3adb8"),
+const COLOURS: [(RGBColor, &str, Colour); 8] = [
+    (RGBColor(1, 1, 1), "--ink", palette::INK),
+    (RGBColor(2, 2, 2), "--grid", palette::GRID),
+    (RGBColor(3, 3, 3), "--c0", palette::SERIES[0]),
+    (RGBColor(4, 4, 4), "--c1", palette::SERIES[1]),
+    (RGBColor(5, 5, 5), "--c2", palette::SERIES[2]),
+    (RGBColor(6, 6, 6), "--c3", palette::SERIES[3]),
+    (RGBColor(7, 7, 7), "--c4", palette::SERIES[4]),
+    (RGBColor(8, 8, 8), "--c5", palette::SERIES[5]),
 ];
 const INK: RGBColor = COLOURS[0].0;
 const GRID: RGBColor = COLOURS[1].0;
@@ -106,16 +107,13 @@ pub fn svg(plot: &Plot) -> String {
 /// Placeholders become variables, and the variables get their values.
 fn themed(svg: &str) -> String {
     let mut svg = svg.to_owned();
-    let (mut light, mut dark) = (String::new(), String::new());
-    for (RGBColor(r, g, b), name, by_day, by_night) in COLOURS {
+    for (RGBColor(r, g, b), name, _) in COLOURS {
         let placeholder = format!("\"#{r:02X}{g:02X}{b:02X}\"");
         svg = svg.replace(&placeholder, &format!("\"var({name})\""));
-        light.push_str(&format!("{name}:{by_day};"));
-        dark.push_str(&format!("{name}:{by_night};"));
     }
-    let style = format!(
-        "<style>svg.plot{{{light}}}@media(prefers-color-scheme:dark){{svg.plot{{{dark}}}}}svg.plot text{{font-family:system-ui,sans-serif}}</style>"
-    );
+    let colours = palette::variables("svg.plot", &COLOURS.map(|(_, name, colour)| (name, colour)));
+    let style =
+        format!("<style>{colours}svg.plot text{{font-family:system-ui,sans-serif}}</style>");
     match svg.split_once('>') {
         Some((head, rest)) => {
             format!(

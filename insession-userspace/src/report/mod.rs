@@ -7,7 +7,8 @@
 //! * [`output`]: results in files, by the name of the file;
 //! * [`paths`]: what many flows to one target show together;
 //! * [`summary`]: the picture of many traces;
-//! * [`civil`]: moments as RFC 3339 writes them.
+//! * [`civil`]: moments as RFC 3339 writes them;
+//! * [`palette`]: the colours of pages and plots.
 
 pub mod civil;
 pub mod input;
@@ -15,6 +16,7 @@ pub mod json;
 pub mod live;
 pub mod output;
 pub mod paths;
+pub mod palette;
 pub mod summary;
 pub mod text;
 mod values;

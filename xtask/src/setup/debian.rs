@@ -88,6 +88,11 @@ pub const PACKAGES: &[Package] = &[
         brings: Module("ensurepip"),
         why: "a place for others' readers of our files",
     },
+    Package {
+        name: "npm",
+        brings: Program("npm"),
+        why: "brings the library that draws graphs",
+    },
 ];
 
 /// What `cargo xtask vm` needs besides, and nothing else does.

@@ -1,11 +1,12 @@
 //! `cargo xtask setup`: what a fresh machine misses, installed, with what and why.
 //!
-//! Four kinds of things: Debian packages ([`debian`]), the eBPF toolchain
-//! ([`toolchain`]), others' readers of our files ([`readers`]), and what cannot be
-//! installed: kernel and rights ([`kernel`]).
+//! Five kinds of things: Debian packages ([`debian`]), the eBPF toolchain
+//! ([`toolchain`]), the library that draws graphs ([`drawing`]), others' readers of our
+//! files ([`readers`]), and what cannot be installed: kernel and rights ([`kernel`]).
 
 pub mod apt;
 mod debian;
+mod drawing;
 mod kernel;
 mod readers;
 mod toolchain;
@@ -56,6 +57,7 @@ pub fn ensure() -> Result<()> {
     debian::install(debian::PACKAGES)?;
     toolchain::install_bpf_linker()?;
     toolchain::install_rust_src()?;
+    drawing::install()?;
     readers::install()
 }
 
@@ -74,6 +76,7 @@ fn check() -> Result<()> {
     let mut needs = kernel::needs();
     needs.extend(debian::needs());
     needs.extend(toolchain::needs());
+    needs.extend(drawing::needs());
     needs.extend(readers::needs());
     let mut missing = 0;
     for need in &needs {
