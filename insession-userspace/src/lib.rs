@@ -23,6 +23,7 @@
 //! * [`owners`]: whose addresses are, from files;
 //! * [`campaign`]: records of long lists, kept whatever happens;
 //! * [`report`]: one file an output format;
+//! * [`graph`]: many traces as one graph of paths;
 //! * [`mod@bench`]: what all of it can do, measured;
 //! * [`cli`]: one file a subcommand;
 //! * [`testbed`]: a network to measure and test in, and the truth about it.
@@ -45,6 +46,8 @@ pub mod cli;
 pub mod dns;
 #[cfg(feature = "os")]
 pub mod engine;
+#[cfg(feature = "os")]
+pub mod graph;
 #[cfg(feature = "os")]
 pub mod link;
 #[cfg(feature = "os")]

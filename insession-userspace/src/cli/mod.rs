@@ -14,6 +14,7 @@ pub mod convert;
 pub mod data;
 pub mod doctor;
 pub mod exit;
+pub mod graph;
 pub mod interrupt;
 mod logging;
 pub mod man;
@@ -65,6 +66,8 @@ enum Command {
     Summary(summary::Arguments),
     /// Tell which files say whose addresses are, of which date
     Data(data::Arguments),
+    /// Draw any number of results as one graph of paths
+    Graph(Box<graph::Arguments>),
     /// Tell whether this machine can trace, and how to mend what keeps it from it
     Doctor(doctor::Arguments),
     /// Measure what the engine, its links and this machine can do
@@ -127,6 +130,7 @@ fn dispatch(mut cli: Cli, line: &config::Line) -> ExitCode {
         Command::Convert(arguments) => convert::run(arguments),
         Command::Summary(arguments) => summary::run(arguments),
         Command::Data(arguments) => data::run(arguments),
+        Command::Graph(arguments) => graph::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => {

@@ -12,6 +12,10 @@ use proptest::test_runner::TestRunner;
 use super::output::tests::Folder;
 use super::output::{OutputSpec, encoder, join};
 use super::{json, samples};
+use crate::graph::aliases::Aliases;
+use crate::graph::build::Builder;
+use crate::graph::slice::Slice;
+use crate::graph::{self, Level};
 use crate::multipath::paths::{self, Mda, Stopped};
 use crate::trace::Trace;
 
@@ -79,16 +83,16 @@ fn compare(script: &str, names: &[&str], arguments: &[&Path]) -> u64 {
     for name in names.iter().chain(&["r.jsonl"]) {
         write(&folder.0, name, &traces);
     }
-    compare_in(&folder, script, arguments)
+    run(script, &folder.0, arguments)
 }
 
-/// Has a script compare what was written to this folder.
-fn compare_in(folder: &Folder, script: &str, arguments: &[&Path]) -> u64 {
+/// Has a script compare what is in a folder; gives how much it compared.
+fn run(script: &str, folder: &Path, arguments: &[&Path]) -> u64 {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let ended = Command::new(tools().join("venv/bin/python3"))
         .arg("-B")
         .arg(manifest.join("tests/readers").join(script))
-        .arg(&folder.0)
+        .arg(folder)
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("python3: {error}; run `cargo xtask setup`"));
@@ -195,5 +199,26 @@ fn merged_flows_by_their_json_schema() {
     fs::write(folder.0.join("r.jsonl"), lines).unwrap();
     let schema =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/insession.paths-1.schema.json");
-    assert_eq!(compare_in(&folder, "check_paths.py", &[&schema]), count);
+    assert_eq!(run("check_paths.py", &folder.0, &[&schema]), count);
+}
+
+/// Every level of the graph of all those traces, and as each format has it.
+#[test]
+fn graphs_by_networkx_pydot_and_their_json_schema() {
+    let schema =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/insession.graph-1.schema.json");
+    let mut builder = Builder::new(Slice::default());
+    traces().iter().for_each(|trace| builder.add(trace));
+    let addresses = builder.finish();
+    let systems = addresses.collapsed(Level::As, &Aliases::default());
+    assert!(systems.nodes.len() < addresses.nodes.len());
+    for graph in [addresses, systems] {
+        let folder = Folder::new(&format!("graph-{}", graph.level.as_str()));
+        let file = |name: &str| File::create(folder.0.join(name)).unwrap();
+        graph::json::write(&graph, &mut file("g.json")).unwrap();
+        graph::graphml::write(&graph, &mut file("g.graphml")).unwrap();
+        graph::dot::write(&graph, &mut file("g.dot")).unwrap();
+        let all = 2 * (graph.nodes.len() + graph.edges.len());
+        assert_eq!(run("read_graph.py", &folder.0, &[&schema]), all as u64);
+    }
 }

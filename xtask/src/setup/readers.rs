@@ -15,8 +15,10 @@ use crate::{command, paths};
 const PYTHON: &[&str] = &[
     "duckdb==2.0.1",
     "jsonschema==4.26.0",
+    "networkx==3.6.1",
     "pandas==3.1.1",
     "pyarrow==26.0.1",
+    "pydot==4.0.1",
     "ripe.atlas.sagan==2.0.1",
 ];
 const PANTRACE: &str = "0.6.2";
@@ -43,7 +45,7 @@ pub fn needs() -> Vec<Need> {
     vec![
         Need {
             name: "python readers".to_owned(),
-            why: "read our Parquet, CSV, JSON as their users do",
+            why: "read our Parquet, CSV, JSON, graphs as users do",
             state: state(
                 has_python(),
                 python(),

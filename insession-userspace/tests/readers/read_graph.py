@@ -1,0 +1,77 @@
+"""The path graph as NetworkX reads its GraphML, pydot its DOT, and against its JSON Schema."""
+
+import json
+import sys
+
+import jsonschema
+import networkx
+import pydot
+
+from records import done, same
+
+folder, schema = sys.argv[1:3]
+with open(schema, encoding="utf-8") as text:
+    schema = json.load(text)
+with open(f"{folder}/g.json", encoding="utf-8") as text:
+    graph = json.load(text)
+validator_class = jsonschema.validators.validator_for(schema)
+validator_class.check_schema(schema)
+validator = validator_class(schema)
+for error in validator.iter_errors(graph):
+    sys.exit(f"{error.json_path}: {error.message}")
+
+# It is to say no, too.
+for change in [
+    lambda it: it.update(schema="insession.graph/2"),
+    lambda it: it.pop("changes"),
+    lambda it: it["nodes"][0].update(traces=-1),
+    lambda it: it["nodes"][0].update(addresses=[]),
+    lambda it: it["edges"][0].update(kind="adjacent"),
+    lambda it: it["edges"][0].pop("to"),
+]:
+    broken = json.loads(json.dumps(graph))
+    change(broken)
+    same(validator.is_valid(broken), False, "a broken graph is valid")
+
+compared = 0
+nodes = graph["nodes"]
+xml = networkx.read_graphml(f"{folder}/g.graphml", force_multigraph=True)
+same(xml.is_directed(), True, "directed")
+same(xml.number_of_nodes(), len(nodes), "nodes in GraphML")
+same(xml.number_of_edges(), len(graph["edges"]), "edges in GraphML")
+for node in nodes:
+    found = xml.nodes[f"n{node['id']}"]
+    for key in ["label", "source", "router", "target", "traces", "ended", "probes", "lost"]:
+        same(found[key], node[key], f"n{node['id']}.{key}")
+    same(found["addresses"].split(" "), node["addresses"], "addresses")
+    for key in ["asn", "holder", "prefix", "ixp", "rtt_us"]:
+        same(found.get(key), node[key], f"n{node['id']}.{key}")
+    # XML has no sign for control characters; they are replaced.
+    if node["name"] and node["name"].isprintable():
+        same(found["name"], node["name"], "name")
+    compared += 1
+by_id = {data["id"]: (one, two, data) for one, two, data in xml.edges(data=True)}
+for edge in graph["edges"]:
+    one, two, found = by_id[f"e{edge['id']}"]
+    same((one, two), (f"n{edge['from']}", f"n{edge['to']}"), "ends")
+    for key in ["kind", "silent_least", "silent_most", "traces", "probes", "lost"]:
+        same(found[key], edge[key], f"e{edge['id']}.{key}")
+    same(sum(it["traces"] for it in edge["times"]), edge["traces"], "traces of all times")
+    compared += 1
+
+(dot,) = pydot.graph_from_dot_file(f"{folder}/g.dot")
+found = [it for it in dot.get_nodes() if it.get_name() not in ("node", "edge")]
+same(len(found), len(nodes), "nodes in DOT")
+for node, number in zip(found, nodes, strict=True):
+    same(node.get_name(), f"n{number['id']}", "a node's number")
+    same(node.get_label().startswith(f'"{number["label"]}'), True, "a node's label")
+    compared += 1
+found = dot.get_edges()
+same(len(found), len(graph["edges"]), "edges in DOT")
+for edge, number in zip(found, graph["edges"], strict=True):
+    same(edge.get_source(), f"n{number['from']}", "where an edge begins")
+    same(edge.get_destination(), f"n{number['to']}", "where an edge ends")
+    style = {"seen": "solid", "assumed": "dotted", "gap": "dashed"}[number["kind"]]
+    same(edge.get("style"), style, "an edge's style")
+    compared += 1
+done(compared)
