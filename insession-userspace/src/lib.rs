@@ -25,6 +25,7 @@
 //! * [`report`]: one file an output format;
 //! * [`graph`]: many traces as one graph of paths;
 //! * [`mod@bench`]: what all of it can do, measured;
+//! * [`compare`]: several methods side by side;
 //! * [`cli`]: one file a subcommand;
 //! * [`testbed`]: a network to measure and test in, and the truth about it.
 #![cfg_attr(not(feature = "os"), no_std)]
@@ -42,6 +43,8 @@ pub mod bench;
 pub mod campaign;
 #[cfg(feature = "os")]
 pub mod cli;
+#[cfg(feature = "os")]
+pub mod compare;
 #[cfg(feature = "os")]
 pub mod dns;
 #[cfg(feature = "os")]

@@ -4,7 +4,7 @@
 //! namespace answers by the kernel's own multipath hash. Flows are asked in
 //! bulk, all of one router at once, hop by hop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
@@ -141,6 +141,47 @@ pub fn way(lab: &Lab, flow: &Flow) -> Result<Way> {
     ways(lab, std::slice::from_ref(flow))?
         .pop()
         .context("no way was found")
+}
+
+/// Who answers behind whom on the ways of this many flows from `node` to a destination,
+/// which answers at the end of each. Who is silent is behind nobody, and before nobody.
+///
+/// # Errors
+/// As [`ways`].
+pub fn links(
+    lab: &Lab,
+    node: &str,
+    destination: SocketAddr,
+    flows: u16,
+) -> Result<BTreeSet<(IpAddr, IpAddr)>> {
+    let end = lab
+        .topology()
+        .ends_of(node)
+        .next()
+        .with_context(|| format!("{node}: it has no link"))?;
+    let source: IpAddr = match destination {
+        SocketAddr::V4(_) => end.v4.into(),
+        SocketAddr::V6(_) => end.v6.into(),
+    };
+    let flows: Vec<Flow> = (0..flows)
+        .map(|nth| Flow {
+            node: node.to_owned(),
+            interface: end.interface.to_owned(),
+            source: (source, 10_000 + nth).into(),
+            destination,
+        })
+        .collect();
+    let mut links = BTreeSet::new();
+    for way in ways(lab, &flows)? {
+        let answers = way.routers.iter().map(|router| router.answers);
+        let answers: Vec<Option<IpAddr>> = answers.chain([Some(destination.ip())]).collect();
+        for pair in answers.windows(2) {
+            if let [Some(from), Some(to)] = *pair {
+                links.insert((from, to));
+            }
+        }
+    }
+    Ok(links)
 }
 
 fn across(lab: &Lab, node: &str, interface: &str) -> Result<(String, String)> {

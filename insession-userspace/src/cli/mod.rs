@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 pub mod bench;
+pub mod compare;
 pub mod completions;
 pub mod config;
 pub mod convert;
@@ -60,6 +61,9 @@ enum Command {
     /// Trace a list of targets, however long, and lose none
     #[command(after_help = exit::HELP)]
     Run(Box<run::Arguments>),
+    /// Trace the same targets by several methods, several times, and draw what each shows
+    #[command(after_help = exit::HELP)]
+    Compare(Box<compare::Arguments>),
     /// Convert results from one format to others
     Convert(convert::Arguments),
     /// Show the picture of results: verdicts, path lengths, times, loss, silent hops
@@ -127,6 +131,7 @@ fn dispatch(mut cli: Cli, line: &config::Line) -> ExitCode {
     let result = match &mut cli.command {
         Command::Trace(arguments) => trace::run(arguments),
         Command::Run(arguments) => run::run(arguments, line),
+        Command::Compare(arguments) => compare::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Summary(arguments) => summary::run(arguments),
         Command::Data(arguments) => data::run(arguments),

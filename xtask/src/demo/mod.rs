@@ -3,6 +3,7 @@
 //! own tables.
 
 mod campaign;
+mod compare;
 mod interrupt;
 mod watch;
 
@@ -32,10 +33,16 @@ pub struct Args {
     /// Targets of the campaign against the reflector.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
     campaign_targets: u32,
+    /// The article's experiment instead: all methods side by side, many times.
+    #[arg(long, conflicts_with = "campaign")]
+    compare: bool,
+    /// Runs of each method.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    compare_runs: u32,
     /// The program, if it is not the release build.
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,
-    /// More options of `insession trace`, such as `--rate 50k`.
+    /// More options of `insession trace` (`insession compare`), such as `--rate 50k`.
     #[arg(last = true)]
     trace: Vec<String>,
 }
@@ -54,6 +61,9 @@ pub fn run(args: Args) -> Result<()> {
     interrupt::catch();
     if args.campaign {
         return campaign::run(&args);
+    }
+    if args.compare {
+        return compare::run(&args);
     }
     if args.program.is_none() {
         build::release()?;
@@ -84,6 +94,8 @@ pub fn with(program: &Path) -> Result<()> {
         addresses: 30,
         campaign: false,
         campaign_targets: 0,
+        compare: false,
+        compare_runs: 0,
         program: Some(program.to_owned()),
         trace: Vec::new(),
     })
