@@ -39,7 +39,7 @@ fn truth_file(lab: &Lab, v6: bool) -> PathBuf {
 
 /// `insession compare --json` at the client.
 fn compare(lab: &Lab, arguments: &[&str]) -> Value {
-    let arguments = [&["compare", "--json", "-n", "-w", "200ms"], arguments].concat();
+    let arguments = [&["compare", "--json", "-n", "-w", "150ms"], arguments].concat();
     let run = program::run(lab, "client", &arguments).unwrap();
     assert_eq!(run.code, Some(0), "{}", run.errors);
     let comparison: Value = serde_json::from_str(&run.output).unwrap();
@@ -93,6 +93,50 @@ fn in_session_shows_the_ways_as_they_are() {
         let ours = figures(&kept, "insession");
         assert_all_of_it(ours, 3);
         assert_eq!((count(ours, "paths"), count(ours, "links")), (1, 12));
+    }
+}
+
+#[test]
+fn the_others_show_what_the_article_says_of_them() {
+    let lab = Lab::up("article").unwrap();
+    for v6 in common::FAMILIES {
+        let truth = truth_file(&lab, v6);
+        let (truth, target) = (truth.to_str().unwrap(), server_at(&lab, v6, 80));
+        let comparison = compare(&lab, &["--runs", "3", "--truth", truth, &target]);
+        let methods = comparison["methods"].as_array().unwrap();
+        assert_eq!(methods.len(), 8);
+        assert_all_of_it(figures(&comparison, "insession"), 3);
+        // Behind the firewall at hop 7 there are six.
+        for method in ["icmp", "udp", "paris-icmp", "paris-udp", "dublin"] {
+            let other = figures(&comparison, method);
+            assert_eq!(
+                (count(other, "reached"), count(other, "hops_answered")),
+                (0, 3 * 7),
+                "{other}"
+            );
+            assert_eq!(count(other, "hops_missing"), 6, "{other}");
+        }
+        // Probes of one flow draw no line that is not there.
+        for method in ["paris-icmp", "paris-udp", "paris-tcp", "dublin"] {
+            let other = figures(&comparison, method);
+            assert_eq!(count(other, "links_false"), 0, "{other}");
+            assert_eq!(count(other, "paths_in_a_run"), 1, "{other}");
+        }
+        // Nine walks by either branch cross between them, but once in 2⁹ tests of each method.
+        for method in ["udp", "tcp"] {
+            let other = figures(&comparison, method);
+            assert!(count(other, "links_false") > 0, "{other}");
+            assert!(count(other, "paths_in_a_run") > 1, "{other}");
+        }
+        // The firewall lets few of their SYNs pass.
+        for method in ["tcp", "paris-tcp"] {
+            let other = figures(&comparison, method);
+            assert!(
+                count(other, "hops_answered") < count(other, "hops"),
+                "{other}"
+            );
+            assert!(count(other, "probes_lost") > 0, "{other}");
+        }
     }
 }
 

@@ -58,8 +58,9 @@ pub fn judged(comparison: &Comparison) -> &'static str {
 pub fn text(comparison: &Comparison) -> String {
     let mut out = String::new();
     for target in &comparison.targets {
-        let address = target.address.map(|address| format!(" ({address})"));
-        let address = address.unwrap_or_default();
+        let address = target.address.map(|address| address.to_string());
+        let address = address.filter(|address| !target.target.contains(address));
+        let address = address.map_or(String::new(), |address| format!(" ({address})"));
         let hops = if target.length == 1 { "hop" } else { "hops" };
         let way = match target.reached {
             true => format!("{} {hops}", target.length),

@@ -19,6 +19,8 @@ const UNSAID: &str = "unsaid";
     .hide(true)
     .default_value(UNSAID)
     .value_parser(one_method)))]
+#[command(mut_arg("on_handshake_failure", |option| option.hide(true)))]
+#[command(mut_arg("pcap", |option| option.hide(true)))]
 pub struct Arguments {
     /// What to trace.
     #[arg(
@@ -106,6 +108,11 @@ impl Arguments {
                 "--pcap: each method of each run would begin the file anew; trace by one method to record its frames",
             ));
         }
+        if self.probing.on_handshake_failure.is_some() {
+            return Err(Failure::usage(
+                "--on-handshake-failure: a run by another method would count as that one's; leave it out",
+            ));
+        }
         let files = [
             ("--html", &self.html),
             ("--svg", &self.svg),
@@ -186,6 +193,10 @@ mod tests {
     fn what_contradicts_itself_is_named() {
         for (words, start) in [
             (&["10.0.0.1", "--pcap", "x"][..], "--pcap: "),
+            (
+                &["10.0.0.1", "--on-handshake-failure", "tcp"],
+                "--on-handshake-failure: ",
+            ),
             (
                 &["10.0.0.1", "--svg", "x", "-o", "x"],
                 "--output x: named twice",

@@ -1,6 +1,7 @@
 //! The runs: in each, every method after the other traces all targets, so that all of
 //! them see the same network. The engine is of one method: each has one of its own.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,8 +14,8 @@ use super::arguments::Arguments;
 use super::progress::{Progress, REFRESH};
 use crate::cli::exit::Failure;
 use crate::cli::interrupt::{self, Step};
+use crate::cli::probing::Probing;
 use crate::cli::probing::engine::{Channels, Engine};
-use crate::cli::probing::{MethodName, Probing};
 use crate::cli::trace::sink::{Closed, Sink};
 use crate::compare::Packets;
 use crate::dns::Dns;
@@ -26,6 +27,7 @@ use crate::net;
 use crate::session::SessionOptions;
 use crate::targets::spec::Host;
 use crate::trace::{Method, Trace};
+use crate::wire::ip;
 
 /// Outputs that the engine may be ahead of us.
 const AHEAD: usize = 4096;
@@ -48,27 +50,40 @@ pub struct Driven {
     pub sink: Option<Sink>,
 }
 
-/// The method of that name.
-#[must_use]
-pub const fn method(name: MethodName) -> Method {
-    match name {
-        MethodName::InSession => Method::InSession,
-        MethodName::Sidecar => Method::Sidecar,
-        MethodName::Icmp => Method::Icmp,
-        MethodName::Udp => Method::Udp,
-        MethodName::Tcp => Method::Tcp,
-        MethodName::ParisIcmp => Method::ParisIcmp,
-        MethodName::ParisUdp => Method::ParisUdp,
-        MethodName::ParisTcp => Method::ParisTcp,
-        MethodName::Dublin => Method::Dublin,
-    }
-}
-
 /// A method, and how it probes.
 struct Way {
     method: Method,
     probing: Probing,
     session: SessionOptions,
+}
+
+/// A target whose address is known.
+struct Resolved {
+    index: u64,
+    name: String,
+    address: IpAddr,
+    /// Where one was named with it.
+    port: Option<u16>,
+}
+
+impl Way {
+    /// A target as it is traced by this method. Ports that were named are those of
+    /// services over TCP: datagrams are to find nobody, and go where traceroute sends
+    /// them.
+    fn target(&self, resolved: &Resolved) -> Target {
+        let named = resolved.port.or(self.probing.port);
+        let named = named.filter(|_| self.method.protocol(false) != ip::PROTOCOL_UDP);
+        let unnamed = Probing {
+            port: None,
+            ..self.probing.clone()
+        };
+        Target {
+            index: resolved.index,
+            name: resolved.name.clone(),
+            address: resolved.address,
+            port: named.unwrap_or_else(|| unnamed.asked().port),
+        }
+    }
 }
 
 /// The port of every run's flow: one serves any number of targets at a time.
@@ -89,11 +104,11 @@ pub async fn run(arguments: &Arguments, sink: Option<Sink>) -> Result<Driven, Fa
         let mut probing = arguments.probing.clone();
         probing.method = name;
         let session = probing.session()?;
-        if arguments.keep_flow && method(name).is_one_flow() {
+        if arguments.keep_flow && Method::from(name).is_one_flow() {
             probing.source_ports = Some(one_port(&probing)?);
         }
         Ok(Way {
-            method: method(name),
+            method: name.into(),
             probing,
             session,
         })
@@ -159,7 +174,7 @@ async fn resolve(
     arguments: &Arguments,
     dns: &Arc<Dns>,
     failed: &mut bool,
-) -> Result<Vec<Target>, Failure> {
+) -> Result<Vec<Resolved>, Failure> {
     let mut bulk = Bulk::by_dns(Arc::clone(dns));
     let mut found = Vec::new();
     let mut last = None;
@@ -182,15 +197,15 @@ async fn resolve(
         }
     }
     found.sort_unstable();
-    let targets: Vec<Target> = (0..)
+    let targets: Vec<Resolved> = (0..)
         .zip(found)
         .filter_map(|(index, (nth, address))| {
             let spec = arguments.targets.get(nth)?;
-            Some(Target {
+            Some(Resolved {
                 index,
                 name: spec.name.clone(),
                 address,
-                port: spec.port.unwrap_or(arguments.probing.port),
+                port: spec.port,
             })
         })
         .collect();
@@ -203,7 +218,7 @@ async fn resolve(
 /// What goes on.
 struct Drive {
     progress: Progress,
-    targets: Vec<Target>,
+    targets: Vec<Resolved>,
     names: Names,
     stop: Arc<Stop>,
     interrupted: watch::Receiver<usize>,
@@ -221,7 +236,7 @@ impl Drive {
         let (to_engine, targets) = mpsc::channel(self.targets.len().max(1));
         for target in &self.targets {
             // There is room for all of them.
-            let _ = to_engine.try_send(target.clone());
+            let _ = to_engine.try_send(way.target(target));
         }
         drop(to_engine);
         let (told, mut outputs) = mpsc::channel(AHEAD);

@@ -17,7 +17,7 @@ use crate::compare::picture::{self, Paint};
 use crate::compare::{Comparison, Packets, Truth, compare, text};
 use crate::report::Format;
 use crate::report::text::Style;
-use crate::trace::Trace;
+use crate::trace::{Method, Trace};
 
 pub mod arguments;
 mod drive;
@@ -75,19 +75,13 @@ fn records(path: &Path) -> Result<Sink, Failure> {
 fn read(arguments: &Arguments) -> Result<(Vec<Trace>, u8), Failure> {
     let mut traces = Vec::new();
     let mut bad = Bad::new(arguments.strict);
-    let wanted: Vec<&str> = match arguments.methods.is_empty() {
+    let wanted: Vec<Method> = match arguments.methods.is_empty() {
         true => Vec::new(),
-        false => {
-            let methods = arguments.methods();
-            methods
-                .iter()
-                .map(|method| drive::method(*method).as_str())
-                .collect()
-        }
+        false => arguments.methods().into_iter().map(Method::from).collect(),
     };
     for path in &arguments.from {
         results::read(path, &mut bad, &mut |Record { trace, .. }| {
-            if wanted.is_empty() || wanted.contains(&trace.method.as_str()) {
+            if wanted.is_empty() || wanted.contains(&trace.method) {
                 traces.push(trace.clone());
             }
             Ok(true)

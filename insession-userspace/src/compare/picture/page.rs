@@ -52,14 +52,16 @@ const SCRIPT: &str = "
     if (of) show(of, event.clientX, event.clientY); else hide();
   });
   document.addEventListener('pointerleave', hide);
-  document.addEventListener('focusin', event => {
-    const of = telling(event);
-    if (!of) return hide();
+  const focused = () => {
+    const of = document.activeElement;
+    if (!of || !of.dataset || !of.dataset.card) return hide();
     const box = of.getBoundingClientRect();
     show(of, box.right, box.bottom);
-  });
+  };
+  document.addEventListener('focusin', focused);
   document.addEventListener('keydown', event => { if (event.key === 'Escape') hide(); });
-  document.addEventListener('scroll', hide, { passive: true });
+  // What has the focus was scrolled to.
+  document.addEventListener('scroll', focused, { passive: true });
 })();
 ";
 

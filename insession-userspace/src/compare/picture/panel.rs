@@ -111,7 +111,7 @@ pub fn draw(out: &mut String, compared: &Compared, view: &View, layout: &Layout,
         let points = bridge(&frame, view, (gap.ttl, gap.from), (gap.to_ttl, gap.to));
         let _ = write!(
             out,
-            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.2\" stroke-dasharray=\"1 4\" stroke-linecap=\"round\"/>",
+            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{}\" stroke-opacity=\"0.6\" stroke-width=\"1.2\" stroke-dasharray=\"1 4\" stroke-linecap=\"round\"/>",
             frame.of(Hue::Dim)
         );
     }
@@ -385,7 +385,7 @@ fn lost(out: &mut String, frame: &Frame<'_>, hop: &Answers) {
         true => frame.middle(),
         false => frame.lost(),
     };
-    let radius = (1.8 + 5.4 * hop.loss().sqrt()).min((frame.step / 2.0 - 1.0).max(2.0));
+    let radius = (1.8 + 5.6 * hop.loss()).min((frame.step / 2.0 - 1.0).max(2.0));
     let shape = format!(
         "<circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\" fill=\"{}\"/>",
         frame.x(hop.ttl),

@@ -82,7 +82,7 @@ pub fn svg(comparison: &Comparison, paint: Paint) -> String {
 #[must_use]
 pub fn title(compared: &Compared) -> String {
     match compared.address {
-        Some(address) if address.to_string() != compared.target => {
+        Some(address) if !compared.target.contains(&address.to_string()) => {
             format!("{} ({address})", compared.target)
         }
         _ => compared.target.clone(),
