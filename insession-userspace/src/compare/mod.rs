@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::trace::Verdict;
 
-    fn of<'a>(comparison: &'a Comparison, method: Method) -> &'a Figures {
+    fn of(comparison: &Comparison, method: Method) -> &Figures {
         let found = comparison
             .methods
             .iter()

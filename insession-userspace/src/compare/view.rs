@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Figures;
 use super::evidence::Standing;
 use super::paths::{self, Path};
-use super::walk::{self, Node};
+use super::walk::{self, Node, Place};
 use crate::trace::{Method, Owner, Reply, RttBound, Trace};
 
 /// One method at one target.
@@ -137,7 +137,7 @@ impl View {
         let mut figures = Figures::new(method);
         let mut hops: BTreeMap<u8, Gathered<'_>> = BTreeMap::new();
         let mut links: BTreeMap<(u8, Node, Node), u64> = BTreeMap::new();
-        let mut gaps: BTreeMap<((u8, Node), (u8, Node)), u64> = BTreeMap::new();
+        let mut gaps: BTreeMap<(Place, Place), u64> = BTreeMap::new();
         let mut all = Vec::new();
         let mut spent = 0.0;
         for (run, trace) in traces.iter().enumerate() {
@@ -201,19 +201,25 @@ impl View {
     }
 }
 
-/// Hops that there were to see, and that were seen. A run that did not arrive had all
-/// of the way before it, and what answered behind that.
+/// Hops that there were to see, and that were seen: those of the way, and where routers
+/// answered behind that (another branch is longer), those up to the end of the run's
+/// own. Silence there may be the destination's as well.
 fn count_hops(
     trace: &Trace,
     walks: &[walk::Walk],
     ttls: &RangeInclusive<u8>,
     figures: &mut Figures,
 ) {
-    let seen = walks.iter().map(Vec::len).max().unwrap_or(0);
     let way = usize::from(*ttls.end());
+    let routers = |walk: &walk::Walk| {
+        let router = |node: &Option<Node>| node.is_some_and(|node| !node.destination);
+        walk.iter().rposition(router).map_or(0, |last| last + 1)
+    };
+    let routers = walks.iter().map(routers).max().unwrap_or(0);
     let last = match trace.destination_ttl {
-        Some(ttl) => usize::from(ttl),
-        None => way.max(seen),
+        Some(ttl) if routers >= way => usize::from(ttl),
+        Some(ttl) => way.min(usize::from(ttl)),
+        None => way.max(routers),
     };
     let first = usize::from(*ttls.start()).max(1);
     for at in first..=last {
@@ -346,6 +352,16 @@ mod tests {
             (view.gaps[0].ttl, view.gaps[0].to_ttl, view.gaps[0].walks),
             (1, 3, 1)
         );
+    }
+
+    #[test]
+    fn a_destination_that_answered_late_makes_the_way_no_longer() {
+        let traces = [Made::new(Method::Udp).path("ab...!").trace()];
+        let figures = view(&traces, 1..=4).figures;
+        assert_eq!((figures.hops, figures.hops_answered), (4, 2));
+        let traces = [Made::new(Method::Udp).path("abcd.!").trace()];
+        let figures = view(&traces, 1..=4).figures;
+        assert_eq!((figures.hops, figures.hops_answered), (6, 5));
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct Node {
     pub destination: bool,
 }
 
+/// Who answered, and at which TTL.
+pub type Place = (u8, Node);
+
 /// Who answered by TTL: the first is TTL 1. Without silences at its end, and with
 /// nothing behind the destination.
 pub type Walk = Vec<Option<Node>>;
@@ -85,14 +88,14 @@ pub fn links(walk: &Walk) -> impl Iterator<Item = (u8, Node, Node)> + '_ {
 
 /// The silences of a walk that have an answer before and behind them: both, and their
 /// TTLs.
-pub fn gaps(walk: &Walk) -> impl Iterator<Item = ((u8, Node), (u8, Node))> + '_ {
+pub fn gaps(walk: &Walk) -> impl Iterator<Item = (Place, Place)> + '_ {
     let answered = || {
         let numbered = (1..).zip(walk.iter());
         numbered.filter_map(|(ttl, node)| Some((ttl, (*node)?)))
     };
     answered()
         .zip(answered().skip(1))
-        .filter(|((before, _), (behind, _)): &((u8, Node), (u8, Node))| behind - before > 1)
+        .filter(|((before, _), (behind, _)): &(Place, Place)| behind - before > 1)
 }
 
 #[cfg(test)]

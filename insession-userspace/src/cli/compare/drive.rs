@@ -2,7 +2,6 @@
 //! them see the same network. The engine is of one method: each has one of its own.
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,8 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::arguments::Arguments;
+use super::ports;
 use super::progress::{Progress, REFRESH};
-use crate::cli::exit::Failure;
+use crate::cli::exit::{self, Failure};
 use crate::cli::interrupt::{self, Step};
 use crate::cli::probing::Probing;
 use crate::cli::probing::engine::{Channels, Engine};
@@ -86,27 +86,29 @@ impl Way {
     }
 }
 
-/// The port of every run's flow: one serves any number of targets at a time.
-fn one_port(probing: &Probing) -> Result<RangeInclusive<u16>, Failure> {
-    let ports = match &probing.source_ports {
-        Some(ports) => ports.clone(),
-        None => net::ports::default_range().map_err(|error| Failure::failed(error.to_string()))?,
-    };
-    Ok(*ports.start()..=*ports.start())
-}
-
 /// Makes all runs.
 ///
 /// # Errors
 /// When they could not begin, or the engine failed.
 pub async fn run(arguments: &Arguments, sink: Option<Sink>) -> Result<Driven, Failure> {
+    let available = match &arguments.probing.source_ports {
+        Some(ports) => ports.clone(),
+        None => net::ports::default_range().map_err(|error| Failure {
+            code: exit::NO_LINK,
+            message: error.to_string(),
+        })?,
+    };
+    let all: Vec<Method> = arguments.methods().into_iter().map(Method::from).collect();
     let ways = arguments.methods().into_iter().map(|name| {
         let mut probing = arguments.probing.clone();
         probing.method = name;
         let session = probing.session()?;
-        if arguments.keep_flow && Method::from(name).is_one_flow() {
-            probing.source_ports = Some(one_port(&probing)?);
-        }
+        probing.source_ports = Some(ports::of(
+            name.into(),
+            &all,
+            &available,
+            arguments.keep_flow,
+        )?);
         Ok(Way {
             method: name.into(),
             probing,
@@ -189,7 +191,7 @@ async fn resolve(
             match answer {
                 Ok(address) => found.push((nth, address)),
                 Err(why) => {
-                    crate::cli::exit::tell(format_args!("warning: {why}; left out"));
+                    exit::tell(format_args!("warning: {why}; left out"));
                     *failed = true;
                     last = Some(why);
                 }

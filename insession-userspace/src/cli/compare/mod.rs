@@ -21,6 +21,7 @@ use crate::trace::{Method, Trace};
 
 pub mod arguments;
 mod drive;
+mod ports;
 mod progress;
 
 pub use arguments::Arguments;

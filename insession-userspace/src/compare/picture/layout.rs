@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compare::evidence::Standing;
-use crate::compare::walk::Node;
+use crate::compare::walk::{Node, Place};
 use crate::compare::{Compared, View};
 
 /// Who stands where.
@@ -73,7 +73,7 @@ fn lane(nth: usize, of: usize) -> f64 {
 }
 
 /// What draws together: ends at their TTLs, and how much.
-type Edges = Vec<((u8, Node), (u8, Node), f64)>;
+type Edges = Vec<(Place, Place, f64)>;
 
 fn edges(views: &[View]) -> Edges {
     let drawn = views.iter().flat_map(|view| &view.drawn).map(|link| {
@@ -94,7 +94,7 @@ fn order(columns: &mut BTreeMap<u8, Vec<Node>>, edges: &Edges, forth: bool) {
     if !forth {
         ttls.reverse();
     }
-    let place = |columns: &BTreeMap<u8, Vec<Node>>, (ttl, node): (u8, Node)| {
+    let place = |columns: &BTreeMap<u8, Vec<Node>>, (ttl, node): Place| {
         let column = columns.get(&ttl)?;
         let nth = column.iter().position(|other| *other == node)?;
         Some(lane(nth, column.len()))
