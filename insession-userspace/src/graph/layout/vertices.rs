@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Fan;
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Level};
 
 /// A longer edge is not led around what stands between: it would cost more than it
 /// shows.
 const LONGEST: u32 = 16;
+
+/// Rows that a piece of an edge takes.
+const PIECE: f32 = 0.12;
 
 /// Vertices, in layers, with segments from each layer to the next.
 #[derive(Debug, Default)]
@@ -31,15 +34,17 @@ pub(super) struct Vertices {
 impl Vertices {
     /// Of a graph.
     pub(super) fn of(graph: &Graph) -> Self {
+        let layers = layers(graph);
         let mut vertices = Vertices {
-            fans: fans(graph),
+            fans: fans(graph, &layers),
             of_node: vec![u32::MAX; graph.nodes.len()],
             ..Vertices::default()
         };
+        let layer_of = |node: u32| layers.get(node as usize).copied().unwrap_or_default();
         for nth in 0..vertices.fans.len() {
             let members = std::mem::take(&mut vertices.fans[nth].members);
-            let layer = members.first().and_then(|it| graph.nodes.get(*it as usize));
-            let vertex = vertices.add(layer.map_or(0, layer_of), fan_height(members.len()), false);
+            let layer = members.first().map_or(0, |it| layer_of(*it));
+            let vertex = vertices.add(layer, fan_height(members.len()), false);
             for member in &members {
                 if let Some(of_node) = vertices.of_node.get_mut(*member as usize) {
                     *of_node = vertex;
@@ -47,10 +52,10 @@ impl Vertices {
             }
             vertices.fans[nth].members = members;
         }
-        for (number, node) in graph.nodes.iter().enumerate() {
-            if vertices.of_node.get(number) == Some(&u32::MAX) {
-                let vertex = vertices.add(layer_of(node), 1.0, false);
-                if let Some(of_node) = vertices.of_node.get_mut(number) {
+        for number in 0..graph.nodes.len() as u32 {
+            if vertices.of_node.get(number as usize) == Some(&u32::MAX) {
+                let vertex = vertices.add(layer_of(number), 1.0, false);
+                if let Some(of_node) = vertices.of_node.get_mut(number as usize) {
                     *of_node = vertex;
                 }
             }
@@ -107,7 +112,7 @@ impl Vertices {
         if layers.len() as u32 >= LONGEST {
             return;
         }
-        let pieces: Vec<u32> = layers.map(|layer| self.add(layer, 0.5, true)).collect();
+        let pieces: Vec<u32> = layers.map(|layer| self.add(layer, PIECE, true)).collect();
         let mut last = near;
         for next in pieces.iter().copied().chain([far]) {
             // Between two pieces an edge is to be straight before all.
@@ -138,11 +143,52 @@ impl Vertices {
     }
 }
 
-fn layer_of(node: &Node) -> u32 {
-    match node.is_source {
-        true => 0,
-        false => (node.ttls.mean().round() as u32).max(1),
+/// The layer of each node: its mean distance, but behind what stands before it. Where
+/// distances contradict, as in a loop, edges that go back have no say.
+fn layers(graph: &Graph) -> Vec<u32> {
+    let mean = |node: u32| {
+        let node = graph.nodes.get(node as usize);
+        node.map_or(0.0, |it| if it.is_source { 0.0 } else { it.ttls.mean() })
+    };
+    let mut order: Vec<u32> = (0..graph.nodes.len() as u32).collect();
+    order.sort_by(|one, other| mean(*one).total_cmp(&mean(*other)));
+    let mut place = vec![0_usize; graph.nodes.len()];
+    for (at, node) in order.iter().enumerate() {
+        if let Some(place) = place.get_mut(*node as usize) {
+            *place = at;
+        }
     }
+    let mut before: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
+    for edge in &graph.edges {
+        let at = |node: u32| place.get(node as usize);
+        if let (true, Some(before)) = (
+            at(edge.from) < at(edge.to),
+            before.get_mut(edge.to as usize),
+        ) {
+            before.push(edge.from);
+        }
+    }
+    let mut layers = vec![0_u32; graph.nodes.len()];
+    for node in order {
+        let at = node as usize;
+        let is_source = graph.nodes.get(at).is_some_and(|it| it.is_source);
+        let behind = before.get(at).into_iter().flatten();
+        let behind = behind.filter_map(|it| layers.get(*it as usize));
+        let least = behind.max().map_or(1, |layer| layer + 1);
+        if let (false, Some(layer)) = (is_source, layers.get_mut(at)) {
+            *layer = (mean(node).round() as u32).max(least);
+        }
+    }
+    // Of what has many addresses the distance in hops says little: no layer is empty.
+    if matches!(graph.level, Level::Prefix | Level::As) {
+        let mut used = layers.clone();
+        used.sort_unstable();
+        used.dedup();
+        for layer in &mut layers {
+            *layer = used.partition_point(|it| it < layer) as u32;
+        }
+    }
+    layers
 }
 
 /// Many targets stand closer together than few.
@@ -151,7 +197,8 @@ fn fan_height(members: usize) -> f32 {
 }
 
 /// Targets of one layer from where nothing goes on, by the one node before them.
-fn fans(graph: &Graph) -> Vec<Fan> {
+fn fans(graph: &Graph, layers: &[u32]) -> Vec<Fan> {
+    let layer = |node: u32| layers.get(node as usize).copied().unwrap_or_default();
     #[derive(Clone, Copy)]
     enum Before {
         None,
@@ -175,7 +222,7 @@ fn fans(graph: &Graph) -> Vec<Fan> {
     for (number, node) in (0_u32..).zip(&graph.nodes) {
         let is_leaf = node.is_target && !node.is_router && !node.is_source;
         if let (true, Some(Before::One(parent))) = (is_leaf, before.get(number as usize)) {
-            let of = (*parent, layer_of(node));
+            let of = (*parent, layer(number));
             fans.entry(of).or_default().push(number);
         }
     }

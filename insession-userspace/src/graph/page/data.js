@@ -43,6 +43,17 @@ function prepared(data) {
     const room = (rows[rows.length - 1] - rows[0]) / (members.length - 1);
     return { parent, members, room, x: data.x[members[0]], top: rows[0] - room / 2, bottom: rows[rows.length - 1] + room / 2 };
   });
+  // Rows to the next node of the layer: as large as that a node may be.
+  data.room = new Float32Array(nodes).fill(2);
+  const place = (node) => data.x[node] * 1e6 + data.y[node];
+  const order = Array.from({ length: nodes }, (_, node) => node).sort((one, other) => place(one) - place(other));
+  for (let nth = 1; nth < nodes; nth++) {
+    const above = order[nth - 1], below = order[nth];
+    if (data.x[above] !== data.x[below]) continue;
+    const room = data.y[below] - data.y[above];
+    data.room[above] = Math.min(data.room[above], room);
+    data.room[below] = Math.min(data.room[below], room);
+  }
   data.most = Math.max(1, ...data.traces.filter((_, node) => !(data.role[node] & SOURCE)));
   data.ofKey = new Map();
   for (let at = 0; at < data.seen.length; at += 4) {

@@ -20,6 +20,8 @@ function readColours() {
   for (const name of ["page", "text", "dim", "line", "card", "ink", "answered", "assumed", "reached", "lost", "silent", "c0", "c1", "c2", "c3", "c4", "c5"]) {
     colours[name] = style.getPropertyValue("--" + name).trim();
   }
+  // Lines stand back behind what they join.
+  colours.seen = d3.interpolateRgb(colours.ink, colours.answered)(0.4);
 }
 
 function resize() {
@@ -49,7 +51,7 @@ const atY = (data, node) => view.ty + data.y[node] * view.ky;
 function radius(data, node) {
   const role = data.role[node];
   const large = role & SOURCE ? 8 : 3 + 6 * Math.sqrt(Math.min(1, data.traces[node] / data.most));
-  return Math.min(large, Math.max(1.6, view.ky * 0.42));
+  return Math.min(large, Math.max(1.6, data.room[node] * view.ky * 0.42));
 }
 
 // The line of an edge, through its rows in the layers that it passes.
@@ -88,39 +90,58 @@ function isVisible(data, edge) {
 
 const isFolded = (data, node) => data.fan[node] >= 0 && data.fans[data.fan[node]].room * view.ky < APART;
 
-// Edges by kind and width: each group is one stroke.
+// Edges by kind and width: each group is one stroke. Where rows are closer than pixels,
+// edges that would lie on one another are one, as wide as all of them.
 function groups(data, edges) {
-  const found = new Map();
+  const found = new Map(), merged = new Map();
   const scale = (WIDTHS - 1) / Math.log(1 + data.heaviest);
-  for (const edge of edges) {
-    if (data.weight[edge] <= 0 || isFolded(data, data.to[edge]) || !isVisible(data, edge)) continue;
-    const group = data.kind[edge] * WIDTHS + Math.round(scale * Math.log(1 + data.weight[edge]));
+  const put = (edge, weight) => {
+    const group = data.kind[edge] * WIDTHS + Math.min(WIDTHS - 1, Math.round(scale * Math.log(1 + weight)));
     if (!found.has(group)) found.set(group, []);
     found.get(group).push(edge);
+  };
+  const snap = view.ky < 3 ? view.ky / 2.5 : 0;
+  for (const edge of edges) {
+    if (data.weight[edge] <= 0 || isFolded(data, data.to[edge]) || !isVisible(data, edge)) continue;
+    if (snap === 0 || data.via[edge]) {
+      put(edge, data.weight[edge]);
+      continue;
+    }
+    const from = data.from[edge], to = data.to[edge];
+    const rows = Math.round(data.y[from] * snap) * 8192 + Math.round(data.y[to] * snap);
+    const key = ((rows * 64 + (data.x[from] & 63)) * 64 + (data.x[to] & 63)) * 3 + data.kind[edge];
+    const known = merged.get(key);
+    if (known) known.weight += data.weight[edge];
+    else merged.set(key, { edge, weight: data.weight[edge] });
   }
+  for (const { edge, weight } of merged.values()) put(edge, weight);
   return [...found].sort(([one], [other]) => kindRank(one) - kindRank(other) || one - other);
 }
 // Gaps lie lowest, what was seen on top.
 const kindRank = (group) => [2, 1, 0][Math.floor(group / WIDTHS)];
 
 function widthOf(group) {
-  const dense = Math.max(0.45, Math.min(1, view.ky / 14));
-  return (0.8 + ((group % WIDTHS) / (WIDTHS - 1)) * 4.2) * dense;
+  const dense = Math.max(0.3, Math.min(1, view.ky / 14));
+  return Math.max(0.5, (0.8 + ((group % WIDTHS) / (WIDTHS - 1)) * 4.2) * dense);
 }
 
 function styled(context, group, bold = 0) {
   const kind = Math.floor(group / WIDTHS), width = widthOf(group) + bold;
   context.lineWidth = width;
   context.lineCap = kind === SEEN ? "butt" : "round";
-  context.strokeStyle = [colours.ink, colours.assumed, colours.silent][kind];
+  context.strokeStyle = [colours.seen, colours.assumed, colours.silent][kind];
   context.setLineDash(kind === SEEN ? [] : kind === ASSUMED ? [0.1, width + 3] : [5 + width, 4 + width]);
 }
 
+// The more lines there are, the fainter is each.
 function strokeEdges(context, data, edges, alpha, bold = 0) {
-  for (const [group, members] of groups(data, edges)) {
+  const all = groups(data, edges);
+  const crowd = d3.sum(all, ([, members]) => members.length);
+  const faint = alpha ?? Math.max(0.16, Math.min(0.62, 0.62 * Math.pow(250 / Math.max(1, crowd), 0.32)));
+  for (const [group, members] of all) {
     styled(context, group, bold);
     const heavy = (group % WIDTHS) / (WIDTHS - 1);
-    context.globalAlpha = Math.min(1, alpha * (0.6 + 0.8 * heavy));
+    context.globalAlpha = Math.min(1, faint * (0.75 + 0.5 * heavy));
     context.beginPath();
     for (const edge of members) trail(context, data, edge);
     context.stroke();
@@ -129,9 +150,13 @@ function strokeEdges(context, data, edges, alpha, bold = 0) {
   context.globalAlpha = 1;
 }
 
-// A fan as one shape: from the node before its targets to the span of their rows.
+// Fans as one shape each: from the node before the targets to the span of their rows.
+// All that look alike are filled at once.
 function wedges(context, data) {
   drawn.wedges = [];
+  const shapes = [new Path2D(), new Path2D(), new Path2D()], lines = [new Path2D(), new Path2D(), new Path2D()];
+  const bars = new Map();
+  const width = Math.min(5, Math.max(2, view.kx * 0.08));
   data.fans.forEach((fan, nth) => {
     if (fan.room * view.ky >= APART) return;
     const x1 = view.tx + fan.x * view.kx, y0 = view.ty + fan.top * view.ky, y1 = view.ty + fan.bottom * view.ky;
@@ -144,33 +169,40 @@ function wedges(context, data) {
       for (const edge of data.in[member]) kinds[data.kind[edge]] += data.weight[edge];
     }
     if (on === 0) return;
-    const kind = kinds.indexOf(Math.max(...kinds));
-    const xm = (x0 + x1) / 2, part = 0.35 + 0.65 * (on / fan.members.length);
-    context.beginPath();
-    context.moveTo(x0, y);
-    context.bezierCurveTo(xm, y, xm, y0, x1, y0);
-    context.lineTo(x1, y1);
-    context.bezierCurveTo(xm, y1, xm, y, x0, y);
-    context.fillStyle = kind === SEEN ? colours.reached : colours.silent;
-    context.globalAlpha = 0.16 * part;
-    context.fill();
-    if (kind !== SEEN) {
-      context.setLineDash(kind === GAP ? [5, 4] : [1, 3]);
-      context.strokeStyle = kind === GAP ? colours.silent : colours.assumed;
-      context.lineWidth = 0.8;
-      context.globalAlpha = 0.8;
-      context.stroke();
-      context.setLineDash([]);
+    const kind = kinds.indexOf(Math.max(...kinds)), xm = (x0 + x1) / 2;
+    if (y1 - y0 < 2.5) {
+      const line = lines[kind], middle = (y0 + y1) / 2;
+      line.moveTo(x0, y);
+      line.bezierCurveTo(xm, y, xm, middle, x1, middle);
+    } else {
+      const shape = shapes[kind];
+      shape.moveTo(x0, y);
+      shape.bezierCurveTo(xm, y, xm, y0, x1, y0);
+      shape.lineTo(x1, y1);
+      shape.bezierCurveTo(xm, y1, xm, y, x0, y);
     }
-    context.globalAlpha = part;
-    const width = Math.min(5, Math.max(2, view.kx * 0.08));
-    context.fillStyle = fill(data, fan.members[0]);
-    context.beginPath();
-    context.roundRect(x1 - width / 2, y0, width, Math.max(2, y1 - y0), Math.min(2, width / 2));
-    context.fill();
-    context.globalAlpha = 1;
+    const colour = fill(data, fan.members[0]);
+    if (!bars.has(colour)) bars.set(colour, new Path2D());
+    bars.get(colour).rect(x1 - width / 2, y0 + 0.3, width, Math.max(1.6, y1 - y0 - 0.6));
     drawn.wedges.push({ nth, x: x1, y0, y1, on });
   });
+  const inks = [colours.reached, colours.assumed, colours.silent];
+  for (const kind of [GAP, ASSUMED, SEEN]) {
+    context.fillStyle = context.strokeStyle = inks[kind];
+    context.globalAlpha = 0.2;
+    context.fill(shapes[kind]);
+    context.setLineDash(kind === SEEN ? [] : kind === GAP ? [5, 4] : [1, 3]);
+    context.lineWidth = 0.8;
+    context.globalAlpha = 0.35;
+    if (kind !== SEEN) context.stroke(shapes[kind]);
+    context.stroke(lines[kind]);
+    context.setLineDash([]);
+  }
+  context.globalAlpha = 1;
+  for (const [colour, path] of bars) {
+    context.fillStyle = colour;
+    context.fill(path);
+  }
 }
 
 function fill(data, node) {
@@ -245,12 +277,14 @@ function hopLines(context, data) {
     context.stroke();
     context.globalAlpha = 1;
     context.fillStyle = colours.dim;
-    context.fillText(layer === 0 ? (view.kx > 60 ? "source" : "0") : layer === 1 && view.kx > 60 ? "hop 1" : String(layer), x, 15);
+    // Of what has many addresses distances are rough: no number would be true.
+    const isHop = data.level === "address" || data.level === "router";
+    context.fillText(layer === 0 ? (view.kx > 60 ? "source" : "0") : !isHop ? "" : layer === 1 && view.kx > 60 ? "hop 1" : String(layer), x, 15);
   }
 }
 
 // Names, the most used nodes' first, as many as have room.
-function labels(context, data, order, most = 260) {
+function labels(context, data, order, most = 260, fans = []) {
   const taken = new Set();
   const cell = 9;
   // Whether a box is free; takes it where it is.
@@ -274,6 +308,8 @@ function labels(context, data, order, most = 260) {
     const x = atX(data, node), y = atY(data, node);
     if (x < -40 || x > view.width + 20 || y < 24 || y > view.height + 10) continue;
     const r = radius(data, node), role = data.role[node];
+    // Among many lines only what stands out is named.
+    if (view.ky < 6 && !(role & SOURCE) && data.traces[node] < data.most * 0.004) break;
     const toRight = data.out[node].every((edge) => data.weight[edge] <= 0) && !(role & SOURCE);
     const lines = [shortened(data.label[node], 30)];
     const second = data.name[node] ?? (data.level !== "address" ? owner(data, node).holder : null);
@@ -284,8 +320,11 @@ function labels(context, data, order, most = 260) {
     if (!toRight && width > view.kx * 1.25) continue;
     const height = 12 * lines.length;
     const left = toRight ? x + r + (data.ended[node] ? 12 : 6) : x - width / 2;
-    const top = toRight ? y - height / 2 : y + r + 3;
-    if (!take(left, top, left + width, top + height - 2)) continue;
+    let top = toRight ? y - height / 2 : y + r + 3;
+    if (!take(left, top, left + width, top + height - 2)) {
+      top = y - r - 3 - height;
+      if (toRight || view.ky < 24 || !take(left, top, left + width, top + height - 2)) continue;
+    }
     written += 1;
     context.textAlign = toRight ? "left" : "center";
     context.textBaseline = "top";
@@ -301,8 +340,8 @@ function labels(context, data, order, most = 260) {
   context.font = "11px system-ui, sans-serif";
   context.textAlign = "left";
   context.textBaseline = "middle";
-  for (const { nth, x, y0, y1, on } of drawn.wedges) {
-    const middle = (y0 + y1) / 2, text = d3.format(",")(on) + " targets";
+  for (const { x, y0, y1, on } of fans) {
+    const middle = (y0 + y1) / 2, text = plural(on, "target");
     if (y1 - y0 < 7 || middle < 24 || !take(x + 6, middle - 5, x + 6 + 6.2 * text.length, middle + 5)) continue;
     context.strokeStyle = colours.page;
     context.lineWidth = 3;
@@ -331,15 +370,16 @@ function drawAll(data) {
   data.order ??= numbers(data.nodes).sort((one, other) => (data.role[other] & SOURCE) - (data.role[one] & SOURCE) || data.traces[other] - data.traces[one]);
   data.all ??= numbers(data.edges);
   wedges(context, data);
-  const crowd = data.edges / Math.max(1, view.ky);
-  strokeEdges(context, data, data.all, crowd > 600 ? 0.3 : crowd > 60 ? 0.42 : 0.6);
+  strokeEdges(context, data, data.all);
   nodes(context, data, data.order.toReversed());
-  labels(context, data, data.order);
+  labels(context, data, data.order, Math.max(50, Math.min(260, view.ky * 22)), drawn.wedges);
   drawn.view = { ...view };
   drawn.tree = drawn.edgeTree = null;
   drawn.fresh = true;
-  drawn.cost = performance.now() - began;
   drawn.at = performance.now();
+  drawn.cost = drawn.at - began;
+  // Lines are filled in after this: what that takes shows in when the next frame comes.
+  requestAnimationFrame(() => { drawn.cost = Math.max(drawn.cost, performance.now() - drawn.at); });
 }
 
 // What was drawn last, moved to where it would be now: quick, and soon drawn anew.

@@ -137,7 +137,7 @@ function legend() {
   if (data.fans.length) signs.push(sign((svg) => { svg.append("path").attr("d", "M2,8C14,8 14,1 28,1L28,15C14,15 14,8 2,8").attr("fill", colours.reached).attr("opacity", 0.25); svg.append("rect").attr("x", 27).attr("y", 1).attr("width", 4).attr("height", 14).attr("rx", 2).attr("fill", colours.reached); }, "many targets behind one router"));
   if (data.lost.some((it) => it > 0)) signs.push(sign((svg) => { dot(colours.c5)(svg); svg.append("path").attr("d", d3.arc()({ innerRadius: 6.4, outerRadius: 8, startAngle: 0, endAngle: 2 })).attr("transform", "translate(17,8)").attr("fill", colours.lost); }, "red arc: the part of probes lost"));
   if (data.ended.some((it, node) => it > 0 && !(data.role[node] & SOURCE))) signs.push(sign((svg) => svg.append("path").attr("d", "M13,4L21,12M13,12L21,4").attr("stroke", colours.lost).attr("stroke-width", 2), "traces ended here, short of their target"));
-  if (kinds.has(SEEN)) signs.push(sign(line(colours.ink), KINDS[SEEN] + "; the wider, the more traces"));
+  if (kinds.has(SEEN)) signs.push(sign(line(colours.seen), KINDS[SEEN] + "; the wider, the more traces"));
   if (kinds.has(ASSUMED)) signs.push(sign(line(colours.assumed, "0.1 5", 2.6), KINDS[ASSUMED]));
   if (kinds.has(GAP)) signs.push(sign(line(colours.silent, "6 5"), KINDS[GAP]));
   if (data.changes.length) {
@@ -154,7 +154,7 @@ function schedule() {
     state.frame = 0;
     const now = performance.now(), data = state.data;
     // Where drawing takes long it is moved while it is dragged, and drawn now and then.
-    if (drawn.cost > 12 && drawn.view?.width === view.width && now - state.zoomed < 120 && now - drawn.at < 10 * drawn.cost) {
+    if (drawn.cost > 24 && drawn.view?.width === view.width && now - state.zoomed < 120 && now - drawn.at < 10 * drawn.cost) {
       drawMoved();
       clearTimeout(state.settle);
       state.settle = setTimeout(schedule, 130);
@@ -518,6 +518,6 @@ new ResizeObserver(() => {
 }).observe(stage);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); recolour(); drawTime(state.data, moveTime); schedule(); });
 // Small windows have their legend folded.
-if (view.height < 520) element("legend").open = false;
+if (innerHeight < 640 || innerWidth < 960) element("legend").open = false;
 // When the first drawing was there, milliseconds after the page was opened.
 requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.drawn = performance.now().toFixed(1); }));

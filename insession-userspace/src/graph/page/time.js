@@ -6,6 +6,7 @@ const time = { spans: [], x: null, playing: null, svg: null };
 
 const moment = (bucket) => new Date((head.bucket + bucket) * head.width * 1000);
 const utc = d3.utcFormat(head.width < 60 ? "%Y-%m-%d %H:%M:%S" : head.width < 86400 ? "%Y-%m-%d %H:%M" : "%Y-%m-%d");
+const tick = (at) => d3.utcFormat(d3.utcDay(at) >= at ? "%-d %b" : d3.utcMinute(at) >= at ? "%H:%M" : "%H:%M:%S")(at);
 const plural = (count, one, many = one + "s") => d3.format(",")(count) + " " + (count === 1 ? one : many);
 
 function timeWords() {
@@ -26,7 +27,7 @@ function drawTime(data, moved) {
   const x = (time.x = d3.scaleUtc([moment(0), moment(head.buckets)], [8, width - 8]));
   const svg = (time.svg = d3.select(slider).append("svg").attr("width", width).attr("height", height));
   const y = d3.scaleSqrt([0, d3.max(time.spans, (it) => it.traces) || 1], [0, 24]);
-  svg.append("g").attr("class", "axis").attr("transform", "translate(0,43)").call(d3.axisBottom(x).ticks(Math.min(12, width / 90)).tickSizeOuter(0));
+  svg.append("g").attr("class", "axis").attr("transform", "translate(0,43)").call(d3.axisBottom(x).ticks(Math.min(12, width / 90)).tickFormat(tick).tickSizeOuter(0));
   const bar = Math.max(1, x(moment(1)) - x(moment(0)) - 1);
   svg.append("g").selectAll("rect").data(time.spans.filter((it) => it.traces > 0)).join("rect")
     .attr("class", "traces").attr("x", (it) => x(moment(it.bucket)) + 0.5).attr("width", bar)
