@@ -135,7 +135,7 @@ impl Flows {
     }
 
     /// The next flow to open.
-    pub fn next(&mut self) -> Option<Target> {
+    pub fn take(&mut self) -> Option<Target> {
         let (target, more) = self.waiting.front_mut()?;
         *more -= 1;
         if *more == 0 {
@@ -270,7 +270,7 @@ mod tests {
         flows.begin(target(3));
         let mut count = 0;
         loop {
-            let next = flows.next().expect("neither a flow nor an end");
+            let next = flows.take().expect("neither a flow nor an end");
             assert_eq!(next, target(3));
             let way = way(count);
             count += 1;
@@ -296,7 +296,7 @@ mod tests {
         assert!(flows.is_waiting());
         let record = trace(1, &["a", "T"]);
         let mut opened = 0;
-        while let Some(next) = flows.next() {
+        while let Some(next) = flows.take() {
             assert_eq!(next, target(0));
             opened += 1;
         }
@@ -359,6 +359,6 @@ mod tests {
         let ended = flows.end();
         assert_eq!(ended.len(), 2);
         assert!(ended.iter().all(|it| it.is_cut_short));
-        assert!(flows.is_idle() && flows.next().is_none());
+        assert!(flows.is_idle() && flows.take().is_none());
     }
 }

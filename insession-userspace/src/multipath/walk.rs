@@ -108,7 +108,7 @@ fn walk(trace: &Trace, flow: u32, begin: Duration, end: Duration) -> Option<Walk
             ttl,
             ..Level::default()
         }));
-        let (level, is_target) = level(hop, begin, end);
+        let (level, is_target) = level(trace, hop, begin, end);
         levels.push(level);
         if is_target {
             is_whole = true;
@@ -127,7 +127,7 @@ fn walk(trace: &Trace, flow: u32, begin: Duration, end: Duration) -> Option<Walk
 }
 
 /// One TTL's part of the probes of this span, and whether it is the target.
-fn level(hop: &Hop, begin: Duration, end: Duration) -> (Level, bool) {
+fn level(trace: &Trace, hop: &Hop, begin: Duration, end: Duration) -> (Level, bool) {
     let mut level = Level {
         ttl: hop.ttl,
         ..Level::default()
@@ -137,10 +137,11 @@ fn level(hop: &Hop, begin: Duration, end: Duration) -> (Level, bool) {
     let probes = hop.probes.iter().filter(|_| !hop.shared);
     for probe in probes.filter(|probe| begin <= probe.sent && probe.sent < end) {
         level.probes += 1;
-        let (Some(from), Some(reply)) = (answer(&probe.reply), &probe.reply) else {
+        let (Some(answer), Some(reply)) = (answer(trace, probe), &probe.reply) else {
             continue;
         };
-        is_target &= reply.kind.is_of_target();
+        let from = answer.from;
+        is_target &= answer.is_target;
         if reply.rtt_bound == RttBound::Exact {
             let rtt = u64::try_from(reply.rtt.as_nanos());
             level.rtts.push(rtt.unwrap_or(u64::MAX));

@@ -19,7 +19,8 @@
 use std::net::IpAddr;
 
 use crate::time::Duration;
-use crate::trace::{Reply, ReplyKind, Trace};
+use crate::trace::{Probe, ReplyKind, Trace};
+use crate::wire::ip;
 
 /// The level of the test.
 pub const LEVEL: f64 = 0.05;
@@ -83,9 +84,10 @@ pub fn within(trace: &Trace) -> Vec<Balancing> {
         .hops
         .iter()
         .filter(|hop| {
-            let mut answers = hop.probes.iter().filter_map(|probe| answer(&probe.reply));
-            let first = answers.next();
-            !hop.shared && answers.any(|from| Some(from) != first)
+            let probes = hop.probes.iter();
+            let mut answers = probes.filter_map(|probe| answer(trace, probe));
+            let first = answers.next().map(|it| it.from);
+            !hop.shared && answers.any(|it| Some(it.from) != first)
         })
         .map(|hop| Sequence::new(trace, hop.ttl));
     let varied: Vec<Sequence> = varied.collect();
@@ -109,11 +111,33 @@ pub fn within(trace: &Trace) -> Vec<Balancing> {
     found
 }
 
-/// Who is at a TTL: other ICMP errors may come from somebody on the way to it.
-pub(super) fn answer(reply: &Option<Reply>) -> Option<IpAddr> {
-    let reply = reply.as_ref()?;
-    let is_there = reply.kind == ReplyKind::TimeExceeded || reply.kind.is_of_target();
-    is_there.then_some(reply.from)
+/// An answer that shows who is at a TTL.
+pub(super) struct Answer {
+    /// Who.
+    pub from: IpAddr,
+    /// It is the target.
+    pub is_target: bool,
+}
+
+/// Port unreachable, ICMP (RFC 792) and ICMPv6 (RFC 4443 §3.1): what a datagram draws
+/// from a target.
+const PORT_UNREACHABLE: [(u8, u8); 2] = [(3, 3), (1, 4)];
+
+/// Who is at a probe's TTL: other ICMP errors may come from somebody on the way to it.
+pub(super) fn answer(trace: &Trace, probe: &Probe) -> Option<Answer> {
+    let reply = probe.reply.as_ref()?;
+    let is_refused = reply.kind == ReplyKind::Unreachable
+        && reply
+            .icmp
+            .is_some_and(|icmp| PORT_UNREACHABLE.contains(&icmp))
+        && trace.method.protocol(false) == ip::PROTOCOL_UDP
+        && Some(reply.from) == trace.address;
+    let is_target = reply.kind.is_of_target() || is_refused;
+    let is_there = is_target || reply.kind == ReplyKind::TimeExceeded;
+    is_there.then_some(Answer {
+        from: reply.from,
+        is_target,
+    })
 }
 
 /// The answers of one TTL in the order of their probes.
@@ -130,7 +154,7 @@ impl Sequence {
         let hops = trace.hops.iter().filter(|hop| hop.ttl == ttl);
         let probes = hops.flat_map(|hop| &hop.probes);
         let mut answers: Vec<(Duration, IpAddr)> = probes
-            .filter_map(|probe| Some((probe.sent, answer(&probe.reply)?)))
+            .filter_map(|probe| Some((probe.sent, answer(trace, probe)?.from)))
             .collect();
         answers.sort_by_key(|(sent, _)| *sent);
         let mut sequence = Sequence {
@@ -275,7 +299,7 @@ impl Random {
 mod tests {
     use super::*;
     use crate::report::samples;
-    use crate::trace::{Hop, Method, Probe};
+    use crate::trace::{Hop, Method};
     use proptest::prelude::*;
 
     /// A trace of hops by letters, one a probe (`.`: silent, `T`: the target); probe
@@ -378,6 +402,13 @@ mod tests {
         let firewall = samples::answered(ReplyKind::Unreachable, "10.9.9.9");
         error.hops[0].probes[1].reply = Some(firewall);
         assert_eq!(within(&error), []);
+        // Nor is a port that nobody listens at, but where datagrams are sent to it.
+        let mut refused = samples::answered(ReplyKind::Unreachable, "10.0.9.2");
+        refused.icmp = Some((3, 3));
+        error.hops[0].probes[1].reply = Some(refused);
+        assert_eq!(within(&error), []);
+        error.method = Method::Dublin;
+        assert_eq!(within(&error).len(), 1);
     }
 
     proptest! {

@@ -120,7 +120,7 @@ impl Feeder {
             }
             tokio::select! {
                 permit = engine.reserve(), if is_waiting => match permit {
-                    Ok(permit) => if let Some(target) = self.with(Flows::next) {
+                    Ok(permit) => if let Some(target) = self.with(Flows::take) {
                         permit.send(target);
                     },
                     Err(_) => return,
