@@ -21,6 +21,7 @@
 //! * [`multipath`]: load balancing, in one session and over many flows;
 //! * [`engine`]: many sessions at once;
 //! * [`owners`]: whose addresses are, from files;
+//! * [`aliases`]: which addresses are one router's;
 //! * [`campaign`]: records of long lists, kept whatever happens;
 //! * [`report`]: one file an output format;
 //! * [`graph`]: many traces as one graph of paths;
@@ -37,6 +38,8 @@ pub mod time;
 pub mod trace;
 pub mod wire;
 
+#[cfg(feature = "os")]
+pub mod aliases;
 #[cfg(feature = "os")]
 pub mod bench;
 #[cfg(feature = "os")]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
+pub mod aliases;
 pub mod bench;
 pub mod compare;
 pub mod completions;
@@ -72,6 +73,9 @@ enum Command {
     Data(data::Arguments),
     /// Draw any number of results as one graph of paths
     Graph(Box<graph::Arguments>),
+    /// Find out which addresses are one router's
+    #[command(after_help = exit::HELP)]
+    Aliases(Box<aliases::Arguments>),
     /// Tell whether this machine can trace, and how to mend what keeps it from it
     Doctor(doctor::Arguments),
     /// Measure what the engine, its links and this machine can do
@@ -136,6 +140,7 @@ fn dispatch(mut cli: Cli, line: &config::Line) -> ExitCode {
         Command::Summary(arguments) => summary::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Graph(arguments) => graph::run(arguments),
+        Command::Aliases(arguments) => aliases::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Completions(arguments) => {

@@ -1,8 +1,10 @@
-//! RFC 4884 extension structures and RFC 4950 MPLS label stacks.
+//! RFC 4884 extension structures, RFC 4950 MPLS label stacks; RFC 5837 interfaces are
+//! read by [`super::interface`].
 
 use alloc::vec::Vec;
 
 use super::checksum::Sum;
+use super::interface::{self, Interface};
 use super::{Error, Field, be16, be32};
 use crate::trace::MplsLabel;
 
@@ -71,25 +73,9 @@ impl<'a> Structure<'a> {
     #[must_use]
     pub fn labels(&self) -> Vec<MplsLabel> {
         let mut labels = Vec::new();
-        let mut rest = self.objects;
-        while rest.len() >= OBJECT_LEN {
-            let len = usize::from(be16(rest, field::OBJECT_LENGTH));
-            // A length below its own header's would never end.
-            if len < OBJECT_LEN {
-                break;
-            }
-            let Some((object, behind)) = rest.split_at_checked(len) else {
-                break;
-            };
-            let (class, kind) = (
-                object.get(field::OBJECT_CLASS),
-                object.get(field::OBJECT_TYPE),
-            );
-            if (class, kind) == (Some(&CLASS_MPLS), Some(&TYPE_INCOMING_STACK)) {
-                let (entries, _) = object
-                    .get(OBJECT_LEN..)
-                    .unwrap_or_default()
-                    .as_chunks::<4>();
+        for (class, kind, body) in self.objects() {
+            if (class, kind) == (CLASS_MPLS, TYPE_INCOMING_STACK) {
+                let (entries, _) = body.as_chunks::<4>();
                 let room = MAX_LABELS - labels.len();
                 labels.extend(
                     entries
@@ -98,9 +84,41 @@ impl<'a> Structure<'a> {
                         .map(|entry| label(be32(entry, 0..4))),
                 );
             }
-            rest = behind;
         }
         labels
+    }
+
+    /// The interfaces that the router names.
+    #[must_use]
+    pub fn interfaces(&self) -> Vec<Interface> {
+        let objects = self
+            .objects()
+            .filter(|(class, ..)| *class == interface::CLASS);
+        objects
+            .filter_map(|(_, c_type, body)| Interface::parse(c_type, body))
+            .take(interface::MAX_INTERFACES)
+            .collect()
+    }
+
+    /// Class, type and body of each object, up to the first that is longer than what is
+    /// left.
+    fn objects(&self) -> impl Iterator<Item = (u8, u8, &'a [u8])> {
+        let mut rest = self.objects;
+        core::iter::from_fn(move || {
+            if rest.len() < OBJECT_LEN {
+                return None;
+            }
+            let len = usize::from(be16(rest, field::OBJECT_LENGTH));
+            // A length below its own header's would never end.
+            if len < OBJECT_LEN {
+                return None;
+            }
+            let (object, behind) = rest.split_at_checked(len)?;
+            rest = behind;
+            let class = *object.get(field::OBJECT_CLASS)?;
+            let kind = *object.get(field::OBJECT_TYPE)?;
+            Some((class, kind, object.get(OBJECT_LEN..)?))
+        })
     }
 }
 

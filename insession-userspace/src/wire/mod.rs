@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod extension;
 pub mod icmp;
+pub mod interface;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;

@@ -245,7 +245,7 @@ impl Routing for Told {
 }
 
 /// Opens links as the options say.
-struct Links {
+pub struct Links {
     kind: LinkName,
     xdp: XdpOptions,
     packet: PacketOptions,
@@ -254,7 +254,15 @@ struct Links {
 }
 
 impl Links {
-    fn new(arguments: &Probing, ports: RangeInclusive<u16>, alone: Alone) -> Result<Self, Failure> {
+    /// With these local ports, for connections and for such probes.
+    ///
+    /// # Errors
+    /// When the file that frames are to be recorded in cannot be written.
+    pub fn new(
+        arguments: &Probing,
+        ports: RangeInclusive<u16>,
+        alone: Alone,
+    ) -> Result<Self, Failure> {
         let capture = arguments.pcap.as_deref().map(PcapWriter::create);
         let capture = capture.transpose().map_err(|error| {
             let name = arguments.pcap.as_deref().unwrap_or(Path::new(""));
@@ -311,7 +319,11 @@ impl Links {
         })
     }
 
-    fn open(&self, interface: &Interface) -> Result<OpenLinks, LinkError> {
+    /// The links of an interface.
+    ///
+    /// # Errors
+    /// When they are not to be had.
+    pub fn open(&self, interface: &Interface) -> Result<OpenLinks, LinkError> {
         let links = self.open_bare(interface)?;
         let Some(writer) = &self.capture else {
             return Ok(links);
@@ -382,15 +394,21 @@ fn falls_back(error: &LinkError) -> bool {
     )
 }
 
-fn no_link(error: &NetError) -> Failure {
+/// What the network of this host does not give.
+#[must_use]
+pub fn no_link(error: &NetError) -> Failure {
     Failure {
         code: exit::NO_LINK,
         message: error.to_string(),
     }
 }
 
-/// The key of initial sequence numbers (RFC 6528 §3).
-fn secret() -> Result<[u8; 16], Failure> {
+/// The key of initial sequence numbers (RFC 6528 §3), and whatever else nobody is to
+/// guess.
+///
+/// # Errors
+/// Where there is no `/dev`.
+pub fn secret() -> Result<[u8; 16], Failure> {
     let mut secret = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut secret))

@@ -69,6 +69,7 @@ mod filter;
 mod label_tests;
 #[cfg(test)]
 mod permission_tests;
+pub mod plain;
 mod socket;
 #[cfg(test)]
 mod tests;
