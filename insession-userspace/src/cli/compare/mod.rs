@@ -68,6 +68,8 @@ fn records(path: &Path) -> Result<Sink, Failure> {
     let style = Style {
         names: true,
         max_ttl: 255,
+        // Each record says its own.
+        method: Method::InSession,
     };
     Sink::file(path, Format::Json, style)
 }

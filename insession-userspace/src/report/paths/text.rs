@@ -337,7 +337,6 @@ mod tests {
     use crate::multipath::paths::{Mda, Stopped};
 
     const STYLE: Style = Style {
-        method: crate::trace::Method::InSession,
         names: true,
         max_ttl: 30,
         method: crate::trace::Method::InSession,
