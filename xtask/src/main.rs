@@ -7,6 +7,7 @@ mod counts;
 mod demo;
 mod lab;
 mod package;
+mod page;
 mod paths;
 mod setup;
 mod test;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Args),
     /// Run all checks and tests.
     Test(test::Args),
+    /// Look at the page of `insession graph` in a headless browser, and time it.
+    PageCheck(page::Args),
     /// Make a Debian package: binary, manual pages, completions, systemd unit.
     Package(package::Args),
     /// Network namespaces with real routers and servers.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => setup::ensure().and_then(|()| demo::run(args)),
         Task::Bench(args) => setup::ensure().and_then(|()| bench::run(&args)),
         Task::Test(args) => setup::ensure().and_then(|()| test::run(&args)),
+        Task::PageCheck(args) => setup::ensure().and_then(|()| page::run(&args)),
         Task::Package(args) => setup::ensure().and_then(|()| package::run(&args)),
         Task::Lab(args) => lab::run(args),
         Task::Vm(args) => setup::ensure().and_then(|()| vm::run(&args)),

@@ -153,6 +153,13 @@ pub const BENCH: &[Package] = &[
     },
 ];
 
+/// What only `cargo xtask page-check` needs: it is large.
+pub const PAGES: &[Package] = &[Package {
+    name: "chromium",
+    brings: Program("chromium"),
+    why: "draws the page of `insession graph`",
+}];
+
 impl Package {
     fn found(&self) -> Option<String> {
         match self.brings {

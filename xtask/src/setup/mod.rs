@@ -71,6 +71,11 @@ pub fn ensure_for_bench() -> Result<()> {
     debian::install(debian::BENCH)
 }
 
+/// Installs what `cargo xtask page-check` needs beside that.
+pub fn ensure_for_pages() -> Result<()> {
+    debian::install(debian::PAGES)
+}
+
 /// Lists everything; an error when something is missing.
 fn check() -> Result<()> {
     let mut needs = kernel::needs();

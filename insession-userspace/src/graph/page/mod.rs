@@ -99,9 +99,11 @@ struct Data {
     paths: Vec<Vec<u32>>,
     /// Key, span, path, traces: four numbers each.
     seen: Vec<u64>,
-    /// Span, span before, key, TTL, same flow, nodes before, nodes after.
-    changes: Vec<(u64, u64, u32, u8, u8, Vec<u32>, Vec<u32>)>,
+    changes: Vec<ChangeRow>,
 }
+
+/// Span, span before, key, TTL, same flow, nodes before, nodes after.
+type ChangeRow = (u64, u64, u32, u8, u8, Vec<u32>, Vec<u32>);
 
 #[derive(Serialize)]
 struct Whose {
@@ -347,4 +349,109 @@ pub fn levels(graph: Graph, aliases: Option<&super::aliases::Aliases>) -> Vec<Gr
         .collect();
     more.insert(0, graph);
     more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::samples::{graph, later, trace};
+    use serde_json::Value;
+
+    fn sample() -> Graph {
+        let path = |middle: &str, seconds| {
+            let path = ["10.1.1.1", middle, "*", "10.9.9.9"];
+            let mut trace = later(trace("10.0.0.1", "10.9.9.9", &path), seconds);
+            trace.target = "</script><b>\u{2028}&amp;".to_owned();
+            trace
+        };
+        graph(&[path("10.2.2.2", 0), path("10.2.2.7", 60)])
+    }
+
+    fn page() -> String {
+        let graph = sample();
+        let systems = graph.collapsed(Level::As, &Default::default());
+        let mut out = Vec::new();
+        write(&[graph, systems], &["<i>.jsonl".to_owned()], &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn data(page: &str, id: &str) -> Value {
+        let begin = format!("<script type=\"application/json\" id=\"data-{id}\">");
+        let (_, rest) = page.split_once(&begin).unwrap();
+        serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+    }
+
+    #[test]
+    fn columns_are_all_there_and_as_long_as_they_are_to_be() {
+        let page = page();
+        let head = data(&page, "head");
+        assert_eq!(head["levels"], serde_json::json!(["address", "as"]));
+        assert_eq!((&head["traces"], &head["buckets"]), (&2.into(), &61.into()));
+        for level in ["address", "as"] {
+            let data = data(&page, level);
+            let length = |column: &str| data[column].as_array().unwrap().len();
+            for column in [
+                "name", "count", "owner", "role", "x", "y", "ttls", "traces", "ended", "probes",
+                "lost", "rtt", "least",
+            ] {
+                assert_eq!(length(column), length("label"), "{column}");
+            }
+            for column in [
+                "to",
+                "kind",
+                "silent",
+                "edge_probes",
+                "edge_lost",
+                "edge_rtt",
+            ] {
+                assert_eq!(length(column), length("from"), "{column}");
+            }
+            assert_eq!(length("paths"), 2);
+            assert_eq!(length("seen"), 2 * 4);
+            assert_eq!(length("cells"), 6 * 5);
+            assert_eq!(length("changes"), 1);
+        }
+    }
+
+    #[test]
+    fn no_text_from_outside_is_markup() {
+        let page = page();
+        assert_eq!(
+            data(&page, "address")["name"][3],
+            "</script><b>\u{2028}&amp;"
+        );
+        assert!(!page.contains("</script><b>") && !page.contains("<i>.jsonl"));
+        let tags = |tag: &str| page.matches(tag).count();
+        assert_eq!(tags("<script"), 5);
+        assert_eq!(tags("</script>"), 5);
+    }
+
+    #[test]
+    fn nothing_is_fetched_and_the_library_comes_with_its_licence() {
+        let page = page();
+        let ours = page.replace(LIBRARY, "").replace(LICENCE, "");
+        assert!(ours.len() < page.len() - 250_000);
+        for fetched in [
+            "http:", "https:", " src=", "<link", "@import", "url(", "fetch(",
+        ] {
+            assert!(!ours.contains(fetched), "{fetched}");
+        }
+        assert!(page.contains("Permission to use, copy, modify"));
+    }
+
+    #[test]
+    fn every_element_that_scripts_ask_for_is_there() {
+        for script in SCRIPTS {
+            for asked in ["element(\"", "getElementById(\""] {
+                for (_, rest) in script
+                    .match_indices(asked)
+                    .map(|(at, it)| script.split_at(at + it.len()))
+                {
+                    let (id, _) = rest.split_once('"').unwrap();
+                    let is_data = id.starts_with("data-");
+                    assert!(is_data || BODY.contains(&format!("id=\"{id}\"")), "{id}");
+                }
+            }
+        }
+    }
 }
