@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Fan;
-use crate::graph::{Graph, Level};
+use crate::graph::{Graph, Kind, Level};
 
 /// A longer edge is not led around what stands between: it would cost more than it
 /// shows.
@@ -143,7 +143,7 @@ impl Vertices {
     }
 }
 
-/// The layer of each node: its mean distance, but behind what stands before it. Where
+/// The layer of each node: its mean distance, but behind what was seen before it. Where
 /// distances contradict, as in a loop, edges that go back have no say.
 fn layers(graph: &Graph) -> Vec<u32> {
     let mean = |node: u32| {
@@ -161,8 +161,9 @@ fn layers(graph: &Graph) -> Vec<u32> {
     let mut before: Vec<Vec<u32>> = vec![Vec::new(); graph.nodes.len()];
     for edge in &graph.edges {
         let at = |node: u32| place.get(node as usize);
+        // What is only assumed would draw hops farther away than they are.
         if let (true, Some(before)) = (
-            at(edge.from) < at(edge.to),
+            edge.kind == Kind::Seen && at(edge.from) < at(edge.to),
             before.get_mut(edge.to as usize),
         ) {
             before.push(edge.from);

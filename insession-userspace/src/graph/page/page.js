@@ -65,6 +65,9 @@ function edgeFacts(data, edge) {
 
 // ---- colours
 
+// From low to high, each of them apart from the ground.
+const ramp = (part) => d3.interpolateViridis(matchMedia("(prefers-color-scheme: dark)").matches ? 0.28 + 0.72 * part : 0.02 + 0.83 * part);
+
 const COLOURINGS = {
   role: {
     title: "Role",
@@ -93,13 +96,13 @@ const COLOURINGS = {
     prepare(data) {
       const times = data.rtt.filter((it) => it != null && it > 0);
       const domain = times.length ? [d3.quantile(times, 0.02), Math.max(d3.quantile(times, 0.98), d3.quantile(times, 0.02) * 1.5)] : [1, 10];
-      this.scale = d3.scaleSequentialLog(domain, (t) => d3.interpolateViridis(0.08 + 0.8 * t)).clamp(true);
+      this.scale = d3.scaleSequentialLog(domain, ramp).clamp(true);
     },
     of(data, node) {
       return data.rtt[node] == null ? colours.dim : this.scale(Math.max(1e-3, data.rtt[node]));
     },
     bar() {
-      return [this.scale.domain().map(millis), numbers(9).map((nth) => d3.interpolateViridis(0.08 + 0.8 * (nth / 8)))];
+      return [this.scale.domain().map(millis), numbers(9).map((nth) => ramp(nth / 8))];
     },
   },
   loss: {
