@@ -20,6 +20,10 @@ const UNSAID: &str = "unsaid";
     .default_value(UNSAID)
     .value_parser(one_method)))]
 #[command(mut_arg("on_handshake_failure", |option| option.hide(true)))]
+#[command(mut_arg("flows", |option| option.hide(true)))]
+#[command(mut_arg("mda", |option| option.hide(true)))]
+#[command(mut_arg("mda_confidence", |option| option.hide(true)))]
+#[command(mut_arg("flows_max", |option| option.hide(true)))]
 #[command(mut_arg("pcap", |option| option.hide(true)))]
 pub struct Arguments {
     /// What to trace.
@@ -113,6 +117,11 @@ impl Arguments {
                 "--on-handshake-failure: a run by another method would count as that one's; leave it out",
             ));
         }
+        if self.probing.many.flows > 1 || self.probing.many.mda {
+            return Err(Failure::usage(
+                "--flows, --mda: here each run is a flow more, of each method; raise --runs",
+            ));
+        }
         let files = [
             ("--html", &self.html),
             ("--svg", &self.svg),
@@ -193,6 +202,8 @@ mod tests {
     fn what_contradicts_itself_is_named() {
         for (words, start) in [
             (&["10.0.0.1", "--pcap", "x"][..], "--pcap: "),
+            (&["10.0.0.1", "--flows", "2"], "--flows, --mda: "),
+            (&["10.0.0.1", "--mda"], "--flows, --mda: "),
             (
                 &["10.0.0.1", "--on-handshake-failure", "tcp"],
                 "--on-handshake-failure: ",

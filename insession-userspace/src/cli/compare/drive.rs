@@ -24,6 +24,7 @@ use crate::dns::names::Names;
 use crate::engine::stats::Stats;
 use crate::engine::{Output, Stop, Target};
 use crate::net;
+use crate::owners::Owners;
 use crate::session::SessionOptions;
 use crate::targets::spec::Host;
 use crate::trace::{Method, Trace};
@@ -143,6 +144,7 @@ pub async fn run(arguments: &Arguments, sink: Option<Sink>) -> Result<Driven, Fa
         ),
         targets,
         names,
+        owners: arguments.probing.owners()?,
         stop,
         interrupted,
         traces: Vec::new(),
@@ -222,6 +224,7 @@ struct Drive {
     progress: Progress,
     targets: Vec<Resolved>,
     names: Names,
+    owners: Option<Arc<Owners>>,
     stop: Arc<Stop>,
     interrupted: watch::Receiver<usize>,
     traces: Vec<Trace>,
@@ -288,7 +291,8 @@ impl Drive {
         }
     }
 
-    /// Gives the hops of what was traced since `begun` the names that are known in time.
+    /// Gives the hops of what was traced since `begun` their owners, and the names that
+    /// are known in time.
     async fn name(&mut self, begun: usize) {
         let until = Instant::now() + GRACE;
         let new = self.traces.get_mut(begun..).unwrap_or_default();
@@ -300,7 +304,12 @@ impl Drive {
                 break;
             }
         }
-        new.iter_mut().for_each(|trace| self.names.fill(trace));
+        for trace in new {
+            self.names.fill(trace);
+            if let Some(owners) = &self.owners {
+                owners.fill(trace);
+            }
+        }
     }
 
     /// Writes what was traced since `begun`.

@@ -65,10 +65,10 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 fn records(path: &Path) -> Result<Sink, Failure> {
+    // Records are no text: it says nothing in them.
     let style = Style {
         names: true,
-        max_ttl: 255,
-        // Each record says its own.
+        max_ttl: u8::MAX,
         method: Method::InSession,
     };
     Sink::file(path, Format::Json, style)
