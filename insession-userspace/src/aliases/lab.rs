@@ -88,7 +88,7 @@ impl Responder {
         };
         let at = self.begin.elapsed().as_millis() as u64;
         let router = &mut self.routers[nth];
-        let mut draw = Draw::new(self.draw.next());
+        let mut draw = Draw::new(self.draw.number());
         let mut number = |router: &mut Router| {
             let place = router.addresses.iter().position(|it| *it == to).unwrap();
             router.number(place, &ask, at, &mut draw)

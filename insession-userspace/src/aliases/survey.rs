@@ -7,6 +7,7 @@
 //! ([`super::trial`]), the tightest first, several at a time, an address in one at most.
 //! Who is together with another by then is not tried with it again.
 
+use core::cmp::Reverse;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
@@ -400,8 +401,7 @@ impl Survey {
         }
         // Errors about datagrams last: routers give few of them.
         let rank = |it: &Candidate| (it.kind == Kind::Datagram, it.slack, it.kind);
-        self.candidates
-            .sort_by(|one, other| rank(other).cmp(&rank(one)));
+        self.candidates.sort_by_key(|it| Reverse(rank(it)));
     }
 
     fn counter(&self, target: usize, kind: Kind) -> Option<Counter> {
@@ -472,7 +472,7 @@ impl Survey {
             };
             let width = self.targets[one].asked[kind.index()].series.width();
             let goal = (1.0 - self.options.confidence) / MARGIN / self.pairs.max(1.0);
-            let seed = self.draw.next();
+            let seed = self.draw.number();
             self.targets[one].busy = true;
             self.targets[other].busy = true;
             self.running.push(Running {

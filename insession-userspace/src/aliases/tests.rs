@@ -70,7 +70,7 @@ impl Router {
             Numbers::Shared | Numbers::Swapped => (0, 0),
             Numbers::PerKind => (0, kind),
             Numbers::PerInterface | Numbers::Ticks => (interface, kind),
-            Numbers::Random => return draw.next() as u32,
+            Numbers::Random => return draw.number() as u32,
             Numbers::Zero => return 0,
             Numbers::Constant => return 0x1234,
             Numbers::Echoed => return ask.identification.into(),
@@ -302,7 +302,7 @@ fn many_counters_of_equal_speed_are_no_aliases() {
 
 #[test]
 fn one_counter_at_two_distances_is_a_coincidence() {
-    let mut routers = vec![Router::new(Numbers::Shared, 1, 2, 0)];
+    let mut routers = [Router::new(Numbers::Shared, 1, 2, 0)];
     let addresses = routers[0].addresses.clone();
     let mut survey = Survey::new(&addresses, options(9), Instant::ZERO);
     let (mut now, mut draw) = (0, Draw::new(9));
