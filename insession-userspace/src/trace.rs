@@ -8,6 +8,8 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use crate::time::{Duration, UnixTime};
 
+pub mod changes;
+
 /// One target, traced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
@@ -275,6 +277,9 @@ pub struct Reply {
     pub mpls: Vec<MplsLabel>,
     /// What the quote shows changed on the way.
     pub rewrites: Vec<Rewrite>,
+    /// What NATs on the way added to the checksum of the datagram that is quoted, in
+    /// one's complement; 0 where none did, `None` where it cannot be told.
+    pub nat: Option<u16>,
 }
 
 /// Whose an address is, as far as files told.
@@ -414,13 +419,29 @@ pub enum Rewrite {
     Ecn = 6,
     /// The quoted TTL is neither 1 nor, where the router decrements first, 0.
     Ttl = 7,
-    /// The TCP checksum is not what we sent, though nothing it covers was seen changed.
+    /// The checksum is not what we sent, though nothing it covers was seen changed.
     Checksum = 8,
+    /// The maximum segment size that a SYN announces.
+    Mss = 9,
+    /// Other TCP options: taken away, added, or their values changed.
+    Options = 10,
+    /// The window field.
+    Window = 11,
+    /// TCP flags.
+    Flags = 12,
+    /// The data.
+    Payload = 13,
+    /// Octets of the segment or datagram.
+    Length = 14,
+    /// IPv4's "don't fragment".
+    DontFragment = 15,
+    /// The IPv4 identification.
+    Identification = 16,
 }
 
 impl Rewrite {
     /// Every one of them, by number.
-    pub const ALL: [Rewrite; 9] = [
+    pub const ALL: [Rewrite; 17] = [
         Rewrite::Source,
         Rewrite::SourcePort,
         Rewrite::Destination,
@@ -430,6 +451,14 @@ impl Rewrite {
         Rewrite::Ecn,
         Rewrite::Ttl,
         Rewrite::Checksum,
+        Rewrite::Mss,
+        Rewrite::Options,
+        Rewrite::Window,
+        Rewrite::Flags,
+        Rewrite::Payload,
+        Rewrite::Length,
+        Rewrite::DontFragment,
+        Rewrite::Identification,
     ];
 
     /// The contract's word.
@@ -445,6 +474,14 @@ impl Rewrite {
             Rewrite::Ecn => "ecn",
             Rewrite::Ttl => "ttl",
             Rewrite::Checksum => "checksum",
+            Rewrite::Mss => "mss",
+            Rewrite::Options => "options",
+            Rewrite::Window => "window",
+            Rewrite::Flags => "flags",
+            Rewrite::Payload => "payload",
+            Rewrite::Length => "length",
+            Rewrite::DontFragment => "dont-fragment",
+            Rewrite::Identification => "identification",
         }
     }
 }

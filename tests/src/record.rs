@@ -49,6 +49,9 @@ pub struct Record {
     /// What makes several responders of one TTL; only where there are some.
     #[serde(default)]
     pub balancing: Vec<Balancing>,
+    /// What changed on the way; only told where something did.
+    #[serde(default)]
+    pub changes: Vec<Change>,
     /// What it went over.
     #[serde(deserialize_with = "present")]
     pub link: Option<Link>,
@@ -89,6 +92,24 @@ pub struct Balancing {
     pub p: f64,
 }
 
+/// Something that is not as it was sent from a hop on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// A word of `rewrites`, or `nat`.
+    pub what: String,
+    /// The NAT's identifier from here on.
+    #[serde(default)]
+    pub nat: Option<u16>,
+    /// Where it shows first.
+    pub first_ttl: usize,
+    /// Who quoted it there.
+    pub from: IpAddr,
+    /// Where it did not show, last before.
+    #[serde(deserialize_with = "present")]
+    pub not_at_ttl: Option<usize>,
+}
+
 /// All probes of a TTL.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +148,9 @@ pub struct Probe {
     /// What the quote shows changed.
     #[serde(default)]
     pub rewrites: Vec<String>,
+    /// What NATs added to the quoted checksum; only told where it is known.
+    #[serde(default)]
+    pub nat: Option<u16>,
 }
 
 /// What a trace went over.

@@ -265,6 +265,7 @@ impl Iterator for Slots<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Seen;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -283,6 +284,7 @@ mod tests {
             ttl: 1,
             traffic_class: 0,
             checksum_bad: None,
+            seen: Seen::default(),
             alone: None,
         }
     }

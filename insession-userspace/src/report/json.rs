@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::changes;
 use super::civil::Rfc3339;
 use crate::multipath::within;
 use crate::trace::{Handshake, LinkInfo, Trace};
@@ -60,6 +61,7 @@ pub fn append(trace: &Trace, out: &mut Vec<u8>) -> io::Result<()> {
     out.extend_from_slice(b",\"hops\":");
     hops::write(&trace.hops, out)?;
     append_balancing(trace, out);
+    changes::append(trace, out);
     out.extend_from_slice(b",\"link\":");
     append_link(trace.link.as_deref(), out)?;
     out.extend_from_slice(b"}\n");
@@ -164,6 +166,8 @@ mod tests {
             r#"{"ttl":2,"probes":["#,
             r#"{"kind":"sack","from":"10.0.9.2","name":"www.example","asn":64500,"rtt_us":204.625,"rtt_bound":"upper","sent_us":1050.125,"#,
             r#""icmp_type":null,"icmp_code":null,"reply_ttl":63,"quoted_ttl":null,"mpls":[],"rewrites":[]}]}],"#,
+            r#""changes":[{"what":"source","first_ttl":1,"from":"10.0.1.1","not_at_ttl":null},"#,
+            r#"{"what":"dscp","first_ttl":1,"from":"10.0.1.1","not_at_ttl":null}],"#,
             r#""link":{"kind":"xdp","mode":"native","zero_copy":false,"interface":"eth0"}}"#,
             "\n",
         );

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::changes;
 use super::text::{self, Opening, Style};
 use crate::trace::{Handshake, Hop, LinkInfo, Probe, ReplyKind, Trace};
 
@@ -31,6 +32,8 @@ pub struct Live {
     address: Option<IpAddr>,
     destination: Option<u8>,
     hops: BTreeMap<u8, Vec<Option<Probe>>>,
+    /// The NAT's identifier as the last hop that is out had it.
+    nat: u16,
 }
 
 impl Live {
@@ -47,6 +50,7 @@ impl Live {
             address: None,
             destination: None,
             hops: BTreeMap::new(),
+            nat: 0,
         }
     }
 
@@ -135,7 +139,11 @@ impl Live {
                 }
             }
             let ttl = self.next;
-            out.push_str(&text::hop(self.style, &Hop::new(ttl, probes)));
+            out.push_str(&text::hop(
+                self.style,
+                &Hop::new(ttl, probes),
+                &mut self.nat,
+            ));
             self.hops.remove(&ttl);
             match ttl.checked_add(1) {
                 Some(next) => self.next = next,
@@ -150,10 +158,11 @@ impl Live {
         self.established(trace.handshake.as_ref(), out);
         for hop in &trace.hops {
             if hop.ttl >= self.next && text::is_shown(hop.ttl, trace.destination_ttl) {
-                out.push_str(&text::hop(self.style, hop));
+                out.push_str(&text::hop(self.style, hop, &mut self.nat));
             }
         }
         out.push_str(&text::findings(trace));
+        out.push_str(&changes::lines(trace));
         out.push_str(&text::verdict(trace));
     }
 

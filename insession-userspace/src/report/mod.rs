@@ -2,6 +2,7 @@
 //!
 //! * [`json`]: the contract `insession.trace/1`, one object a line;
 //! * [`text`]: what a reader of traceroute reads at once;
+//! * [`changes`]: what changed on the way, in both;
 //! * [`live`]: the same text, hop by hop while the trace goes on;
 //! * [`input`]: files that are read, compressed or not;
 //! * [`output`]: results in files, by the name of the file;
@@ -10,6 +11,7 @@
 //! * [`civil`]: moments as RFC 3339 writes them;
 //! * [`palette`]: the colours of pages and plots.
 
+pub mod changes;
 pub mod civil;
 pub mod input;
 pub mod json;

@@ -56,6 +56,7 @@ pub(crate) fn answered(kind: ReplyKind, from: &str) -> Reply {
         mtu: None,
         mpls: Vec::new(),
         rewrites: Vec::new(),
+        nat: None,
     }
 }
 

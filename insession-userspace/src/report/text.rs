@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 
+use super::changes;
 use crate::multipath::{BalancingKind, within};
 use crate::time::Duration;
 use crate::trace::{
@@ -71,6 +72,7 @@ impl<'a> From<&'a Trace> for Opening<'a> {
 /// When `out` cannot be written.
 pub fn write(trace: &Trace, style: Style, out: &mut dyn io::Write) -> io::Result<()> {
     let mut text = header(style, &Opening::from(trace));
+    let mut nat = 0;
     if let Some(open) = &trace.handshake {
         text.push_str(&handshake(open));
     }
@@ -79,9 +81,10 @@ pub fn write(trace: &Trace, style: Style, out: &mut dyn io::Write) -> io::Result
         .iter()
         .filter(|hop| is_shown(hop.ttl, trace.destination_ttl))
     {
-        text.push_str(&hop(style, shown));
+        text.push_str(&hop(style, shown, &mut nat));
     }
     text.push_str(&findings(trace));
+    text.push_str(&changes::lines(trace));
     text.push_str(&verdict(trace));
     out.write_all(text.as_bytes())
 }
@@ -160,9 +163,10 @@ pub fn handshake(open: &Handshake) -> String {
     line
 }
 
-/// One hop's line.
+/// One hop's line. `nat` is the NAT's identifier as the hops before had it, and becomes
+/// this one's.
 #[must_use]
-pub fn hop(style: Style, hop: &Hop) -> String {
+pub fn hop(style: Style, hop: &Hop, nat: &mut u16) -> String {
     let mut line = format!("{:2} ", hop.ttl);
     let mut before: Option<&Reply> = None;
     for Probe { reply, .. } in &hop.probes {
@@ -171,6 +175,10 @@ pub fn hop(style: Style, hop: &Hop) -> String {
             continue;
         };
         describe(style, before, reply, &mut line);
+        if let Some(seen) = reply.nat.filter(|seen| seen != nat) {
+            let _ = write!(line, " [NAT {seen}]");
+            *nat = seen;
+        }
         let bound = match reply.rtt_bound {
             RttBound::Exact => "",
             RttBound::Upper => "<",
@@ -437,6 +445,8 @@ traceroute in session to www.example (10.0.9.2), port 80, 30 hops max, from 10.0
  session open in 0.812 ms, MSS 1460, SACK, timestamps, window scale 7
  1  10.0.1.1 (10.0.1.1) [MPLS: L=24001,E=1,S=1,T=1] [rewritten: source,dscp]  0.057 ms *
  2  www.example (10.0.9.2) [AS64500] [sack]  <0.205 ms
+ source changed by hop 1 (10.0.1.1)
+ dscp changed by hop 1 (10.0.1.1)
 complete: destination reached at TTL 2, in 81.235 ms
 ";
         assert_eq!(text(&samples::contract(), NAMED), expected);
@@ -461,6 +471,7 @@ traceroute in session to 2001:db8::9 (2001:db8::9), port 443, 30 hops max, from 
  6  * * *
  7  10.0.9.2  1.000 ms [sack]  1.000 ms  <1.000 ms [dup-ack]  1.000 ms * [rst]  1.000 ms [time-exceeded]  1.000 ms
  TTL 1: 10.0.1.1 and 10.0.1.2: balanced packets or a changed route, too few answers to tell; more with --probes
+ ttl changed by hop 5 (10.0.5.1)
 max-ttl: destination not reached by the last TTL; --max-ttl raises it
 ";
         assert_eq!(text(&samples::annotated(), NUMERIC), expected);

@@ -22,7 +22,8 @@ use core::net::{IpAddr, SocketAddr};
 use insession_common::flow::{BLOCK, alone_port};
 
 use super::cells::Common;
-use super::probes::{self, bit, id};
+use super::probes::{self, id};
+use super::seen::when;
 use super::state::Flag;
 use super::{
     Direct, DirectKind, Flow, IcmpError, Odd, ProbeId, Quote, QuotedAlone, Segment, Session,
@@ -176,7 +177,6 @@ impl Session {
         // The whole run of one session is below 2^16.
         let number = id.0.get();
         let method = self.method();
-        let v6 = self.flow().remote.is_ipv6();
         let (mut identification, mut label) = (None, 0);
         let alone = match method {
             Method::Icmp | Method::ParisIcmp => Alone::Echo {
@@ -196,40 +196,62 @@ impl Session {
             }
             Method::ParisUdp | Method::Dublin => {
                 identification = Some(number);
-                let data = match method == Method::Dublin && v6 {
-                    true => data_of(number),
-                    false => alone::DATA as u8,
-                };
                 Alone::Datagram {
                     source_port,
                     destination_port,
                     checksum: Some(number),
-                    data,
+                    data: self.sent_data(index) as u8,
                 }
             }
             _ => Alone::Segment { source_port },
         };
-        let mss = self.cold.opening.announced();
         Transmit {
             kind: TransmitKind::Probe(id),
             segment: Varying {
                 ttl,
                 sequence,
-                acknowledgment: 0,
-                flags: flags::SYN,
-                window: mss.saturating_mul(WINDOW_SEGMENTS),
-                options: SegmentOptions::Syn {
-                    mss,
-                    window_scale: WINDOW_SCALE,
-                    tsval: self.connection.timestamp_offset(),
-                },
-                payload_len: 0,
+                ..self.syn_alone()
             },
             alone: Some(Odd {
                 alone,
                 identification,
                 label,
             }),
+        }
+    }
+
+    /// A SYN, but for its TTL and sequence number.
+    pub(super) fn syn_alone(&self) -> Varying {
+        let mss = self.cold.opening.announced();
+        Varying {
+            ttl: 0,
+            sequence: 0,
+            acknowledgment: 0,
+            flags: flags::SYN,
+            window: mss.saturating_mul(WINDOW_SEGMENTS),
+            options: SegmentOptions::Syn {
+                mss,
+                window_scale: WINDOW_SCALE,
+                tsval: self.connection.timestamp_offset(),
+            },
+            payload_len: 0,
+        }
+    }
+
+    /// The checksum that a probe was sent with, where it was made to have it.
+    pub(super) fn sent_checksum(&self, index: usize) -> Option<u16> {
+        match self.method() {
+            Method::ParisIcmp => Some(ECHO_CHECKSUM),
+            Method::ParisUdp | Method::Dublin => Some(id(index).0.get()),
+            _ => None,
+        }
+    }
+
+    /// Octets of data that a datagram was sent with.
+    pub(super) fn sent_data(&self, index: usize) -> u16 {
+        match self.method() == Method::Dublin && self.flow().remote.is_ipv6() {
+            true => data_of(id(index).0.get()).into(),
+            false => alone::DATA as u16,
         }
     }
 
@@ -305,14 +327,19 @@ impl Session {
         }
     }
 
-    /// What of the ends of a quoted probe is not as it was sent, as bits.
-    pub(super) fn other_ends_alone(&self, quote: &Quote) -> u16 {
+    /// What of a quoted probe is not as it was sent, as bits.
+    pub(super) fn other_alone(&self, quote: &Quote) -> u32 {
         let Some(index) = self.quoted_alone(quote) else {
             return 0;
         };
+        let ends = self.other_ends_alone(quote, index);
+        ends | self.changed_alone(quote, index, ends)
+    }
+
+    /// The same of its ends.
+    fn other_ends_alone(&self, quote: &Quote, index: usize) -> u32 {
         let Flow { local, remote } = self.flow();
         let (source_port, destination_port) = self.ports_of(index);
-        let when = |changed: bool, what| if changed { bit(what) } else { 0 };
         when(quote.source.ip() != local.ip(), Rewrite::Source)
             | when(quote.source.port() != source_port, Rewrite::SourcePort)
             | when(quote.destination.ip() != remote.ip(), Rewrite::Destination)
@@ -408,6 +435,7 @@ impl Session {
                 mtu: None,
                 mpls: &[],
                 rewrites: 0,
+                nat: None,
             },
         );
     }

@@ -290,7 +290,8 @@ pub(super) struct Common<'a> {
     pub(super) quoted_ttl: Option<u8>,
     pub(super) mtu: Option<u32>,
     pub(super) mpls: &'a [MplsLabel],
-    pub(super) rewrites: u16,
+    pub(super) rewrites: u32,
+    pub(super) nat: Option<u16>,
 }
 
 /// The first cell of an entry: IPv4 address (word), rewrites (half), code and
@@ -303,12 +304,15 @@ const UPPER: u8 = 1 << 3;
 const QUOTED: u8 = 1 << 4;
 /// The address is an IPv6 one, in two more cells.
 const V6: u8 = 1 << 5;
-/// A cell with the MTU (word) and the number of labels (half) follows, and
+/// A cell with the MTU (word), the number of labels (half), what it has ([`HAS_MTU`],
+/// [`HAS_NAT`]), more rewrites (octets) and the NAT's identifier (high) follows, and
 /// labels, two in a cell.
 const RICH: u8 = 1 << 6;
 
 /// In the third octet of a rich entry's cell: it has an MTU.
 const HAS_MTU: u8 = 1;
+/// It has a NAT's identifier.
+const HAS_NAT: u8 = 1 << 1;
 
 impl Head {
     #[inline]
@@ -355,8 +359,9 @@ impl Head {
         (self.bits() & QUOTED != 0).then_some(self.0.first())
     }
 
+    /// The first 16 of them.
     #[inline]
-    pub(super) fn rewrites(self) -> u16 {
+    fn rewrites(self) -> u16 {
         self.0.half()
     }
 }
@@ -409,12 +414,16 @@ pub(super) struct Entry<'a> {
     head: Cell,
     v6: Option<Ipv6Addr>,
     mtu: Option<u32>,
+    nat: Option<u16>,
+    /// Rewrites that the head has no room for.
+    more: u8,
     mpls: &'a [MplsLabel],
 }
 
 impl<'a> Entry<'a> {
     pub(super) fn new(common: &Common<'a>) -> Self {
-        let Common { mtu, mpls, .. } = *common;
+        let Common { mtu, nat, mpls, .. } = *common;
+        let more = (common.rewrites >> 16) as u8;
         let (v4, v6) = match common.from {
             IpAddr::V4(address) => (address, None),
             IpAddr::V6(address) => (Ipv4Addr::UNSPECIFIED, Some(address)),
@@ -425,18 +434,20 @@ impl<'a> Entry<'a> {
             common.bound,
             common.code,
             (common.reply_ttl, common.quoted_ttl),
-            common.rewrites,
+            common.rewrites as u16,
         ));
         if v6.is_some() {
             head.high |= u16::from(V6) << 8;
         }
-        if mtu.is_some() || !mpls.is_empty() {
+        if mtu.is_some() || nat.is_some() || more != 0 || !mpls.is_empty() {
             head.high |= u16::from(RICH) << 8;
         }
         Entry {
             head: head.into(),
             v6,
             mtu,
+            nat,
+            more,
             mpls,
         }
     }
@@ -446,13 +457,15 @@ impl<'a> Entry<'a> {
         self.is_short().then_some(self.head)
     }
 
-    /// The same answer, less its MTU and its labels.
+    /// The same answer, less what only rich ones have.
     pub(super) fn without_labels(&self) -> Self {
         let mut head = Bits::from(self.head);
         head.high &= !(u16::from(RICH) << 8);
         Entry {
             head: head.into(),
             mtu: None,
+            nat: None,
+            more: 0,
             mpls: &[],
             ..*self
         }
@@ -496,12 +509,14 @@ impl<'a> Entry<'a> {
             (_, Some(_)) => nth - 3,
             (_, None) => nth - 1,
         };
-        let Entry { mtu, mpls, .. } = self;
+        let Entry { mtu, nat, mpls, .. } = self;
         let Some(pair) = behind.checked_sub(1) else {
             let has_mtu = if mtu.is_some() { HAS_MTU } else { 0 };
+            let has_nat = if nat.is_some() { HAS_NAT } else { 0 };
             let count = mpls.len() as u32 & u32::from(u16::MAX);
-            let triple = count | u32::from(has_mtu) << 16;
-            return Bits::new(mtu.unwrap_or_default(), triple, 0, [0, 0]).into();
+            let triple = count | u32::from(has_mtu | has_nat) << 16;
+            let nat = nat.unwrap_or_default().to_le_bytes();
+            return Bits::new(mtu.unwrap_or_default(), triple, self.more, nat).into();
         };
         let labels = mpls.get(2 * pair..).unwrap_or_default();
         let mut cell = [0; 10];
@@ -546,6 +561,17 @@ fn unpacked(word: u32) -> MplsLabel {
     }
 }
 
+/// What only rich entries have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rich {
+    pub(super) mtu: Option<u32>,
+    pub(super) nat: Option<u16>,
+    /// Outermost first.
+    pub(super) mpls: Vec<MplsLabel>,
+    /// Rewrites that the head has no room for.
+    more: u8,
+}
+
 /// An entry, read back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written<'a> {
@@ -575,16 +601,21 @@ impl<'a> Written<'a> {
         IpAddr::V6(Ipv6Addr::from(octets))
     }
 
-    /// What only rich ones have: MTU and labels, outermost first.
+    /// What only rich ones have.
     #[inline]
-    pub(super) fn rich(&self) -> (Option<u32>, Vec<MplsLabel>) {
+    pub(super) fn rich(&self) -> Rich {
         match self.head.bits() & RICH {
-            0 => (None, Vec::new()),
+            0 => Rich::default(),
             _ => self.read_rich().unwrap_or_default(),
         }
     }
 
-    fn read_rich(&self) -> Option<(Option<u32>, Vec<MplsLabel>)> {
+    /// All rewrites, `rich` being its own.
+    pub(super) fn rewrites(&self, rich: &Rich) -> u32 {
+        u32::from(self.head.rewrites()) | u32::from(rich.more) << 16
+    }
+
+    fn read_rich(&self) -> Option<Rich> {
         let behind = if self.head.bits() & V6 == 0 { 0 } else { 2 };
         let (rich, labels) = self.rest.get(behind..)?.split_first()?;
         let rich = Bits::from(*rich);
@@ -593,10 +624,12 @@ impl<'a> Written<'a> {
             [[a, b, c, d], [e, f, g, h]]
         });
         let labels = words.map(|word| unpacked(u32::from_le_bytes(word)));
-        Some((
-            (rich.third() & HAS_MTU != 0).then(|| rich.word()),
-            labels.take(usize::from(rich.half())).collect(),
-        ))
+        Some(Rich {
+            mtu: (rich.third() & HAS_MTU != 0).then(|| rich.word()),
+            nat: (rich.third() & HAS_NAT != 0).then_some(rich.high),
+            mpls: labels.take(usize::from(rich.half())).collect(),
+            more: rich.octet(),
+        })
     }
 }
 

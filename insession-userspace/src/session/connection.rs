@@ -6,12 +6,8 @@ use super::{Segment, Transmit, TransmitKind};
 use crate::time::{Duration, Instant};
 use crate::trace::Handshake;
 use crate::wire::tcp::{Options, flags};
-use crate::wire::template::{SegmentOptions, Varying};
+use crate::wire::template::{SegmentOptions, Varying, WINDOW, WINDOW_SCALE};
 
-/// What we announce: Linux's first window, so that firewalls see nothing odd.
-const WINDOW: u16 = 64_240;
-/// Our shift count, Linux's for its default buffers.
-const WINDOW_SCALE: u8 = 7;
 /// What a peer that names no MSS takes (RFC 9293 §3.7.1).
 const DEFAULT_MSS: u16 = 536;
 /// Linux's SYNs go out at 0, 1 and 3 s (RFC 6298 §5.5: the time-out doubles).

@@ -73,6 +73,7 @@ impl Session {
         // What was rewritten on the way is for the long way.
         let quoted_ttl = error.quoted_ttl();
         let same = error.traffic_class() == options.dscp << 2 && quoted_ttl <= 1;
+        let same = same && error.is_stamped() == self.connection.has_timestamps();
         if !same || !self.has_ends(&error.ends()) {
             return None;
         }
@@ -113,7 +114,9 @@ impl Session {
             return false;
         }
         let ttls = (error.ttl, Some(error.quote.ttl));
-        let rewrites = self.rewrites(options, error);
+        let Ok(rewrites) = u16::try_from(self.rewrites(options, error)) else {
+            return false;
+        };
         let sequence = error.quote.sequence;
         let answered = self.exceeded(options, at, from, sequence, ttls, rewrites);
         if let Some(probe) = answered {

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::input::{Direct, DirectKind, IcmpError, IcmpKind, Quote, QuotedAlone, Segment};
-use super::{Flow, Reply};
+use super::{Flow, Reply, seen};
 use crate::wire::alone::HEADER_LEN;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Version};
@@ -240,13 +240,15 @@ fn read_quote(quoted: &icmp::Quoted<'_>, version: Version) -> Result<Quote, Unde
         return read_alone(&packet);
     }
     let first = tcp::First8::parse(packet.payload)?;
+    let checksum_bad = checksum_bad(&packet, quoted.extension.is_some());
     Ok(Quote {
         source: SocketAddr::new(packet.source, first.source_port),
         destination: SocketAddr::new(packet.destination, first.destination_port),
         sequence: first.sequence,
         ttl: packet.ttl,
         traffic_class: packet.traffic_class,
-        checksum_bad: checksum_bad(&packet, quoted.extension.is_some()),
+        checksum_bad,
+        seen: seen::in_segment(&packet, checksum_bad),
         alone: None,
     })
 }
@@ -285,6 +287,7 @@ fn read_alone(packet: &ip::Packet<'_>) -> Result<Quote, Undecodable> {
         ttl: packet.ttl,
         traffic_class: packet.traffic_class,
         checksum_bad: None,
+        seen: seen::in_other(&packet),
         alone: Some(alone),
     })
 }

@@ -8,6 +8,7 @@ use super::cells::Common;
 use super::connection::Phase;
 use super::learn::Offset;
 use super::probes::{Fate, bit};
+use super::seen::when;
 use super::state::Flag;
 use super::{Flow, IcmpError, IcmpKind, Quote, Session, SessionOptions};
 use crate::time::Instant;
@@ -141,6 +142,10 @@ impl Session {
         if rewritten {
             rewrites |= bit(Rewrite::Sequence);
         }
+        let nat = match self.has(Flag::Alone) {
+            true => self.nat(&error.quote, index),
+            false => None,
+        };
         self.credit(
             index,
             at,
@@ -154,6 +159,7 @@ impl Session {
                 mtu,
                 mpls: &error.mpls,
                 rewrites,
+                nat,
             },
         );
         if kind == ReplyKind::Unreachable
@@ -168,7 +174,7 @@ impl Session {
 
     /// What the quote shows changed between us and the router, as bits.
     #[inline]
-    pub(super) fn rewrites(&self, options: &SessionOptions, error: &IcmpError) -> u16 {
+    pub(super) fn rewrites(&self, options: &SessionOptions, error: &IcmpError) -> u32 {
         let Quote {
             source,
             destination,
@@ -179,13 +185,13 @@ impl Session {
         } = error.quote;
         let same = traffic_class == options.dscp << 2 && ttl <= 1 && checksum_bad != Some(true);
         if same && !self.has(Flag::Alone) && self.is_between(&source, &destination) {
-            return 0;
+            return self.changed_in_session(&error.quote.seen);
         }
         self.rewritten(options, error)
     }
 
     #[inline(never)]
-    fn rewritten(&self, options: &SessionOptions, error: &IcmpError) -> u16 {
+    fn rewritten(&self, options: &SessionOptions, error: &IcmpError) -> u32 {
         let Quote {
             source,
             destination,
@@ -194,23 +200,27 @@ impl Session {
             checksum_bad,
             ..
         } = error.quote;
-        let ends = match self.has(Flag::Alone) {
-            true => self.other_ends_alone(&error.quote),
-            false => self.other_ends(source, destination),
+        let changed = match self.has(Flag::Alone) {
+            true => self.other_alone(&error.quote),
+            false => {
+                let changed = self.changed_in_session(&error.quote.seen);
+                changed | self.other_ends(source, destination)
+            }
         };
         // A router that discards at TTL 1 quotes 1, one that decrements first 0.
         // Other errors come at any TTL.
         let odd_ttl = error.kind == IcmpKind::TimeExceeded && ttl > 1;
         // A NAT that forgot the checksum shows in what it rewrote.
-        let odd_checksum = checksum_bad == Some(true) && ends == 0;
-        ends | when(traffic_class >> 2 != options.dscp, Rewrite::Dscp)
+        let odd_checksum = checksum_bad == Some(true) && changed & ENDS == 0;
+        changed
+            | when(traffic_class >> 2 != options.dscp, Rewrite::Dscp)
             | when(traffic_class & 0b11 != 0, Rewrite::Ecn)
             | when(odd_ttl, Rewrite::Ttl)
             | when(odd_checksum, Rewrite::Checksum)
     }
 
     /// What of these ends is not the flow's.
-    fn other_ends(&self, source: SocketAddr, destination: SocketAddr) -> u16 {
+    fn other_ends(&self, source: SocketAddr, destination: SocketAddr) -> u32 {
         let Flow { local, remote } = self.flow();
         when(source.ip() != local.ip(), Rewrite::Source)
             | when(source.port() != local.port(), Rewrite::SourcePort)
@@ -222,9 +232,11 @@ impl Session {
     }
 }
 
-fn when(changed: bool, rewrite: Rewrite) -> u16 {
-    if changed { bit(rewrite) } else { 0 }
-}
+/// What NATs rewrite.
+const ENDS: u32 = bit(Rewrite::Source)
+    | bit(Rewrite::SourcePort)
+    | bit(Rewrite::Destination)
+    | bit(Rewrite::DestinationPort);
 
 /// An unreachable in words, with traceroute's letter.
 pub(super) fn unreachable(code: u8, from: IpAddr) -> String {

@@ -123,9 +123,53 @@ pub struct Quote {
     /// Whether the quoted TCP checksum is wrong for the quoted bytes; `None`
     /// where the quote is not whole.
     pub checksum_bad: Option<bool>,
+    /// What more is quoted that tells what was changed.
+    pub seen: Seen,
     /// What is quoted where it is no segment; the sequence number is 0 then, and an
     /// echo request's identifier the source port.
     pub alone: Option<QuotedAlone>,
+}
+
+/// What a quote shows beside what names the probe, as far as it surely stands in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// IPv4: "don't fragment" is set.
+    pub dont_fragment: Option<bool>,
+    /// Octets of the segment, where its checksum bears that out; of a datagram as it
+    /// says itself.
+    pub length: Option<u16>,
+    /// TCP flags.
+    pub flags: Option<u8>,
+    /// The window field.
+    pub window: Option<u16>,
+    /// TCP options.
+    pub options: Option<QuotedOptions>,
+    /// The data has an octet that no probe has: segments have zeros, others what
+    /// [`crate::wire::alone`] writes.
+    pub odd_data: bool,
+}
+
+/// Options of a quoted segment: laid out as ours are, or otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotedOptions {
+    /// As `SegmentOptions::None`.
+    None,
+    /// As `SegmentOptions::Timestamps`.
+    Timestamps,
+    /// As `SegmentOptions::Syn`.
+    Syn {
+        /// Octets.
+        mss: u16,
+        /// Shift count.
+        window_scale: u8,
+        /// TSval.
+        tsval: u32,
+    },
+    /// Any others.
+    Other {
+        /// The maximum segment size among them.
+        mss: Option<u16>,
+    },
 }
 
 impl Quote {

@@ -24,6 +24,7 @@ mod options;
 mod output;
 mod probes;
 mod schedule;
+mod seen;
 mod segment;
 mod state;
 mod swift;
@@ -32,7 +33,8 @@ mod tests;
 
 pub use alone::{FIRST_PORT, has_block, steered};
 pub use decode::{Undecodable, decode, decode_with_ends};
-pub use input::{Direct, DirectKind, IcmpError, IcmpKind, Quote, QuotedAlone, Reply, Segment};
+pub use input::{Direct, DirectKind, IcmpError, IcmpKind, Quote, QuotedAlone, QuotedOptions};
+pub use input::{Reply, Seen, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
 pub use output::{Event, Next, Odd, Outcome, ProbeId, Timer, Transmit, TransmitKind};
 

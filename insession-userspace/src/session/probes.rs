@@ -634,8 +634,8 @@ fn narrow(ticks: u64) -> u32 {
 }
 
 /// The bit of a rewrite in an answer.
-pub(super) const fn bit(rewrite: Rewrite) -> u16 {
-    1 << rewrite as u16
+pub(super) const fn bit(rewrite: Rewrite) -> u32 {
+    1 << rewrite as u32
 }
 
 /// The index of a probe.

@@ -409,6 +409,7 @@ impl Session {
                 mtu: None,
                 mpls: &[],
                 rewrites: 0,
+                nat: None,
             },
         );
     }

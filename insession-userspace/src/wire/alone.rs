@@ -11,6 +11,11 @@ use super::ip;
 pub const HEADER_LEN: usize = 8;
 /// Octets of data.
 pub const DATA: usize = 32;
+/// The first octet of an echo request's data, where nothing else is wanted of it; each
+/// of the others is one more than the one before.
+pub const ECHO_DATA: u8 = b'H';
+/// And of a datagram's.
+pub const DATAGRAM_DATA: u8 = b'@';
 /// Most octets of data that fit into a frame of ours behind any header.
 pub const MOST_DATA: usize = 188;
 
@@ -89,12 +94,12 @@ impl Alone {
                     _ => 8,
                 };
                 *header = [request, 0, 0, 0, a, b, c, d];
-                (b'H', *checksum, 2)
+                (ECHO_DATA, *checksum, 2)
             }
             Alone::Datagram { checksum, .. } => {
                 let [e, f] = length.to_be_bytes();
                 *header = [a, b, c, d, e, f, 0, 0];
-                (b'@', *checksum, 6)
+                (DATAGRAM_DATA, *checksum, 6)
             }
             Alone::Segment { .. } => return,
         };

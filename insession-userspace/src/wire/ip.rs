@@ -29,6 +29,8 @@ pub struct Packet<'a> {
     pub traffic_class: u8,
     /// IPv4 identification; 0 in IPv6.
     pub identification: u16,
+    /// IPv4: "don't fragment" is set.
+    pub dont_fragment: Option<bool>,
     /// A part of a packet.
     pub is_fragment: bool,
     /// The payload. Of a quote: as much as there is.
@@ -87,6 +89,7 @@ impl<'a> Packet<'a> {
             ttl: packet.ttl(),
             traffic_class: packet.traffic_class(),
             identification: packet.identification(),
+            dont_fragment: Some(packet.dont_fragment()),
             is_fragment: packet.is_fragment(),
             payload: packet.rest(),
             payload_len: packet.payload_len(),
@@ -105,6 +108,7 @@ impl<'a> Packet<'a> {
             ttl: packet.hop_limit(),
             traffic_class: packet.traffic_class(),
             identification: 0,
+            dont_fragment: None,
             is_fragment: upper.is_fragment,
             payload: packet.rest().get(upper.offset..).unwrap_or_default(),
             payload_len: usize::from(packet.payload_len()).checked_sub(upper.offset),

@@ -22,6 +22,8 @@ pub(super) mod field {
     pub(in crate::wire) const DESTINATION: Field = 16..20;
 }
 
+/// Routers may not split it.
+const DONT_FRAGMENT: u16 = 0x4000;
 /// More fragments follow.
 const MORE_FRAGMENTS: u16 = 0x2000;
 /// Fragment offset, in 8 octets.
@@ -80,6 +82,12 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub fn fragment_offset(&self) -> u16 {
         self.fragment() & FRAGMENT_OFFSET
+    }
+
+    /// Whether routers may not split it.
+    #[must_use]
+    pub fn dont_fragment(&self) -> bool {
+        self.fragment() & DONT_FRAGMENT != 0
     }
 
     /// Whether it is a part of a packet.

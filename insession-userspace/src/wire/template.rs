@@ -123,11 +123,16 @@ pub struct Probe {
     pub tsecr: u32,
 }
 
+/// What sessions announce: Linux's first window, so that firewalls see nothing odd.
+pub const WINDOW: u16 = 64_240;
+/// Their shift count, Linux's for its default buffers.
+pub const WINDOW_SCALE: u8 = 7;
+
 /// Octets of its segment, and of the packet.
 const PROBE_SEGMENT: usize = TCP_LEN + 12 + 1;
 const PROBE: usize = ipv4::HEADER_LEN + PROBE_SEGMENT;
 /// Header length and flags of its segment.
-const PROBE_OFFSET_AND_FLAGS: u16 =
+pub(super) const PROBE_OFFSET_AND_FLAGS: u16 =
     ((TCP_LEN as u16 + 12) / 4) << 12 | (tcp::flags::ACK | tcp::flags::PSH) as u16;
 
 /// Most bytes that come before TCP's: Ethernet with a tag, IPv6.
@@ -521,7 +526,28 @@ fn write_segment(own: &Own, varying: &Varying, sum: Sum, out: &mut [u8; SEGMENT]
     }
 }
 
-const NOP_NOP_TIMESTAMPS: u32 = u32::from_be_bytes([
+/// Whether these octets of options are what a segment of ours has of these.
+pub(crate) fn has_options(octets: &[u8], options: &SegmentOptions) -> bool {
+    let (words, count) = match *options {
+        SegmentOptions::None => ([0; 5], 0),
+        SegmentOptions::Timestamps { tsval, tsecr } => {
+            ([NOP_NOP_TIMESTAMPS, tsval, tsecr, 0, 0], 3)
+        }
+        SegmentOptions::Syn {
+            mss,
+            window_scale,
+            tsval,
+        } => {
+            let scale = NOP_WINDOW_SCALE | u32::from(window_scale);
+            let mss = MSS | u32::from(mss);
+            ([mss, SACK_PERMITTED_TIMESTAMPS, tsval, 0, scale], 5)
+        }
+    };
+    let ours = words.iter().take(count).flat_map(|word| word.to_be_bytes());
+    ours.eq(octets.iter().copied())
+}
+
+pub(super) const NOP_NOP_TIMESTAMPS: u32 = u32::from_be_bytes([
     tcp::option::NOP,
     tcp::option::NOP,
     tcp::option::TIMESTAMPS,

@@ -9,7 +9,8 @@ use core::net::Ipv4Addr;
 use super::icmp::{HEADER_LEN as ICMP_LEN, PADDED_QUOTE, V4_TIME_EXCEEDED};
 use super::ip::{PROTOCOL_ICMP, PROTOCOL_TCP};
 use super::ipv4::HEADER_LEN as IPV4_LEN;
-use super::tcp::HEADER_LEN as TCP_LEN;
+use super::tcp::{HEADER_LEN as TCP_LEN, flags};
+use super::template::{NOP_NOP_TIMESTAMPS, PROBE_OFFSET_AND_FLAGS, WINDOW, WINDOW_SCALE};
 
 /// The two ends of an IPv4 segment as they stand in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,9 @@ pub struct RawEnds {
     pub ports: [u8; 4],
 }
 
-/// A time exceeded, code 0, that quotes an IPv4 TCP segment: whole and its
-/// checksum right, or cut short.
+/// A time exceeded, code 0, that quotes an IPv4 TCP segment as a session sends its
+/// probes: whole and its checksum right, or cut short. Where as much is quoted, it has
+/// their length, "don't fragment", flags, window, options and payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Exceeded<'a> {
     head: &'a [u8; LEAST],
@@ -35,6 +37,8 @@ const LEAST: usize = QUOTED + IPV4_LEN + 8;
 const PADDED: usize = QUOTED + PADDED_QUOTE;
 /// Octets of a probe as most are: header, timestamps, one byte.
 const PROBE: usize = 33;
+/// The same of one without timestamps.
+const BARE_PROBE: usize = TCP_LEN + 1;
 /// And of an error that quotes it whole.
 const WHOLE: usize = QUOTED + IPV4_LEN + PROBE;
 
@@ -59,23 +63,36 @@ impl Pattern {
     }
 }
 
+/// Header length, flags and window of a probe as most are.
+const PROBE_WORD: u32 = (PROBE_OFFSET_AND_FLAGS as u32) << 16 | (WINDOW >> WINDOW_SCALE) as u32;
+/// The same of one without timestamps.
+const BARE_WORD: u32 = PROBE_WORD & 0x0fff_ffff | (TCP_LEN as u32 / 4) << 28;
+
+const _: () = assert!(PROBE_OFFSET_AND_FLAGS as u8 == flags::ACK | flags::PSH);
+
 /// Version 4, five words of header; no more fragments, no fragment offset.
 const PLAIN: Pattern = Pattern::new(
     [0xff, 0, 0, 0, 0, 0, 0x3f, 0xff],
     [0x45, 0, 0, 0, 0, 0, 0, 0],
 );
 
-/// The same, and so many octets.
-const fn plain(len: usize) -> Pattern {
+/// The same, and "don't fragment" set.
+const UNSPLIT: Pattern = Pattern::new(
+    [0xff, 0, 0, 0, 0, 0, 0x7f, 0xff],
+    [0x45, 0, 0, 0, 0, 0, 0x40, 0],
+);
+
+/// The one or the other (`fragment` masks its octet), and so many octets.
+const fn plain(len: usize, fragment: u8) -> Pattern {
     let [a, b] = (len as u16).to_be_bytes();
     Pattern::new(
-        [0xff, 0, 0xff, 0xff, 0, 0, 0x3f, 0xff],
-        [0x45, 0, a, b, 0, 0, 0, 0],
+        [0xff, 0, 0xff, 0xff, 0, 0, fragment, 0xff],
+        [0x45, 0, a, b, 0, 0, fragment & 0x40, 0],
     )
 }
 
-const PLAIN_ERROR: Pattern = plain(WHOLE);
-const PLAIN_PROBE: Pattern = plain(IPV4_LEN + PROBE);
+const PLAIN_ERROR: Pattern = plain(WHOLE, 0x3f);
+const PLAIN_PROBE: Pattern = plain(IPV4_LEN + PROBE, 0x7f);
 
 /// The protocol, in the second eight octets.
 const fn protocol(number: u8) -> Pattern {
@@ -137,6 +154,11 @@ impl<'a> Exceeded<'a> {
             return None;
         }
         let segment = packet.get(QUOTED + IPV4_LEN..len)?;
+        let said = usize::from(u16::from_be_bytes([head[QUOTED + 2], head[QUOTED + 3]]));
+        let said = said.wrapping_sub(IPV4_LEN);
+        if !is_of_probe(segment, said) {
+            return None;
+        }
         Self::check(head, segment.len(), sum_any(segment))
     }
 
@@ -147,7 +169,7 @@ impl<'a> Exceeded<'a> {
         let quoted = rest.first_chunk::<IPV4_LEN>()?;
         let icmp = u64::from_ne_bytes(*icmp);
         let (out, said) = (Words::new(outer), Words::new(quoted));
-        let odd = PLAIN.odd(out.0) | PLAIN.odd(said.0) | ICMP.odd(out.1) | TCP.odd(said.1);
+        let odd = PLAIN.odd(out.0) | UNSPLIT.odd(said.0) | ICMP.odd(out.1) | TCP.odd(said.1);
         let message = behind.and(said.sum()).with(icmp);
         if odd | EXCEEDED.odd(icmp) != 0 || !out.sum().is_valid() || !message.is_valid() {
             return None;
@@ -203,6 +225,13 @@ impl<'a> Exceeded<'a> {
     #[inline]
     pub fn quoted_ttl(&self) -> u8 {
         self.head[QUOTED + 8]
+    }
+
+    /// Whether it has timestamps, by its length.
+    #[must_use]
+    #[inline]
+    pub fn is_stamped(&self) -> bool {
+        self.head[QUOTED + 3] == (IPV4_LEN + PROBE) as u8
     }
 
     /// Its TOS octet.
@@ -287,6 +316,27 @@ const fn tail(len: usize) -> u64 {
     u32::from_ne_bytes([0, PROTOCOL_TCP, a, b]) as u64
 }
 
+/// Whether what is quoted of a segment, which has so many octets, is a probe's, but for
+/// the numbers in it.
+fn is_of_probe(quoted: &[u8], said: usize) -> bool {
+    let stamped = match said {
+        PROBE => true,
+        BARE_PROBE => false,
+        _ => return false,
+    };
+    let word = |at: usize| {
+        let octets = quoted.get(at..).and_then(<[u8]>::first_chunk);
+        octets.map(|octets| u32::from_be_bytes(*octets))
+    };
+    let first = if stamped { PROBE_WORD } else { BARE_WORD };
+    let options = word(TCP_LEN).is_none_or(|word| word == NOP_NOP_TIMESTAMPS);
+    // To a peer that does not scale.
+    let unscaled = first & 0xffff_0000 | u32::from(WINDOW);
+    word(12).is_none_or(|word| word == first || word == unscaled)
+        && (options || !stamped)
+        && quoted.get(said - 1).is_none_or(|octet| *octet == 0)
+}
+
 /// Whether it is a time exceeded that quotes a probe with its timestamps as long as
 /// it was, with all checksums right. A function of its own: it needs all registers.
 #[inline(never)]
@@ -308,13 +358,16 @@ fn quotes_probe(packet: &[u8; WHOLE]) -> bool {
         | EXCEEDED.odd(icmp)
         | PLAIN_PROBE.odd(third)
         | TCP.odd(fourth);
-    if odd != 0 {
+    // What it says of itself, and its payload.
+    let word = u32::from_ne_bytes(part::<{ QUOTE + 12 }, 4>(packet)) ^ PROBE_WORD.to_be();
+    let options = u32::from_ne_bytes(part::<{ QUOTE + TCP_LEN }, 4>(packet));
+    let odd_segment = word | options ^ NOP_NOP_TIMESTAMPS.to_be() | u32::from(packet[WHOLE - 1]);
+    if odd != 0 || odd_segment != 0 {
         return false;
     }
     let header = Total(short::<16>(packet).into()).with(first).with(second);
-    let last = u16::from_ne_bytes([packet[WHOLE - 1], 0]);
-    let segment = Total(last.into())
-        .with(long::<QUOTE>(packet))
+    // The payload adds nothing.
+    let segment = Total(long::<QUOTE>(packet).into())
         .with(long::<{ QUOTE + 8 }>(packet))
         .with(long::<{ QUOTE + 16 }>(packet))
         .with(long::<{ QUOTE + 24 }>(packet));

@@ -44,6 +44,7 @@ def expected(record):
             row[key] = probe.get(key)
         row["mpls"] = probe.get("mpls", [])
         row["rewrites"] = probe.get("rewrites", [])
+        row["nat"] = probe.get("nat")
         yield row
 
 

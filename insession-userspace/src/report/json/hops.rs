@@ -60,7 +60,7 @@ fn write_probe(probe: &Probe, out: &mut Vec<u8>) -> io::Result<()> {
     });
     micros(probe.sent, out);
     write_icmp(reply, out);
-    if reply.mpls.is_empty() && reply.rewrites.is_empty() {
+    if reply.mpls.is_empty() && reply.rewrites.is_empty() && reply.nat.is_none() {
         out.extend_from_slice(b",\"mpls\":[],\"rewrites\":[]}");
     } else {
         write_findings(reply, out);
@@ -103,7 +103,12 @@ fn write_findings(reply: &Reply, out: &mut Vec<u8>) {
         comma(nth, out);
         word(rewrite.as_str(), out);
     }
-    out.extend_from_slice(b"]}");
+    out.push(b']');
+    if let Some(nat) = reply.nat {
+        out.extend_from_slice(b",\"nat\":");
+        number(nat.into(), out);
+    }
+    out.push(b'}');
 }
 
 fn write_icmp(reply: &Reply, out: &mut Vec<u8>) {

@@ -125,6 +125,8 @@ struct ProbeRecord<'a> {
     mpls: Vec<LabelRecord>,
     #[serde(borrow, default)]
     rewrites: Vec<Word<'a>>,
+    /// Written only where it is known.
+    nat: Option<u16>,
 }
 
 #[derive(Deserialize)]
@@ -253,6 +255,7 @@ fn probe(record: ProbeRecord<'_>) -> Result<Probe, ReadError> {
                 .iter()
                 .map(rewrite)
                 .collect::<Result<_, _>>()?,
+            nat: record.nat,
         }),
     })
 }

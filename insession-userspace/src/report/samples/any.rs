@@ -57,13 +57,14 @@ fn reply() -> impl Strategy<Value = Reply> {
     let findings = (
         prop::collection::vec(label(), 0..4),
         prop::sample::subsequence(&Rewrite::ALL[..], 0..=Rewrite::ALL.len()),
+        option::of(any::<u16>()),
     );
     (who, times, headers, findings).prop_map(
         |(
             (kind, from, name, owner),
             (rtt, rtt_bound),
             (reply_ttl, quoted_ttl, code, mtu),
-            (mpls, rewrites),
+            (mpls, rewrites, nat),
         )| {
             let v6 = from.is_ipv6();
             let icmp = match kind {
@@ -86,6 +87,7 @@ fn reply() -> impl Strategy<Value = Reply> {
                 mtu: mtu.filter(|_| kind == ReplyKind::PacketTooBig),
                 mpls,
                 rewrites,
+                nat,
             }
         },
     )

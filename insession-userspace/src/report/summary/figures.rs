@@ -36,6 +36,8 @@ pub struct Figures {
     pub routers_exact: bool,
     /// Traces with an MPLS label stack.
     pub labelled: u64,
+    /// Traces in which the checksum of a quote showed a NAT.
+    pub behind_nat: u64,
     /// Traces in which a quote showed something changed.
     pub rewrites: Vec<(&'static str, u64)>,
     /// TTL of the destination, and traces.
@@ -137,6 +139,7 @@ impl Summary {
             routers: self.routers.count(),
             routers_exact: self.routers.is_exact(),
             labelled: self.labelled,
+            behind_nat: self.behind_nat,
             rewrites: words(&Rewrite::ALL.map(Rewrite::as_str), &self.rewrites),
             path_lengths: (0..=u8::MAX)
                 .zip(self.lengths)

@@ -95,6 +95,8 @@ pub struct Summary {
     rewrites: [u64; Rewrite::ALL.len()],
     /// Traces with a label stack in some answer.
     labelled: u64,
+    /// Traces with a NAT's identifier in some answer.
+    behind_nat: u64,
     /// Traces by the TTL of their destination.
     lengths: [u64; 256],
     handshake: Option<Times>,
@@ -117,6 +119,7 @@ impl Default for Summary {
             kinds: [0; _],
             rewrites: [0; _],
             labelled: 0,
+            behind_nat: 0,
             lengths: [0; 256],
             handshake: None,
             destination: None,
@@ -146,7 +149,7 @@ impl Summary {
         let hops = || trace.hops.iter().filter(|hop| hop.ttl <= destination);
         let answered = |hop: &&Hop| hop.probes.iter().any(|probe| probe.reply.is_some());
         let last = hops().filter(answered).map(|hop| hop.ttl).max();
-        let mut labelled = false;
+        let (mut labelled, mut behind_nat) = (false, false);
         let mut rewritten = [false; Rewrite::ALL.len()];
         // What another session probed is counted there.
         let own = |hop: &&Hop| !hop.shared;
@@ -155,6 +158,7 @@ impl Summary {
             let replies = hop.probes.iter().filter_map(|probe| probe.reply.as_ref());
             for reply in replies {
                 labelled |= !reply.mpls.is_empty();
+                behind_nat |= reply.nat.is_some_and(|nat| nat != 0);
                 for rewrite in &reply.rewrites {
                     rewritten[*rewrite as usize] = true;
                 }
@@ -164,6 +168,7 @@ impl Summary {
         let sent = sent.map(|hop| hop.probes.len() as u64);
         self.sent += sent.sum::<u64>();
         self.labelled += u64::from(labelled);
+        self.behind_nat += u64::from(behind_nat);
         for (count, met) in self.rewrites.iter_mut().zip(rewritten) {
             *count += u64::from(met);
         }

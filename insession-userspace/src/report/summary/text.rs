@@ -39,6 +39,14 @@ pub fn text(figures: &Figures) -> String {
         figures.labelled,
         of_traces(figures.labelled)
     );
+    if figures.behind_nat > 0 {
+        let _ = writeln!(
+            out,
+            "{} traces through a NAT, by the checksum of a quote ({})",
+            figures.behind_nat,
+            of_traces(figures.behind_nat)
+        );
+    }
     let of_answers = |count| share(count, figures.answered);
     counts(&mut out, "answer", "probes", &figures.kinds, of_answers);
     counts(

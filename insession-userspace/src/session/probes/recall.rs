@@ -75,6 +75,7 @@ impl Probes {
                     mtu: None,
                     mpls: Vec::new(),
                     rewrites: Vec::new(),
+                    nat: None,
                 }),
             }
         }));
@@ -108,7 +109,8 @@ impl Probes {
         let reply = self.written(slot).map(|answer| {
             let (head, from) = (answer.head, answer.from());
             let kind = head.kind();
-            let (mtu, mpls) = answer.rich();
+            let rich = answer.rich();
+            let rewrites = rewrites(answer.rewrites(&rich));
             Reply {
                 kind,
                 from,
@@ -119,9 +121,10 @@ impl Probes {
                 icmp: icmp_type(kind, from.is_ipv4()).map(|number| (number, head.code())),
                 reply_ttl: Some(head.reply_ttl()),
                 quoted_ttl: head.quoted_ttl(),
-                mtu,
-                mpls,
-                rewrites: rewrites(head.rewrites()),
+                mtu: rich.mtu,
+                mpls: rich.mpls,
+                rewrites,
+                nat: rich.nat,
             }
         });
         let sent = Duration::from_nanos(self.sent_ticks(slot) * TICK);
@@ -136,7 +139,7 @@ fn span(ticks: u32) -> Duration {
     Duration::new(u64::from(ticks / SECOND), ticks % SECOND * TICK as u32)
 }
 
-fn rewrites(bits: u16) -> Vec<Rewrite> {
+fn rewrites(bits: u32) -> Vec<Rewrite> {
     if bits == 0 {
         return Vec::new();
     }

@@ -118,6 +118,7 @@ fn errors() -> impl Strategy<Value = IcmpError> {
                     ttl: quoted,
                     traffic_class: 0,
                     checksum_bad: None,
+                    seen: Seen::default(),
                     alone: None,
                 },
                 mpls: vec![],

@@ -4,6 +4,7 @@
 //! the peer and the routers say is the test's to decide.
 
 mod alone;
+mod changes;
 mod close;
 mod dup_acks;
 mod handshake;
@@ -369,6 +370,7 @@ impl Script {
             ttl: 1,
             traffic_class: self.options.dscp << 2,
             checksum_bad: None,
+            seen: Seen::default(),
             alone: None,
         }
     }

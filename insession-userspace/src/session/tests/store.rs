@@ -21,7 +21,8 @@ struct Answer {
     quoted_ttl: Option<u8>,
     mtu: Option<u32>,
     mpls: Vec<MplsLabel>,
-    rewrites: u16,
+    rewrites: u32,
+    nat: Option<u16>,
 }
 
 /// What happens; times are advances of the clock, in ticks; probes are named
@@ -85,10 +86,11 @@ prop_compose! {
             4 => Just(vec![]),
             1 => prop::collection::vec(labels(), 0..6),
         ],
-        rewrites in prop_oneof![3 => Just(0u16), 1 => 0u16..512],
+        rewrites in prop_oneof![3 => Just(0u32), 1 => 0u32..1 << 17],
+        nat in prop::option::weighted(0.2, any::<u16>()),
     ) -> Answer {
         let bound = if upper { RttBound::Upper } else { RttBound::Exact };
-        Answer { kind, bound, from, code, reply_ttl, quoted_ttl, mtu, mpls, rewrites }
+        Answer { kind, bound, from, code, reply_ttl, quoted_ttl, mtu, mpls, rewrites, nat }
     }
 }
 
@@ -128,8 +130,9 @@ fn reply(plain: &Plain) -> Option<Reply> {
         mpls: answer.mpls.clone(),
         rewrites: Rewrite::ALL
             .into_iter()
-            .filter(|rewrite| answer.rewrites & 1 << *rewrite as u16 != 0)
+            .filter(|rewrite| answer.rewrites & 1 << *rewrite as u32 != 0)
             .collect(),
+        nat: answer.nat,
     })
 }
 
@@ -179,6 +182,7 @@ fn apply(op: Op, now: &mut u64, store: &mut Probes, plain: &mut Vec<Plain>) {
                     mtu: answer.mtu,
                     mpls: &answer.mpls,
                     rewrites: answer.rewrites,
+                    nat: answer.nat,
                 },
             );
             let probe = &mut plain[index];
@@ -276,6 +280,7 @@ fn a_thousand_routers_of_two_versions_are_told_apart() {
             mtu: None,
             mpls: &[],
             rewrites: 0,
+            nat: None,
         };
         store.answer(
             nth as usize,

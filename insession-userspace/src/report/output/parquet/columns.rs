@@ -86,6 +86,7 @@ struct ProbeColumns {
     holder: Runs<u32>,
     prefix: Runs<u32>,
     ixp: Runs<u32>,
+    nat: Runs<i32>,
 }
 
 /// All of them.
@@ -117,6 +118,7 @@ impl Columns {
             probe.reply_ttl.memory() + probe.quoted_ttl.memory() + probe.mtu.memory(),
             probe.mpls.memory() + probe.rewrites.memory() + probe.shared.memory(),
             probe.holder.memory() + probe.prefix.memory() + probe.ixp.memory(),
+            probe.nat.memory(),
         ];
         of_traces
             + of_probes.iter().sum::<usize>()
@@ -237,6 +239,7 @@ impl Columns {
                 .number(found, |found| Arc::from(found), size_of_val(found))
         });
         to.rewrites.push(found, 1);
+        to.nat.push(reply.and_then(|it| it.nat).map(i32::from), 1);
     }
 
     /// Writes them, in the schema's order.
@@ -298,7 +301,8 @@ impl Columns {
         elements::<ByteArrayType, Rewrite>(group, &of.rewrites, found, word)?;
         self.write_texts(group, &of.holder)?;
         self.write_texts(group, &of.prefix)?;
-        self.write_texts(group, &of.ixp)
+        self.write_texts(group, &of.ixp)?;
+        write_ints(group, &of.nat)
     }
 
     fn write_texts(&self, group: &mut Group<'_>, runs: &Runs<u32>) -> Result<()> {

@@ -93,6 +93,7 @@ message insession_trace_1 {
   OPTIONAL BYTE_ARRAY holder (UTF8);
   OPTIONAL BYTE_ARRAY prefix (UTF8);
   OPTIONAL BYTE_ARRAY ixp (UTF8);
+  OPTIONAL INT32 nat (INTEGER(16,false));
 }
 ";
 

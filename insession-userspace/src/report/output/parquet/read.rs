@@ -278,6 +278,7 @@ struct Rows {
     holder: Option<Texts>,
     prefix: Option<Texts>,
     ixp: Option<Texts>,
+    nat: Option<Ints>,
 }
 
 /// Gives the columns of a row group one after another.
@@ -372,6 +373,7 @@ impl Rows {
             holder: columns.added("holder")?,
             prefix: columns.added("prefix")?,
             ixp: columns.added("ixp")?,
+            nat: columns.added("nat")?,
         })
     }
 
@@ -510,6 +512,10 @@ impl Rows {
         let rewrites = rewrites.collect::<io::Result<Vec<_>>>()?;
         let (holder, prefix) = (added(&mut self.holder)?, added(&mut self.prefix)?);
         let ixp = added(&mut self.ixp)?;
+        let nat = match &mut self.nat {
+            Some(column) => column.number()?,
+            None => None,
+        };
         let Some(kind) = kind.filter(|kind| kind != "none") else {
             return Ok(None);
         };
@@ -527,6 +533,7 @@ impl Rows {
             mtu,
             mpls,
             rewrites,
+            nat,
         }))
     }
 

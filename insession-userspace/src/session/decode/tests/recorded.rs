@@ -5,7 +5,7 @@ use alloc::{vec, vec::Vec};
 
 use super::{address, icmp};
 use crate::session::decode::{Undecodable, decode};
-use crate::session::{IcmpError, IcmpKind, Quote, Reply, Segment};
+use crate::session::{IcmpError, IcmpKind, Quote, QuotedOptions, Reply, Seen, Segment};
 use crate::wire::tcp::{Options, SackBlock, SackBlocks, flags};
 
 // Recorded at the client, from the IP header on. `z9` stands for nine zeros.
@@ -216,6 +216,16 @@ fn a_checksum_left_to_the_nic_is_right() {
     assert_eq!(decode(&packet, false), Err(Undecodable::Checksum));
 }
 
+/// What is to be seen of a probe that is quoted whole.
+const RECORDED_SEEN: Seen = Seen {
+    dont_fragment: None,
+    length: Some(33),
+    flags: Some(flags::ACK | flags::PSH),
+    window: Some(501),
+    options: Some(QuotedOptions::Timestamps),
+    odd_data: false,
+};
+
 #[test]
 fn recorded_errors() {
     let time_exceeded = IcmpError {
@@ -231,6 +241,10 @@ fn recorded_errors() {
             ttl: 1,
             traffic_class: 0,
             checksum_bad: Some(false),
+            seen: Seen {
+                dont_fragment: Some(true),
+                ..RECORDED_SEEN
+            },
             alone: None,
         },
         mpls: vec![],
@@ -266,6 +280,7 @@ fn recorded_errors_over_ipv6() {
             ttl: 1,
             traffic_class: 0,
             checksum_bad: Some(false),
+            seen: RECORDED_SEEN,
             alone: None,
         },
         mpls: vec![],
