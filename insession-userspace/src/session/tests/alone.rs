@@ -5,8 +5,8 @@ use core::net::IpAddr;
 use insession_common::flow::BLOCK;
 
 use crate::session::{
-    Direct, DirectKind, Flow, IcmpError, IcmpKind, Quote, QuotedAlone, Reply, Segment, Session,
-    SessionOptions, Transmit, TransmitKind, steered,
+    Direct, DirectKind, Flow, IcmpError, IcmpKind, Quote, QuotedAlone, Reply, Seen, Segment,
+    Session, SessionOptions, Transmit, TransmitKind, steered,
 };
 use crate::time::{Duration, Instant};
 use crate::trace::{Method, ReplyKind, Rewrite, Verdict};
@@ -72,6 +72,7 @@ fn quote(session: &Session, transmit: &Transmit) -> Quote {
         ttl: 1,
         traffic_class: 0,
         checksum_bad: None,
+        seen: Seen::default(),
         alone,
     }
 }
