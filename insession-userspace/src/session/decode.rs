@@ -287,7 +287,7 @@ fn read_alone(packet: &ip::Packet<'_>) -> Result<Quote, Undecodable> {
         ttl: packet.ttl,
         traffic_class: packet.traffic_class,
         checksum_bad: None,
-        seen: seen::in_other(&packet),
+        seen: seen::in_other(packet),
         alone: Some(alone),
     })
 }
