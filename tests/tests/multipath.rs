@@ -258,3 +258,60 @@ fn a_route_that_changes_meanwhile_is_told_apart() {
     assert_eq!((found.at_us.len(), found.moments), (1, 1));
     assert!(found.at_us[0] > 0.0 && found.at_us[0] < record.duration_us);
 }
+
+#[test]
+fn a_campaign_has_the_flows_of_each_target_together() {
+    let lab = Lab::up("diamond").unwrap();
+    let addresses = lab.topology().addresses("server", false, 3);
+    let names: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let results = lab.folder().join("flows.jsonl");
+    let (results, campaign) = (results.to_str().unwrap(), lab.folder().join("campaign"));
+    let options = [
+        "run",
+        "-p",
+        "80",
+        "--allow",
+        "10.0.0.0/8",
+        "--output",
+        results,
+    ];
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let campaign = ["--campaign", campaign.to_str().unwrap()];
+    for how in [&["--flows", "5"][..], &["--mda"]] {
+        let kept: &[&str] = if how.len() > 1 { &campaign } else { &[] };
+        let arguments = [&options[..], how, kept, &names].concat();
+        let run = program::run(&lab, "client", &arguments).unwrap();
+        assert_eq!(run.code, Some(0), "{}", run.errors);
+        let text = std::fs::read_to_string(results).unwrap();
+        for name in &names {
+            let own = format!("\"target\":\"{name}\"");
+            let lines = text.lines().filter(|line| line.contains(&own));
+            let output = lines.collect::<Vec<_>>().join("\n");
+            let (records, paths) = Paths::of_one(&output).unwrap();
+            assert_true(&lab, &records, &paths);
+            match &paths.mda {
+                None => assert_eq!(records.len(), 5),
+                Some(mda) => assert!(mda.complete && records.len() >= 6, "{mda:?}"),
+            }
+        }
+        assert!(run.errors.contains("3 done"), "{}", run.errors);
+    }
+    // Of what flows show together a summary has nothing: it is of the records.
+    let arguments = ["summary", "--json", results];
+    let run = program::run(&lab, "client", &arguments).unwrap();
+    assert_eq!((run.code, run.errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn datagrams_of_one_flow_show_the_paths_as_well() {
+    let lab = Lab::up("diamond").unwrap();
+    let target = server(&lab, false);
+    let arguments = ["--method", "paris-udp", "--flows", "40", &target];
+    let run = program::trace(&lab, &arguments).unwrap();
+    assert_eq!(run.code, Some(0), "{}", run.errors);
+    let (records, paths) = Paths::of_one(&run.output).unwrap();
+    assert_eq!((records.len(), paths.paths.len()), (40, 4), "{paths:#?}");
+    assert!(paths.paths.iter().all(|path| path.complete));
+    assert_eq!((paths.diamonds.len(), paths.diamonds[0].width), (1, 4));
+    assert!(!paths.diamonds[0].symmetric);
+}
