@@ -3,7 +3,8 @@
 //! ```text
 //! 192.0.2.0<TAB>24<TAB>64500          a route: CAIDA's pfx2as; a_b: several AS, a,b: a set
 //! 192.0.2.0/24 64500                  the same, with or without the holder behind it
-//! 192.0.2.0<TAB>192.0.2.255<TAB>64500<TAB>ZZ<TAB>EXAMPLE    a range, as iptoasn.com has it
+//! 192.0.2.0<TAB>192.0.2.255<TAB>64500<TAB>ZZ<TAB>EXAMPLE    a range, as iptoasn.com has it;
+//!                                     DB-IP's have commas and no country
 //! 64500|EXAMPLE                       the holder of an AS (space, tab, |, comma)
 //! 203.0.113.0/24,Example-IX           a peering LAN
 //! ```
@@ -228,7 +229,7 @@ fn origins(text: &str) -> Option<Vec<u32>> {
     Some(all)
 }
 
-/// A range of addresses, its AS number, country and holder.
+/// A range of addresses, its AS number, country (not everybody has that) and holder.
 fn range(first: IpAddr, last: IpAddr, rest: &str) -> Result<Line<'_>, &'static str> {
     let prefixes: Vec<IpNet> = match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) if first <= last => {
@@ -240,7 +241,10 @@ fn range(first: IpAddr, last: IpAddr, rest: &str) -> Result<Line<'_>, &'static s
         _ => return Err("a range that ends before it begins"),
     };
     let (number, rest) = split(rest);
-    let (_country, name) = split(rest);
+    let (country, behind) = split(rest);
+    let is_country = country == "None"
+        || (country.len() == 2 && country.bytes().all(|it| it.is_ascii_uppercase()));
+    let name = if is_country { behind } else { rest };
     Ok(Line::Route {
         prefixes,
         origins: vec![asn(number).ok_or("a range without an AS number")?],
@@ -338,6 +342,10 @@ mod tests {
             (
                 "2001:db8::\t2001:db8:ffff:ffff:ffff:ffff:ffff:ffff\t1.10\tNone\t",
                 { route(&["2001:db8::/32"], &[65_546], None) },
+            ),
+            (
+                "192.0.2.0,192.0.2.255,64500,\"Example, Inc.\"",
+                route(&["192.0.2.0/24"], &[64500], Some("Example, Inc.")),
             ),
             ("64500|EXAMPLE", Line::Holder(64500, "EXAMPLE")),
             (
