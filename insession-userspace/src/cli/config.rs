@@ -433,7 +433,7 @@ mod tests {
             let again = merged(&toml::to_string(&printed).unwrap(), &[]).unwrap();
             let first = Arguments::from_arg_matches(&parse(&words)).unwrap();
             assert_eq!(format!("{again:?}"), format!("{first:?}"));
-            assert_eq!(printed.contains_key("port"), defaults);
+            assert_eq!(printed.contains_key("max-ttl"), defaults);
         }
     }
 

@@ -7,6 +7,7 @@ import duckdb
 
 from parquet_rows import compare, started
 from records import done, load, probes, same
+from records import protocol as protocol_of
 
 folder = sys.argv[1]
 records = load(folder)
@@ -62,7 +63,9 @@ def replies():
         for ttl, _, probe in probes(record):
             if probe["kind"] == "none":
                 continue
-            protocol = 6
+            icmp = 58 if ":" in (record["address"] or "") else 1
+            of_probe = {"TCP": 6, "UDP": 17, "ICMP": icmp}[protocol_of(record)]
+            protocol = 17 if probe["kind"] == "udp-reply" else 6
             if probe["icmp_type"] is not None:
                 protocol = 58 if ":" in probe["from"] else 1
             stack = ",".join(
@@ -70,7 +73,7 @@ def replies():
                 for label in probe["mpls"]
             )
             yield {
-                "probe_protocol": 6,
+                "probe_protocol": of_probe,
                 "probe_src_addr": v6(record["source"]),
                 "probe_dst_addr": v6(record["address"]),
                 "probe_src_port": record["source_port"] or 0,

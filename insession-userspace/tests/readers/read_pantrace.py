@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from parquet_rows import started
-from records import done, load, near, same
+from records import done, load, near, protocol, same
 
 folder, pantrace = sys.argv[1:3]
 records = load(folder)
@@ -22,7 +22,7 @@ same(len(traces), len(records), "traces")
 count = 0
 for trace, record in zip(traces, records):
     where = f"{record['target']!r} ({record['verdict']})"
-    same(trace["protocol"], "TCP", where)
+    same(trace["protocol"], protocol(record), where)
     same(trace["dst_addr"] in (record["address"], "::", "0.0.0.0"), True, f"{where}: {trace['dst_addr']}")
     if record["address"]:
         same(trace["dst_addr"], record["address"], where)

@@ -7,7 +7,7 @@ import sys
 from ripe.atlas.sagan import Result, TracerouteResult
 
 from parquet_rows import started
-from records import done, load, near, same
+from records import done, load, near, protocol, same
 
 folder = sys.argv[1]
 records = load(folder)
@@ -31,13 +31,14 @@ with open(f"{folder}/r.atlas.jsonl", encoding="utf-8") as lines:
         result = Result.get(line, on_error=Result.ACTION_IGNORE, on_malformation=Result.ACTION_FAIL)
         same(isinstance(result, TracerouteResult), True, where)
         same(result.is_malformed, False, where)
-        same(result.protocol, "TCP", where)
+        same(result.protocol, protocol(record), where)
         family = 6 if ":" in (record["address"] or "") else 4
         same(result.af, family, f"{where}: af")
         same(result.destination_address, record["address"], f"{where}: dst_addr")
         same(result.source_address, record["source"] or "", f"{where}: src_addr")
         same(result.created_timestamp, started(record) // 1_000_000, f"{where}: timestamp")
-        same(result.size, 1, f"{where}: size")
+        size = 0 if "tcp" in record["method"] else 1
+        same(result.size, size if protocol(record) == "TCP" else 32, f"{where}: size")
         hops = record["hops"]
         if record["verdict"] == "complete":
             last = record["destination_ttl"]

@@ -72,7 +72,7 @@ with open(f"{folder}/r.scamper.jsonl", encoding="utf-8") as lines:
             same(found.get("icmp_q_ttl"), probe["quoted_ttl"], where)
             flags = None
             if probe["icmp_type"] is None:
-                flags = 4 if probe["kind"] == "rst" else 16
+                flags = {"rst": 4, "syn-ack": 18, "sack": 16, "dup-ack": 16}.get(probe["kind"])
             same(found.get("tcp_flags"), flags, where)
             stack = [
                 {

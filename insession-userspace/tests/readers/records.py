@@ -16,6 +16,13 @@ def probes(record):
             yield hop["ttl"], nth, probe
 
 
+def protocol(record):
+    """What its probes are."""
+    if "icmp" in record["method"]:
+        return "ICMP"
+    return "UDP" if record["method"] in ("udp", "paris-udp", "dublin") else "TCP"
+
+
 def same(found, expected, where):
     if found != expected:
         sys.exit(f"{where}: found {found!r}, expected {expected!r}")

@@ -380,8 +380,8 @@ mod tests {
         for (old, new, reason) in [
             (
                 "\"sack\",",
-                "\"echo-reply\",",
-                "kind \"echo-reply\": no such word in insession.trace/1",
+                "\"smoke\",",
+                "kind \"smoke\": no such word in insession.trace/1",
             ),
             ("complete", "finished", "verdict \"finished\": no such word"),
             (

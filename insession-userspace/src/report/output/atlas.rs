@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use super::lines::{millis, text_of};
 use crate::report::json::bytes::{address, comma, optional_address, text};
 use crate::targets::spec::{self, Host};
-use crate::trace::{Reply, ReplyKind, Trace, Verdict, address_text};
+use crate::trace::{Method, Reply, ReplyKind, Trace, Verdict, address_text};
+use crate::wire::alone;
 
 /// The firmware whose format it is.
 const FIRMWARE: u32 = 5080;
@@ -41,10 +42,16 @@ pub(super) fn append(trace: &Trace, _json: &[u8], out: &mut Vec<u8>) -> io::Resu
     }
     let v6 = trace.address.is_some_and(|address| address.is_ipv6());
     let family = if v6 { 6 } else { 4 };
-    // An octet of data a probe.
+    // Octets of data a probe.
+    let (protocol, size) = match trace.method {
+        Method::InSession | Method::Sidecar => ("TCP", 1),
+        Method::Tcp | Method::ParisTcp => ("TCP", 0),
+        Method::Udp | Method::ParisUdp | Method::Dublin => ("UDP", alone::DATA),
+        Method::Icmp | Method::ParisIcmp => ("ICMP", alone::DATA),
+    };
     text_of(
         out,
-        format_args!(",\"proto\":\"TCP\",\"af\":{family},\"size\":1,\"result\":["),
+        format_args!(",\"proto\":\"{protocol}\",\"af\":{family},\"size\":{size},\"result\":["),
     );
     append_hops(trace, out)?;
     text_of(

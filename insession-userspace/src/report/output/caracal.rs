@@ -7,7 +7,8 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::lines::{reply_seconds, text_of};
-use crate::trace::{Reply, Trace};
+use crate::trace::{Reply, ReplyKind, Trace};
+use crate::wire::ip;
 
 /// The first line.
 pub(super) const HEADER: &[u8] = b"capture_timestamp,probe_protocol,probe_src_addr,\
@@ -15,13 +16,13 @@ probe_dst_addr,probe_src_port,probe_dst_port,probe_ttl,quoted_ttl,reply_src_addr
 reply_protocol,reply_icmp_type,reply_icmp_code,reply_ttl,reply_size,reply_mpls_labels,\
 rtt,round\n";
 
-const TCP: u8 = 6;
-
 /// Adds the rows of a trace.
 pub(super) fn append(trace: &Trace, _json: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let source = v6_form(trace.source);
     let target = v6_form(trace.address);
     let port = trace.source_port.unwrap_or(0);
+    let v6 = trace.address.is_some_and(|address| address.is_ipv6());
+    let probe_protocol = trace.method.protocol(v6);
     for hop in &trace.hops {
         for probe in &hop.probes {
             let Some(reply) = &probe.reply else { continue };
@@ -30,7 +31,7 @@ pub(super) fn append(trace: &Trace, _json: &[u8], out: &mut Vec<u8>) -> io::Resu
             text_of(
                 out,
                 format_args!(
-                    "{at},{TCP},{source},{target},{port},{},{},{},{},{},{kind},{code},{},0,\"[",
+                    "{at},{probe_protocol},{source},{target},{port},{},{},{},{},{},{kind},{code},{},0,\"[",
                     trace.port,
                     hop.ttl,
                     reply.quoted_ttl.unwrap_or(0),
@@ -65,12 +66,13 @@ fn v6_form(address: Option<IpAddr>) -> Ipv6Addr {
     }
 }
 
-/// ICMP, ICMPv6 or TCP.
+/// ICMP, ICMPv6, UDP or TCP.
 fn protocol(reply: &Reply) -> u8 {
     match (reply.icmp, reply.from) {
         (Some(_), IpAddr::V4(_)) => 1,
         (Some(_), IpAddr::V6(_)) => 58,
-        (None, _) => TCP,
+        (None, _) if reply.kind == ReplyKind::UdpReply => ip::PROTOCOL_UDP,
+        (None, _) => ip::PROTOCOL_TCP,
     }
 }
 

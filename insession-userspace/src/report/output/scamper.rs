@@ -1,7 +1,7 @@
 //! scamper's JSON object of a trace, as `sc_warts2json` and `scamper -O json` write it.
 //!
-//! A probe of ours is a TCP segment with ACK on one flow, so the method is scamper's
-//! `tcp-ack`: consumers know it. What a record does not hold (TOS, IP identification,
+//! A probe in a session is a TCP segment with ACK on one flow, so that method is
+//! scamper's `tcp-ack`: consumers know it. Others have their like there. What a record does not hold (TOS, IP identification,
 //! sizes of replies, the options of the run) is zero where scamper always writes it,
 //! and left out where it does not.
 
@@ -12,7 +12,8 @@ use super::lines::{millis, text_of};
 use crate::report::civil::Rfc3339;
 use crate::report::json::bytes::{address, comma, number, optional, text};
 use crate::time::UnixTime;
-use crate::trace::{Hop, MplsLabel, Probe, Reply, ReplyKind, Trace, Verdict};
+use crate::trace::{Hop, Method, MplsLabel, Probe, Reply, ReplyKind, Trace, Verdict};
+use crate::wire::alone;
 
 /// Adds the line of a trace. Every target has one, also if nothing was sent to it.
 pub(super) fn append(trace: &Trace, _json: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
@@ -20,8 +21,10 @@ pub(super) fn append(trace: &Trace, _json: &[u8], out: &mut Vec<u8>) -> io::Resu
     let last = trace.hops.last().map_or(0, |hop| hop.ttl);
     let stop = trace.destination_ttl.unwrap_or(last);
     let attempts = trace.hops.iter().map(|hop| hop.probes.len()).max();
-    out.extend_from_slice(
-        b"{\"type\":\"trace\",\"version\":\"0.1\",\"userid\":0,\"method\":\"tcp-ack\"",
+    out.extend_from_slice(b"{\"type\":\"trace\",\"version\":\"0.1\",\"userid\":0");
+    text_of(
+        out,
+        format_args!(",\"method\":\"{}\"", method(trace.method)),
     );
     for (key, known) in [("src", trace.source), ("dst", trace.address)] {
         if let Some(known) = known {
@@ -61,6 +64,18 @@ pub(super) fn append(trace: &Trace, _json: &[u8], out: &mut Vec<u8>) -> io::Resu
     append_silences("extra_no_hops", trace, far, out);
     out.extend_from_slice(b"}\n");
     Ok(())
+}
+
+/// The method, in scamper's words.
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::InSession | Method::Sidecar => "tcp-ack",
+        Method::Icmp => "icmp-echo",
+        Method::Udp => "udp",
+        Method::Tcp | Method::ParisTcp => "tcp",
+        Method::ParisIcmp => "icmp-echo-paris",
+        Method::ParisUdp | Method::Dublin => "udp-paris",
+    }
 }
 
 /// Why it ended, in scamper's words; what scamper has no word for is an error with ours.
@@ -123,6 +138,10 @@ fn probe_size(trace: &Trace) -> u16 {
         .handshake
         .is_some_and(|handshake| handshake.timestamps);
     let ip = if v6 { 40 } else { 20 };
+    if !trace.method.is_in_session() {
+        // A SYN with its options is as long as a header of eight with data.
+        return ip + (alone::HEADER_LEN + alone::DATA) as u16;
+    }
     let options = if timestamps { 12 } else { 0 };
     ip + 20 + options + 1
 }
@@ -219,11 +238,14 @@ fn append_reply(reply: &Reply, out: &mut Vec<u8>) {
         }
     } else {
         let flags = match reply.kind {
-            ReplyKind::Rst => 0x04,
-            ReplyKind::SynAck => 0x12,
-            _ => 0x10,
+            ReplyKind::Rst => Some(0x04),
+            ReplyKind::SynAck => Some(0x12),
+            ReplyKind::Sack | ReplyKind::DupAck => Some(0x10),
+            _ => None,
         };
-        text_of(out, format_args!(",\"tcp_flags\":{flags}"));
+        if let Some(flags) = flags {
+            text_of(out, format_args!(",\"tcp_flags\":{flags}"));
+        }
     }
     if !reply.mpls.is_empty() {
         append_stack(&reply.mpls, out);
