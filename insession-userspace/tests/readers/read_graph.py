@@ -41,14 +41,11 @@ same(xml.number_of_nodes(), len(nodes), "nodes in GraphML")
 same(xml.number_of_edges(), len(graph["edges"]), "edges in GraphML")
 for node in nodes:
     found = xml.nodes[f"n{node['id']}"]
-    for key in ["label", "source", "router", "target", "traces", "ended", "probes", "lost"]:
+    for key in ["source", "router", "target", "traces", "ended", "probes", "lost"]:
         same(found[key], node[key], f"n{node['id']}.{key}")
     same(found["addresses"].split(" "), node["addresses"], "addresses")
-    for key in ["asn", "holder", "prefix", "ixp", "rtt_us"]:
+    for key in ["label", "name", "asn", "holder", "prefix", "ixp", "rtt_us"]:
         same(found.get(key), node[key], f"n{node['id']}.{key}")
-    # XML has no sign for control characters; they are replaced.
-    if node["name"] and node["name"].isprintable():
-        same(found["name"], node["name"], "name")
     compared += 1
 by_id = {key: (one, two, data) for one, two, key, data in xml.edges(keys=True, data=True)}
 for edge in graph["edges"]:
@@ -64,7 +61,8 @@ found = [it for it in dot.get_nodes() if it.get_name() not in ("node", "edge")]
 same(len(found), len(nodes), "nodes in DOT")
 for node, number in zip(found, nodes, strict=True):
     same(node.get_name(), f"n{number['id']}", "a node's number")
-    same(node.get_label().startswith(f'"{number["label"]}'), True, "a node's label")
+    label = number["label"].replace("\\", "\\\\").replace('"', '\\"')
+    same(node.get_label().startswith(f'"{label}'), True, f"the label {label}")
     compared += 1
 found = dot.get_edges()
 same(len(found), len(graph["edges"]), "edges in DOT")
