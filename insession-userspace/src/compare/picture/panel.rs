@@ -287,7 +287,10 @@ fn line(out: &mut String, frame: &Frame<'_>, view: &View, link: &Link) {
             "false: there is no such link",
         ),
     };
-    let part = link.walks as f64 / view.walks.max(1) as f64;
+    // Not all columns are probed at every TTL.
+    let probed = view.hops.iter().find(|hop| hop.ttl == link.ttl);
+    let probed = probed.map_or(view.walks, |hop| hop.probes);
+    let part = link.walks as f64 / probed.max(1) as f64;
     let place = format!("x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{to_x:.1}\" y2=\"{to_y:.1}\"");
     let mut shape = format!(
         "<line {place} stroke=\"{}\" stroke-width=\"{:.1}\"{dashes}/>",
@@ -304,7 +307,7 @@ fn line(out: &mut String, frame: &Frame<'_>, view: &View, link: &Link) {
     let lines = [
         format!("{} → {}", link.from.address, link.to.address),
         format!("TTL {} to {behind}, {words}", link.ttl),
-        format!("{} of {} walks", link.walks, view.walks),
+        format!("{} of {probed} walks that were probed here", link.walks),
     ];
     telling(out, frame.style, None, &lines, &shape);
 }
