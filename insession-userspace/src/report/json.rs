@@ -193,7 +193,7 @@ mod tests {
         let text = line(&samples::annotated());
         let expected = concat!(
             r#"],"balancing":[{"ttl":1,"kind":"undecided","routers":["10.0.1.1","10.0.1.2"],"#,
-            r#""at_us":[],"moments":1,"p":1.000}],"link":"#,
+            r#""at_us":[],"moments":1,"p":1.000}],"changes":[{"what":"ttl","first_ttl":5,"from":"10.0.5.1","not_at_ttl":null}],"link":"#,
         );
         assert!(text.contains(expected), "{text}");
     }

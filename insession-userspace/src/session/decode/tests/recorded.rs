@@ -260,6 +260,7 @@ fn recorded_errors() {
     too_big.quote.sequence = 0x29b1_65f5;
     too_big.quote.ttl = 64;
     too_big.quote.checksum_bad = None;
+    too_big.quote.seen.length = None;
     assert_eq!(icmp(&hex(TIME_EXCEEDED_V4)), time_exceeded);
     assert_eq!(icmp(&hex(PROHIBITED_V4)), prohibited);
     assert_eq!(icmp(&hex(FRAGMENTATION_NEEDED_V4)), too_big);
@@ -296,6 +297,7 @@ fn recorded_errors_over_ipv6() {
     too_big.quote.sequence = 0x8708_6fea;
     too_big.quote.ttl = 64;
     too_big.quote.checksum_bad = None;
+    too_big.quote.seen.length = None;
     assert_eq!(icmp(&hex(TIME_EXCEEDED_V6)), time_exceeded);
     assert_eq!(icmp(&hex(PROHIBITED_V6)), prohibited);
     assert_eq!(icmp(&hex(TOO_BIG_V6)), too_big);
