@@ -235,3 +235,140 @@ fn interfaces(packet: &ip::Packet<'_>) -> Vec<Interface> {
     let extension = error.and_then(|error| error.quoted().extension);
     extension.map_or_else(Vec::new, |structure| structure.interfaces())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::MAX_FRAME;
+    use crate::wire::ipv4;
+
+    const PORTS: Ports = Ports {
+        local: 61_000,
+        datagram: 33_434,
+        segment: 80,
+    };
+
+    fn route() -> Route {
+        Route {
+            interface: crate::net::Interface {
+                index: 1,
+                name: "sim1".into(),
+            }
+            .into(),
+            vlan: None,
+            source: [192, 0, 2, 1].into(),
+            source_mac: [2; 6],
+            next_hop_mac: [4; 6],
+            mtu: 1500,
+        }
+    }
+
+    fn ask(kind: Kind) -> Ask {
+        Ask {
+            target: 3,
+            address: [198, 51, 100, 9].into(),
+            kind,
+            number: 517,
+            identification: 0x4242,
+        }
+    }
+
+    /// The probe's packet.
+    fn probe(kind: Kind) -> Vec<u8> {
+        let mut out = vec![0; MAX_FRAME];
+        let length = Writer::new(PORTS).probe(&ask(kind), &route(), &mut out);
+        out[14..length].to_vec()
+    }
+
+    /// A packet to us.
+    fn packet(from: [u8; 4], protocol: u8, body: &[u8]) -> Vec<u8> {
+        let header = ipv4::Repr {
+            source: from.into(),
+            destination: [192, 0, 2, 1].into(),
+            protocol,
+            ttl: 60,
+            traffic_class: 0,
+            identification: 777,
+            fragment: 0,
+            payload_len: body.len() as u16,
+        };
+        let mut out = vec![0; header.buffer_len()];
+        header.emit(&mut out);
+        out.extend(body);
+        out
+    }
+
+    #[test]
+    fn probes_are_whole_and_may_be_fragmented() {
+        for kind in Kind::ALL {
+            let packet = probe(kind);
+            let ip = ip::Packet::arrived(&packet).unwrap();
+            assert_eq!(ip.identification, 0x4242);
+            assert_eq!(ip.protocol, protocol(kind, false));
+            assert_eq!(ipv4::Packet::new(&packet).unwrap().fragment(), 0);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_probe_that_they_quote() {
+        for kind in Kind::ALL {
+            for (code, unreachable) in [(3, true), (13, false)] {
+                let mut body = vec![icmp::V4_UNREACHABLE, code, 0, 0, 0, 0, 0, 0];
+                body.extend(&probe(kind)[..28]);
+                let checksum = Sum::ZERO.bytes(&body).finish();
+                body[2..4].copy_from_slice(&checksum.to_be_bytes());
+                let packet = packet([203, 0, 113, 1], ip::PROTOCOL_ICMP, &body);
+                let told = read(&packet, 3, kind, Instant::ZERO).unwrap();
+                assert_eq!(told.answer.number, Some(517), "{kind:?}");
+                assert_eq!(told.answer.id, Some(777));
+                assert_eq!(told.answer.from, IpAddr::from([203, 0, 113, 1]));
+                assert_eq!(told.answer.port_unreachable, unreachable);
+                assert_eq!(told.answer.other_error, !unreachable);
+                let other = Kind::ALL[(kind.index() + 1) % 3];
+                assert_eq!(read(&packet, 3, other, Instant::ZERO), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_that_a_syn_began_is_ended() {
+        let syn = probe(Kind::Segment);
+        let syn = tcp::Segment::new(&syn[20..]).unwrap();
+        let answer = |flags| {
+            let repr = tcp::Repr {
+                source_port: syn.destination_port(),
+                destination_port: syn.source_port(),
+                sequence: 9,
+                acknowledgment: syn.sequence().wrapping_add(1),
+                flags,
+                window: 100,
+                options: tcp::Options::default(),
+                payload: &[],
+            };
+            let mut body = vec![0; repr.buffer_len()];
+            let (from, to) = ([198, 51, 100, 9].into(), [192, 0, 2, 1].into());
+            let length = body.len() as u32;
+            repr.emit(Sum::ZERO.pseudo(from, to, 6, length), &mut body);
+            let packet = packet([198, 51, 100, 9], ip::PROTOCOL_TCP, &body);
+            read(&packet, 3, Kind::Segment, Instant::ZERO)
+        };
+        use tcp::flags::{ACK, RST, SYN};
+        let begun = answer(SYN | ACK).unwrap();
+        assert_eq!(begun.answer.number, Some(517));
+        let sequence = begun.reset.unwrap();
+        assert_eq!(sequence, syn.sequence().wrapping_add(1));
+        let refused = answer(RST | ACK).unwrap();
+        assert_eq!((refused.answer.number, refused.reset), (Some(517), None));
+        assert_eq!(answer(SYN), None);
+
+        let mut out = vec![0; MAX_FRAME];
+        let target = ask(Kind::Segment).address;
+        let length = Writer::new(PORTS).reset(target, sequence, &route(), &mut out);
+        let reset = tcp::Segment::new(&out[34..length]).unwrap();
+        assert_eq!((reset.sequence(), reset.flags()), (sequence, RST));
+        assert_eq!(
+            (reset.source_port(), reset.destination_port()),
+            (61_000, 80)
+        );
+    }
+}

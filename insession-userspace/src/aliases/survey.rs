@@ -9,7 +9,7 @@
 
 use core::cmp::Reverse;
 use core::net::IpAddr;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::bounds::{Bounds, merged};
 use super::evidence::{self, Pair, Why};
@@ -649,7 +649,10 @@ impl Survey {
                 }
             }
         }
-        let number = |address: IpAddr| self.targets.iter().position(|it| it.address == address);
+        let numbers = self.targets.iter().enumerate();
+        let numbers: HashMap<IpAddr, usize> =
+            numbers.map(|(number, it)| (it.address, number)).collect();
+        let number = |address: IpAddr| numbers.get(&address).copied();
         let apart = |one: IpAddr, other: IpAddr| {
             let (Some(one), Some(other)) = (number(one), number(other)) else {
                 return false;
