@@ -9,8 +9,8 @@ use proptest::prelude::*;
 mod recorded;
 
 use self::recorded::{RECORDED, SYN_ACK_V4, TIME_EXCEEDED_V4, hex};
-use super::{Undecodable, decode};
-use crate::session::{IcmpError, IcmpKind, Reply};
+use super::{Undecodable, decode, decode_with_ends};
+use crate::session::{DirectKind, IcmpError, IcmpKind, Reply};
 use crate::trace::MplsLabel;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Form, Version};
@@ -331,8 +331,9 @@ fn what_no_session_reads_is_other() {
     fragment[10..12].copy_from_slice(&sum);
     let mut tail_of_fragment = probe(false, SegmentOptions::None, 1);
     tail_of_fragment[7] = 1;
-    let mut udp = probe(true, SegmentOptions::None, 1);
-    udp[6] = 17;
+    let mut gre = probe(true, SegmentOptions::None, 1);
+    // GRE: none of ours.
+    gre[6] = 47;
     let mut endless = probe(true, SegmentOptions::None, 1);
     endless[6] = 60;
     endless.truncate(40);
@@ -342,7 +343,7 @@ fn what_no_session_reads_is_other() {
     for packet in [
         fragment,
         error(Version::V4, &tail_of_fragment, &[], Form::Compliant),
-        error(Version::V6, &udp, &[], Form::Compliant),
+        error(Version::V6, &gre, &[], Form::Compliant),
         error(Version::V6, &endless, &[], Form::Compliant),
         // A quote of the other version.
         error(
@@ -351,8 +352,8 @@ fn what_no_session_reads_is_other() {
             &[],
             Form::Compliant,
         ),
-        // An echo reply.
-        from_router(Version::V4, &|_| vec![0, 0, 0xff, 0xff, 0, 0, 0, 0]),
+        // An echo request.
+        from_router(Version::V4, &|_| vec![8, 0, 0xf7, 0xff, 0, 0, 0, 0]),
         // Reassembly time exceeded.
         from_router(Version::V4, &|pseudo| {
             let mut message = vec![11, 1, 0, 0, 0, 0, 0, 0];
@@ -369,6 +370,22 @@ fn what_no_session_reads_is_other() {
         );
     }
     assert_eq!(decode(&[], false), Err(Undecodable::Malformed));
+}
+
+#[test]
+fn answers_to_probes_that_stand_alone_are_read() {
+    let read = |packet: &[u8]| match decode_with_ends(packet, false) {
+        Ok((Reply::Direct(answer), flow)) => (answer.kind, flow),
+        other => panic!("{other:?}"),
+    };
+    // An echo reply: identifier 0x1234, sequence number 5.
+    let reply = from_router(Version::V4, &|_| vec![0, 0, 0xed, 0xc6, 0x12, 0x34, 0, 5]);
+    let (kind, flow) = read(&reply);
+    assert_eq!(kind, DirectKind::Echo { sequence: 5 });
+    assert_eq!((flow.local.port(), flow.remote.port()), (0x1234, 1));
+    let mut wrong = reply.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    assert_eq!(decode(&wrong, false), Err(Undecodable::Checksum));
 }
 
 #[test]
