@@ -274,7 +274,9 @@ pub fn memory(length: u8, sessions: usize) -> Result<()> {
         outputs,
         observed: Arc::default(),
         recorded: Arc::default(),
+        owners: None,
         others,
+        opener: None,
     };
     let (stop, stats) = (Stop::new(), Stats::default());
     let begun = Instant::now();
