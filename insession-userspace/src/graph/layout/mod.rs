@@ -2,8 +2,8 @@
 //! cross little and run straight. The same graph always gives the same drawing.
 //!
 //! A layered drawing after Sugiyama: long edges are cut into pieces of one layer each
-//! ([`vertices`]), layers are ordered by barycentres ([`order`]), and then get room
-//! ([`place`]). Targets behind one router, from where nothing goes on, stand in one fan.
+//! (`vertices`), layers are ordered by barycentres (`order`), and then get room
+//! (`place`). Targets behind one router, from where nothing goes on, stand in one fan.
 
 use super::Graph;
 use vertices::Vertices;

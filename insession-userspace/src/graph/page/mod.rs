@@ -1,5 +1,5 @@
 //! The graph as one page that needs nothing else: data, drawing and the library that
-//! draws ([`LIBRARY`]) are inside.
+//! draws (`LIBRARY`) are inside.
 //!
 //! Every level has its own data, read when it is asked for: columns rather than records,
 //! numbers rather than words, since ten thousand traces are to be there at once.
