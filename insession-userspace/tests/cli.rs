@@ -61,8 +61,8 @@ fn bad_input_ends_with_2_and_a_reason() {
             "it ends before it begins; write A-B",
         ),
         (
-            "trace --method dublin host",
-            "error: --method dublin: not built yet; use --method insession\n",
+            "trace --method sidecar host",
+            "error: --method sidecar: not built yet; use insession\n",
         ),
         (
             "trace -f 5 -M 4 host",
@@ -132,10 +132,7 @@ fn help_and_manual_tell_the_exit_codes() {
         assert!(help.contains(&format!(" {option}")), "{option} in {help}");
     }
     // What does not work is not offered.
-    assert!(
-        !help.contains("dublin") && !help.contains("--as-lookups"),
-        "{help}"
-    );
+    assert!(!help.contains("sidecar"), "{help}");
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn complete(nth: u32) -> String {
             r#"{{"ttl":2,"probes":[{{"kind":"none","sent_us":1043.0}}]}},"#,
             r#"{{"ttl":3,"probes":[{{"kind":"sack","from":"10.9.{}.{}","name":null,"asn":null,"rtt_us":1204.625,"rtt_bound":"exact","#,
             r#""sent_us":1050.125,"icmp_type":null,"icmp_code":null,"reply_ttl":63,"quoted_ttl":null,"mpls":[],"rewrites":[]}}]}}],"#,
+            r#""changes":[{{"what":"dscp","first_ttl":1,"from":"10.0.1.1","not_at_ttl":null}}],"#,
             r#""link":{{"kind":"xdp","mode":"native","zero_copy":false,"interface":"eth0"}}}}"#,
             "\n",
         ),

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::CampaignError;
 use super::part::sync_folder;
@@ -14,6 +15,10 @@ use crate::report::output::OutputSpec;
 
 /// Lines of the lists that are no targets.
 pub const BAD_LINES: &str = "bad-lines.txt";
+
+/// How long a process that has ended, or a child of one that has not begun its own
+/// program yet, may hold what it held.
+const OWNER_GONE: Duration = Duration::from_millis(500);
 
 /// A directory that is this process's as long as this lives.
 #[derive(Debug)]
@@ -67,15 +72,23 @@ impl Directory {
             .truncate(false)
             .open(&name)
             .map_err(|error| CampaignError::create(&shown, error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(CampaignError::Input(format!(
-                    "{}: another process runs this campaign; wait for its end, or end it",
-                    path.display()
-                )));
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < OWNER_GONE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(CampaignError::Input(format!(
+                        "{}: another process runs this campaign; wait for its end, or end it",
+                        path.display()
+                    )));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(CampaignError::create(&shown, error));
+                }
             }
-            Err(TryLockError::Error(error)) => return Err(CampaignError::create(&shown, error)),
         }
         Ok(Directory {
             path: path.to_owned(),

@@ -84,6 +84,16 @@ pub const PACKAGES: &[Package] = &[
         why: "judges captures of the end-to-end tests",
     },
     Package {
+        name: "scamper",
+        brings: Program("scamper"),
+        why: "peer, and another pair of eyes in tests",
+    },
+    Package {
+        name: "traceroute",
+        brings: Program("traceroute"),
+        why: "peer, and what our probes are compared with",
+    },
+    Package {
         name: "python3-venv",
         brings: Module("ensurepip"),
         why: "a place for others' readers of our files",
@@ -126,16 +136,6 @@ pub const VM: &[Package] = &[
 
 /// What only `cargo xtask bench` needs: the peers, and what counts instructions.
 pub const BENCH: &[Package] = &[
-    Package {
-        name: "scamper",
-        brings: Program("scamper"),
-        why: "peer: traces by TCP ACK",
-    },
-    Package {
-        name: "traceroute",
-        brings: Program("traceroute"),
-        why: "peer: one trace a process",
-    },
     Package {
         name: "masscan",
         brings: Program("masscan"),
