@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
-use insession_common::flow::{BLOCK, SessionId};
+use insession_common::flow::SessionId;
 
 use super::again::Again;
 use super::jobs::{Job, Jobs, Supply};
@@ -189,9 +189,7 @@ impl Worker<'_> {
             )))
         };
         for flow in &taken {
-            if let Some(ports) = self.ports_for(method) {
-                ports.give_back(flow);
-            }
+            ports_of(method, &mut self.ports, &mut self.blocks).give_back(flow);
         }
         let (flow, id) = match claimed {
             Ok(claimed) => claimed,
@@ -313,29 +311,23 @@ impl Worker<'_> {
                 None if !first && self.deferred.waits_for(local, remote) => {
                     return Err(Unclaimed::Port);
                 }
-                None => {
-                    let ports = match has_block(method) {
-                        true => self.blocks.as_mut(),
-                        false => Some(&mut self.ports),
-                    };
-                    ports.and_then(|ports| ports.take(local, remote, &in_use, &kernel_has))
-                }
+                None => ports_of(method, &mut self.ports, &mut self.blocks).take(
+                    local,
+                    remote,
+                    &in_use,
+                    &kernel_has,
+                ),
             };
             let Some(flow) = flow else {
                 return Err(match ours.get() {
                     true => Unclaimed::Port,
-                    false => Unclaimed::Target(match has_block(method) {
-                        true => format!(
-                            "target {remote}: every block of {BLOCK} source ports is in use; widen --source-ports or add a --source"
-                        ),
-                        false => self.ports.exhausted(remote),
-                    }),
+                    false => Unclaimed::Target(
+                        ports_of(method, &mut self.ports, &mut self.blocks).exhausted(remote),
+                    ),
                 });
             };
             let Some(id) = self.open.next_id() else {
-                if let Some(ports) = self.ports_for(method) {
-                    ports.give_back(&flow);
-                }
+                ports_of(method, &mut self.ports, &mut self.blocks).give_back(&flow);
                 return Err(Unclaimed::Target(format!(
                     "target {remote}: too many sessions are open; lower --sessions"
                 )));
@@ -355,9 +347,7 @@ impl Worker<'_> {
                     }
                 }
                 Err(error) => {
-                    if let Some(ports) = self.ports_for(method) {
-                        ports.give_back(&flow);
-                    }
+                    ports_of(method, &mut self.ports, &mut self.blocks).give_back(&flow);
                     if matches!(error, LinkError::Down(_) | LinkError::Stalled { .. }) {
                         return Err(Unclaimed::Link(error));
                     }
@@ -376,17 +366,17 @@ impl Worker<'_> {
         }
     }
 
-    /// Where sessions of this method have their ports from.
-    fn ports_for(&mut self, method: Method) -> Option<&mut Ports> {
-        match has_block(method) {
-            true => self.blocks.as_mut(),
-            false => Some(&mut self.ports),
-        }
-    }
-
     /// Whether a session is open that will end, of this worker or another.
     fn any_open(&self) -> bool {
         !self.open.is_empty() || self.shared.stats.open.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Where sessions of this method have their ports from.
+fn ports_of<'a>(method: Method, singles: &'a mut Ports, blocks: &'a mut Ports) -> &'a mut Ports {
+    match has_block(method) {
+        true => blocks,
+        false => singles,
     }
 }
 

@@ -136,7 +136,7 @@ impl EngineOptions {
         Alone {
             datagrams: self
                 .methods()
-                .any(|method| !matches!(method.protocol(true), PROTOCOL_TCP)),
+                .any(|method| method.protocol(true) != PROTOCOL_TCP),
             blocks: self.blocks().map(|blocks| *blocks.start()),
         }
     }

@@ -121,6 +121,12 @@ impl Ports {
     /// What to tell of a target for which the range is exhausted.
     #[must_use]
     pub fn exhausted(&self, remote: SocketAddr) -> String {
+        if self.step > 1 {
+            return format!(
+                "target {remote}: every block of {} source ports is in use; widen --source-ports or add a --source",
+                self.step
+            );
+        }
         format!(
             "port range {}-{} exhausted for target {remote}: every port has an open session to it or is held by the kernel; widen --source-ports or add a --source",
             self.range.start(),

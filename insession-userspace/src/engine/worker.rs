@@ -206,8 +206,8 @@ pub(super) struct Worker<'a> {
     pub(super) wheel: Wheel,
     pub(super) lookup: Lookup,
     pub(super) ports: Ports,
-    /// Those that sessions have in blocks, where a method wants any.
-    pub(super) blocks: Option<Ports>,
+    /// Those that sessions have in blocks: none, where no method wants any.
+    pub(super) blocks: Ports,
     /// Targets that go on by another method.
     pub(super) again: VecDeque<Again>,
     pub(super) pacer: Pacer,
@@ -278,8 +278,7 @@ impl<'a> Worker<'a> {
         };
         let ports = slice(options.singles());
         let secret = Secret::new(&options.secret);
-        let blocks = options.blocks().map(slice);
-        let blocks = blocks.map(|blocks| Ports::in_blocks(whole_blocks(&blocks), secret));
+        let blocks = options.blocks().map_or(NO_PORTS, slice);
         let batch_size = options.batch.unwrap_or_else(|| link.batch()).max(1);
         let kernel_owned = link.kernel_owns_connections();
         let mut session = options.session.clone();
@@ -306,7 +305,7 @@ impl<'a> Worker<'a> {
             wheel: Wheel::new(now),
             lookup: Lookup::new(slice(options.ports.clone()), options.sessions, secret),
             ports: Ports::new(ports, secret),
-            blocks,
+            blocks: Ports::in_blocks(whole_blocks(&blocks), secret),
             again: VecDeque::new(),
             pacer: Pacer::new(options.rate),
             outbox: Outbox::new(shared.outputs),
@@ -593,9 +592,7 @@ impl<'a> Worker<'a> {
             };
             link.remove_flow(&flow);
             self.ports.give_back(&flow);
-            if let Some(blocks) = &mut self.blocks {
-                blocks.give_back(&flow);
-            }
+            self.blocks.give_back(&flow);
             self.deferred.release(&flow);
         }
         true
