@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::ValueEnum as _;
 
 use crate::cli::exit::Failure;
-use crate::cli::probing::{MethodName, Probing};
+use crate::cli::probing::Probing;
 use crate::cli::trace::arguments::When;
 use crate::targets::spec::{self, TargetSpec};
+use crate::trace::Method;
 
 /// What `--method` stands at where nobody gave it.
 const UNSAID: &str = "unsaid";
@@ -38,7 +39,7 @@ pub struct Arguments {
 
     /// The methods, as icmp,udp,insession [default: all that open no connection of another program's]
     #[arg(short, long, value_enum, value_delimiter = ',', value_name = "METHOD")]
-    pub methods: Vec<MethodName>,
+    pub methods: Vec<Method>,
     /// How often each target is traced by each method, one method after the other
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
@@ -83,9 +84,9 @@ pub struct Arguments {
 }
 
 /// Says that there is no one method here.
-fn one_method(value: &str) -> Result<MethodName, String> {
+fn one_method(value: &str) -> Result<Method, String> {
     match value {
-        UNSAID => Ok(MethodName::InSession),
+        UNSAID => Ok(Method::InSession),
         value => Err(format!("there are several here; write --methods {value}")),
     }
 }
@@ -93,12 +94,12 @@ fn one_method(value: &str) -> Result<MethodName, String> {
 impl Arguments {
     /// The methods in the order in which they run, each once.
     #[must_use]
-    pub fn methods(&self) -> Vec<MethodName> {
-        let wanted = |method: &MethodName| match self.methods.as_slice() {
-            [] => *method != MethodName::Sidecar,
+    pub fn methods(&self) -> Vec<Method> {
+        let wanted = |method: &Method| match self.methods.as_slice() {
+            [] => *method != Method::Sidecar,
             named => named.contains(method),
         };
-        let all = MethodName::value_variants();
+        let all = Method::value_variants();
         all.iter().copied().filter(wanted).collect()
     }
 
@@ -165,18 +166,15 @@ mod tests {
     fn all_methods_but_those_of_others_connections() {
         let arguments = parse(&["10.0.0.1"]).unwrap();
         let methods = arguments.methods();
-        assert_eq!(methods.len(), MethodName::value_variants().len() - 1);
-        assert!(!methods.contains(&MethodName::Sidecar));
+        assert_eq!(methods.len(), Method::value_variants().len() - 1);
+        assert!(!methods.contains(&Method::Sidecar));
         assert_eq!(arguments.runs, 10);
     }
 
     #[test]
     fn methods_are_named_once_in_one_order() {
         let arguments = parse(&["-m", "udp,insession", "-m", "udp", "10.0.0.1"]).unwrap();
-        assert_eq!(
-            arguments.methods(),
-            [MethodName::InSession, MethodName::Udp]
-        );
+        assert_eq!(arguments.methods(), [Method::InSession, Method::Udp]);
     }
 
     #[test]

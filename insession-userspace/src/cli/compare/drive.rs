@@ -99,19 +99,14 @@ pub async fn run(arguments: &Arguments, sink: Option<Sink>) -> Result<Driven, Fa
             message: error.to_string(),
         })?,
     };
-    let all: Vec<Method> = arguments.methods().into_iter().map(Method::from).collect();
-    let ways = arguments.methods().into_iter().map(|name| {
+    let all = arguments.methods();
+    let ways = all.iter().map(|method| {
         let mut probing = arguments.probing.clone();
-        probing.method = name;
+        probing.method = *method;
         let session = probing.session()?;
-        probing.source_ports = Some(ports::of(
-            name.into(),
-            &all,
-            &available,
-            arguments.keep_flow,
-        )?);
+        probing.source_ports = Some(ports::of(*method, &all, &available, arguments.keep_flow)?);
         Ok(Way {
-            method: name.into(),
+            method: *method,
             probing,
             session,
         })

@@ -80,7 +80,7 @@ fn read(arguments: &Arguments) -> Result<(Vec<Trace>, u8), Failure> {
     let mut bad = Bad::new(arguments.strict);
     let wanted: Vec<Method> = match arguments.methods.is_empty() {
         true => Vec::new(),
-        false => arguments.methods().into_iter().map(Method::from).collect(),
+        false => arguments.methods(),
     };
     for path in &arguments.from {
         results::read(path, &mut bad, &mut |Record { trace, .. }| {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{CloseName, LinkName, MethodName, Probing};
+use super::{CloseName, LinkName, Probing};
 use crate::cli::data::files;
 use crate::cli::exit::Failure;
 use crate::dns::Family;
@@ -24,7 +24,7 @@ impl Probing {
         method("--method", self.method)?;
         if let Some(other) = self.on_handshake_failure {
             method("--on-handshake-failure", other)?;
-            let (usual, other) = (Method::from(self.method), Method::from(other));
+            let (usual, other) = (self.method, other);
             let mend = match (usual.is_in_session(), other.is_in_session()) {
                 (true, false) => None,
                 (false, _) => Some(format!(
@@ -55,7 +55,7 @@ impl Probing {
             ));
         }
         Ok(SessionOptions {
-            method: self.method.into(),
+            method: self.method,
             first_ttl: self.first_ttl,
             max_ttl: self.max_ttl,
             probes: self.probes,
@@ -74,7 +74,7 @@ impl Probing {
     /// What a target is asked for that says nothing else.
     #[must_use]
     pub fn asked(&self) -> Asked {
-        let method = Method::from(self.method);
+        let method = self.method;
         let port = match method.protocol(false) {
             ip::PROTOCOL_UDP => FIRST_PORT,
             _ => 443,
@@ -147,8 +147,8 @@ impl Probing {
 }
 
 /// Whether the method is there.
-fn method(option: &str, method: MethodName) -> Result<(), Failure> {
-    if method != MethodName::Sidecar {
+fn method(option: &str, method: Method) -> Result<(), Failure> {
+    if method != Method::Sidecar {
         return Ok(());
     }
     Err(Failure::usage(format!(

@@ -24,7 +24,7 @@ use crate::link::xdp::{Transmission, XdpLink, XdpMode, XdpOptions, ZeroCopy};
 use crate::link::{Link, LinkError, permit};
 use crate::net::{self, Interface, NetError, NextHop, Router, RouterOptions};
 use crate::session::{SessionOptions, has_block};
-use crate::trace::{LinkInfo, Method};
+use crate::trace::LinkInfo;
 
 /// Targets that are taken together, where they wait: who resolves them is woken once
 /// for so many.
@@ -94,7 +94,7 @@ impl Engine {
             sessions: arguments.sessions,
             ..EngineOptions::new(session.clone(), ports.clone(), secret()?)
         };
-        options.on_handshake_failure = arguments.on_handshake_failure.map(Method::from);
+        options.on_handshake_failure = arguments.on_handshake_failure;
         set(&mut options);
         if options.blocks().is_none() && options.methods().any(has_block) {
             return Err(Failure::usage(format!(

@@ -15,7 +15,7 @@ use super::Probing;
 use crate::cli::exit::Failure;
 use crate::engine::Target;
 use crate::multipath::flows::{Ended, Flows, FlowsOptions, Opener};
-use crate::trace::{Method, Trace};
+use crate::trace::Trace;
 
 /// How many flows a target gets
 #[derive(Clone, Debug, clap::Args)]
@@ -67,7 +67,7 @@ impl Probing {
             return Ok(None);
         }
         let option = if mda { "--mda" } else { "--flows" };
-        let method = Method::from(self.method);
+        let method = self.method;
         if !method.is_one_flow() {
             return Err(Failure::usage(format!(
                 "{option}: by --method {name} each probe is a flow of its own; use --method paris-{name}, or insession",

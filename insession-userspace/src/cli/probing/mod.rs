@@ -15,13 +15,14 @@ use crate::trace::Method;
 pub mod check;
 pub mod engine;
 pub mod flows;
+mod method;
 
 /// How targets are probed
 #[derive(Clone, Debug, clap::Args)]
 pub struct Probing {
     /// How hops are probed
     #[arg(short, long, value_enum, default_value = "insession")]
-    pub method: MethodName,
+    pub method: Method,
     /// IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
@@ -34,7 +35,7 @@ pub struct Probing {
     pub port: Option<u16>,
     /// Go on by METHOD with targets to which no session can be opened
     #[arg(long, value_enum, value_name = "METHOD")]
-    pub on_handshake_failure: Option<MethodName>,
+    pub on_handshake_failure: Option<Method>,
     /// Go out through this interface [default: what the routing table says]
     #[arg(short, long, value_name = "NAME")]
     pub interface: Option<String>,
@@ -106,48 +107,6 @@ pub struct Probing {
     /// Write every frame sent and received to FILE (pcapng)
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
-}
-
-/// `-m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "kebab-case")]
-pub enum MethodName {
-    /// Data segments inside a TCP session of ours
-    #[value(name = "insession")]
-    InSession,
-    /// Acknowledged data, sent again inside a connection that carries a conversation
-    #[value(hide = true)]
-    Sidecar,
-    /// Echo requests, as the standard traceroute -I
-    Icmp,
-    /// Datagrams to rising ports, each from a port of its own, as the standard traceroute
-    Udp,
-    /// SYNs, each from a port of its own, as the standard traceroute -T
-    Tcp,
-    /// Echo requests of one flow: identifier and checksum stay
-    ParisIcmp,
-    /// Datagrams of one flow: ports stay, the checksum names the probe
-    ParisUdp,
-    /// SYNs of one flow: ports stay, the sequence number names the probe
-    ParisTcp,
-    /// Datagrams of one flow whose quotes tell NATs apart
-    Dublin,
-}
-
-impl From<MethodName> for Method {
-    fn from(name: MethodName) -> Self {
-        match name {
-            MethodName::InSession => Method::InSession,
-            MethodName::Sidecar => Method::Sidecar,
-            MethodName::Icmp => Method::Icmp,
-            MethodName::Udp => Method::Udp,
-            MethodName::Tcp => Method::Tcp,
-            MethodName::ParisIcmp => Method::ParisIcmp,
-            MethodName::ParisUdp => Method::ParisUdp,
-            MethodName::ParisTcp => Method::ParisTcp,
-            MethodName::Dublin => Method::Dublin,
-        }
-    }
 }
 
 /// `--link`.
