@@ -3,17 +3,10 @@
 import json
 import sys
 
-import jsonschema
+from records import done, load, same, validator_of
 
-from records import done, load, same
-
-folder, schema = sys.argv[1:3]
-with open(schema, encoding="utf-8") as text:
-    schema = json.load(text)
-validator_class = jsonschema.validators.validator_for(schema)
-same(validator_class.__name__, "Draft202012Validator", "draft")
-validator_class.check_schema(schema)
-validator = validator_class(schema)
+folder = sys.argv[1]
+schema, validator = validator_of(sys.argv[2])
 merged = load(folder)
 
 
@@ -29,7 +22,7 @@ def closed(schema):
     return schema
 
 
-strict = validator_class(closed(schema))
+strict = type(validator)(closed(schema))
 for paths in merged:
     for error in strict.iter_errors(paths):
         sys.exit(f"{paths['target']!r}: {error.json_path}: {error.message}")

@@ -3,17 +3,10 @@
 import json
 import sys
 
-import jsonschema
+from records import done, load, same, validator_of
 
-from records import done, load, same
-
-folder, schema = sys.argv[1:3]
-with open(schema, encoding="utf-8") as text:
-    schema = json.load(text)
-validator_class = jsonschema.validators.validator_for(schema)
-same(validator_class.__name__, "Draft202012Validator", "draft")
-validator_class.check_schema(schema)
-validator = validator_class(schema)
+folder = sys.argv[1]
+_, validator = validator_of(sys.argv[2])
 records = load(folder)
 for record in records:
     for error in validator.iter_errors(record):

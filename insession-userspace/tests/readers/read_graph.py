@@ -3,20 +3,15 @@
 import json
 import sys
 
-import jsonschema
 import networkx
 import pydot
 
-from records import done, same
+from records import done, same, validator_of
 
-folder, schema = sys.argv[1:3]
-with open(schema, encoding="utf-8") as text:
-    schema = json.load(text)
+folder = sys.argv[1]
+_, validator = validator_of(sys.argv[2])
 with open(f"{folder}/g.json", encoding="utf-8") as text:
     graph = json.load(text)
-validator_class = jsonschema.validators.validator_for(schema)
-validator_class.check_schema(schema)
-validator = validator_class(schema)
 for error in validator.iter_errors(graph):
     sys.exit(f"{error.json_path}: {error.message}")
 

@@ -3,6 +3,8 @@
 import json
 import sys
 
+import jsonschema
+
 
 def load(folder):
     with open(f"{folder}/r.jsonl", encoding="utf-8") as lines:
@@ -36,3 +38,13 @@ def near(found, expected, within, where):
 def done(count):
     """How much was compared; the test looks at it: nothing compared is nothing tested."""
     print(f"compared {count}")
+
+
+def validator_of(path):
+    """The JSON Schema in a file, which is one itself, and what validates by it."""
+    with open(path, encoding="utf-8") as text:
+        schema = json.load(text)
+    validator = jsonschema.validators.validator_for(schema)
+    same(validator.__name__, "Draft202012Validator", "draft")
+    validator.check_schema(schema)
+    return schema, validator(schema)

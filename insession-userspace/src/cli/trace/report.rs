@@ -491,6 +491,19 @@ mod tests {
         });
     }
 
+    /// The way to the target of a trace.
+    fn routed(trace: &Trace) -> Opening {
+        Opening::Routed {
+            target: Target {
+                index: 0,
+                name: trace.target.clone(),
+                address: trace.address.unwrap(),
+                port: trace.port,
+            },
+            source: trace.source.unwrap(),
+        }
+    }
+
     #[test]
     fn live_text_is_ready_line_by_line() {
         run(async {
@@ -500,15 +513,7 @@ mod tests {
             let opening = Opening::Linked((*trace.link.clone().unwrap()).clone());
             report.opening(opening);
             assert!(!report.is_ready(), "no way is known");
-            report.opening(Opening::Routed {
-                target: Target {
-                    index: 0,
-                    name: trace.target.clone(),
-                    address: trace.address.unwrap(),
-                    port: trace.port,
-                },
-                source: trace.source.unwrap(),
-            });
+            report.opening(routed(&trace));
             assert!(report.is_ready());
             report.pump(false);
             assert!(!report.is_ready());
@@ -536,15 +541,7 @@ mod tests {
             report.sinks = vec![Sink::file(&records, Format::Json, STYLE).unwrap()];
             report.live(STYLE, &SessionOptions::default());
             report.opening(Opening::Linked((*trace.link.clone().unwrap()).clone()));
-            report.opening(Opening::Routed {
-                target: Target {
-                    index: 0,
-                    name: trace.target.clone(),
-                    address: trace.address.unwrap(),
-                    port: trace.port,
-                },
-                source: trace.source.unwrap(),
-            });
+            report.opening(routed(&trace));
             report.output(Output::Established {
                 index: 0,
                 handshake: trace.handshake,
