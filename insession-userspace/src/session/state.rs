@@ -52,6 +52,8 @@ pub(super) enum Flag {
     Held = 1 << 13,
     /// Its probes stand alone, in no connection.
     Alone = 1 << 14,
+    /// It does more than others: what, stands in [`Rare`].
+    Extra = 1 << 15,
 }
 
 /// All of them.

@@ -67,8 +67,8 @@ pub struct Varying {
     pub window: u16,
     /// TCP options.
     pub options: SegmentOptions,
-    /// Bytes of payload (their content is zero).
-    pub payload_len: u8,
+    /// Octets of payload: zeros, unless they are given beside it.
+    pub payload_len: u16,
 }
 
 /// The part of [`Ends`] that every flow of a route has in common.
@@ -339,6 +339,33 @@ impl Layout {
         before + usize::from(tcp_len)
     }
 
+    /// The same with this payload, of any length that the segment's says.
+    ///
+    /// # Panics
+    /// When `out` is shorter than 256 bytes, or than the frame. When `own` is not of the
+    /// family of the layout, or `data` is not as long as `varying` says.
+    #[must_use]
+    pub fn write_data(
+        &self,
+        own: &Own,
+        varying: &Varying,
+        data: &[u8],
+        identification: u16,
+        out: &mut [u8],
+    ) -> usize {
+        assert_eq!(data.len(), usize::from(varying.payload_len));
+        let tcp_len = tcp_len(varying);
+        let (segment, sum, before) = self.write_ip(own, varying.ttl, identification, tcp_len, out);
+        let header = Varying {
+            payload_len: 0,
+            ..*varying
+        };
+        write_segment(own, &header, sum.bytes(data), segment);
+        let end = before + usize::from(tcp_len);
+        out[end - data.len()..end].copy_from_slice(data);
+        end
+    }
+
     /// The same of what is no segment ([`Alone::Segment`] is written by
     /// [`Layout::write`]).
     ///
@@ -481,7 +508,7 @@ fn tcp_len(varying: &Varying) -> u16 {
         SegmentOptions::Timestamps { .. } => 12,
         SegmentOptions::Syn { .. } => 20,
     };
-    TCP_LEN as u16 + options + u16::from(varying.payload_len)
+    TCP_LEN as u16 + options + varying.payload_len
 }
 
 /// Writes the segment. `sum` is the pseudo-header's.

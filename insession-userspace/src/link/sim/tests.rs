@@ -73,7 +73,7 @@ impl Client {
         }
     }
 
-    fn send(&mut self, ttl: u8, sequence: u32, flags: u8, payload_len: u8) {
+    fn send(&mut self, ttl: u8, sequence: u32, flags: u8, payload_len: u16) {
         let syn = flags & flags::SYN != 0;
         let tsval = (self.link.now().as_nanos() / 1_000_000) as u32;
         let tsecr = self.tsecr;

@@ -30,7 +30,7 @@ fn icmp(packet: &[u8]) -> IcmpError {
 }
 
 /// A probe as the template makes it, from the IP header on.
-fn probe(v6: bool, options: SegmentOptions, payload_len: u8) -> Vec<u8> {
+fn probe(v6: bool, options: SegmentOptions, payload_len: u16) -> Vec<u8> {
     let (local, remote) = match v6 {
         true => ("[2001:db8::1]:61000", "[2001:db8:9::2]:443"),
         false => ("192.0.2.1:61000", "198.51.100.2:443"),

@@ -57,7 +57,7 @@ prop_compose! {
         flags in 0u8..64,
         window: u16,
         options in options(),
-        payload_len in 0u8..=158,
+        payload_len in 0u16..=158,
     ) -> Varying {
         Varying {
             ttl,
@@ -210,6 +210,50 @@ proptest! {
         let len = layout.write(&own, &varying, identification, &mut long);
         prop_assert_eq!(layout.write_probe(&probe, identification, &mut short), len);
         prop_assert_eq!(short, long);
+    }
+}
+
+proptest! {
+    /// Data of any length, zeros being one kind of it: whatever is written, both
+    /// checksums and all lengths fit it.
+    #[test]
+    fn data_of_any_length_is_written(
+        ends in ends(),
+        varying in varying(),
+        data in proptest::collection::vec(any::<u8>(), 0..1_500),
+        identification: u16,
+    ) {
+        let template = Template::new(&ends).unwrap();
+        let short = varying;
+        let zeros = vec![0; usize::from(short.payload_len)];
+        let Template { layout, own } = &template;
+        let (mut one, mut other) = ([0xa5; MIN_OUT], [0xa5; MIN_OUT]);
+        let len = template.write(&short, identification, &mut one);
+        prop_assert_eq!(layout.write_data(own, &short, &zeros, identification, &mut other), len);
+        prop_assert_eq!(one, other);
+
+        let long = Varying { payload_len: data.len() as u16, ..varying };
+        let mut out = vec![0xa5; 2_048];
+        let len = layout.write_data(own, &long, &data, identification, &mut out);
+        prop_assert!(out[len..].iter().all(|byte| *byte == 0xa5), "wrote behind its end");
+        let packet = etherparse::SlicedPacket::from_ethernet(&out[..len]).unwrap();
+        let Some(TransportSlice::Tcp(tcp)) = &packet.transport else {
+            panic!("no TCP header");
+        };
+        prop_assert_eq!(tcp.payload(), &data[..]);
+        let checksum = match packet.net.as_ref().unwrap() {
+            NetSlice::Ipv4(ip) => {
+                let header = ip.header().to_header();
+                prop_assert_eq!(header.header_checksum, header.calc_header_checksum());
+                tcp.calc_checksum_ipv4(header.source, header.destination).unwrap()
+            }
+            NetSlice::Ipv6(ip) => {
+                let header = ip.header();
+                tcp.calc_checksum_ipv6(header.source(), header.destination()).unwrap()
+            }
+            other => panic!("{other:?}"),
+        };
+        prop_assert_eq!(tcp.checksum(), checksum);
     }
 }
 

@@ -87,7 +87,7 @@ fn run(scenario: Scenario, seed: u64, probes: u32) -> (SimLink, Vec<(Flow, u32)>
                 } else {
                     (number % 12 + 1) as u8
                 },
-                payload_len: u8::from(number > 0),
+                payload_len: u16::from(number > 0),
                 ..syn
             }
         });
