@@ -428,6 +428,8 @@ fn from_destination(record: &Record, probe: &Probe) -> Result<(), String> {
         "icmp" | "paris-icmp" => "echo-reply",
         "udp" | "paris-udp" | "dublin" => "unreachable",
         "tcp" | "paris-tcp" => "syn-ack",
+        // What is adopted has no handshake, and has SACK.
+        "sidecar" => "sack",
         _ if sack => "sack",
         _ => "dup-ack",
     };

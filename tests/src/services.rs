@@ -63,6 +63,7 @@ fn nginx(lab: &Lab, node: &str, port: u16) -> Result<Command> {
          server {{\n    listen 0.0.0.0:{port} backlog=16384;\n    \
          listen [::]:{port} ipv6only=on backlog=16384;\n    \
          location = /status {{ stub_status; access_log off; }}\n    \
+         location /files/ {{ alias {shown}/files/; }}\n    \
          location / {{ default_type text/plain; return 200 \"{node}\\n\"; }}\n  }}\n}}\n"
     );
     let path = folder.join(format!("{node}-nginx-{port}.conf"));

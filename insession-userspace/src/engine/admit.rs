@@ -179,8 +179,17 @@ impl Worker<'_> {
             false => target.port,
         };
         let remote = steered(method, SocketAddr::new(target.address, port));
+        let sidecar = method == Method::Sidecar;
+        let adopted = self.shared.options.conversation.adopted().copied();
+        let adopted = adopted.filter(|_| sidecar);
+        // The one flow that there is.
+        let offered = offered.or(adopted.map(|adopted| adopted.flow));
         let mut taken = Vec::new();
-        let claimed = if route.source.is_ipv4() == remote.is_ipv4() {
+        let claimed = if sidecar && self.kernel_owned && adopted.is_none() {
+            Err(Unclaimed::Target(format!(
+                "target {remote}: on the packet link connections are the kernel's, which sends no requests of ours; use --link xdp, or --adopt a connection"
+            )))
+        } else if route.source.is_ipv4() == remote.is_ipv4() {
             self.claim(link, method, (route.source, remote), offered, &mut taken)
         } else {
             Err(Unclaimed::Target(format!(
@@ -239,6 +248,14 @@ impl Worker<'_> {
             ),
             false => Session::new(flow, isn, timestamp_offset, mss, now),
         };
+        match adopted {
+            Some(adopted) => session.adopt(adopted.sent),
+            None if sidecar => {
+                let conversation = &self.shared.options.conversation;
+                session.carry(conversation.request(&self.options, &target), now);
+            }
+            None => {}
+        }
         let layout = self.layouts.of(&Way {
             source_mac: route.source_mac,
             next_hop_mac: route.next_hop_mac,
@@ -274,7 +291,7 @@ impl Worker<'_> {
         }
         self.lookup.insert(&flow, slab::index(id));
         self.tally.open += 1;
-        if self.kernel_owned && !alone {
+        if self.kernel_owned && !alone && adopted.is_none() {
             // The SYN, which the kernel sends.
             self.pacer.spend(now, 1);
         }

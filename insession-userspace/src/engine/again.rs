@@ -2,7 +2,7 @@
 //! (`--on-handshake-failure`).
 
 use crate::session::SessionReport;
-use crate::trace::{Method, Verdict};
+use crate::trace::Verdict;
 
 use super::jobs::Job;
 
@@ -21,7 +21,7 @@ pub(super) fn why(report: &SessionReport) -> Option<String> {
         report.verdict,
         Verdict::HandshakeTimeout | Verdict::Refused | Verdict::Unreachable
     );
-    let none = report.method == Method::InSession
+    let none = report.method.is_in_session()
         && report.handshake.is_none()
         && report.hops.iter().all(|hop| hop.probes.is_empty());
     (failed && none).then(|| {

@@ -9,6 +9,7 @@
 mod admit;
 mod again;
 mod chunks;
+pub mod conversation;
 mod courtesy;
 mod crew;
 mod deferred;
@@ -40,6 +41,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use conversation::Conversation;
 pub use halt::Stop;
 pub(crate) use stop::GIVE_UP_AFTER;
 
@@ -88,6 +90,8 @@ pub struct EngineOptions {
     pub unbegun: Unbegun,
     /// How targets go on with which no session can be opened; `None`: not at all.
     pub on_handshake_failure: Option<Method>,
+    /// What probes hide in, by [`Method::Sidecar`].
+    pub conversation: Conversation,
     /// Probes a second that any one router is to answer at most, over all workers;
     /// slower where its answers thin out ([`Output::Slowed`]). `None`: no bound.
     pub router_rate: Option<f64>,
@@ -116,6 +120,7 @@ impl EngineOptions {
             latency: false,
             unbegun: Unbegun::Interrupted,
             on_handshake_failure: None,
+            conversation: Conversation::Http,
             router_rate: None,
             share_near_hops: false,
             recorded: None,

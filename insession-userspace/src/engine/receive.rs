@@ -11,7 +11,7 @@ use super::slab;
 use super::worker::Worker;
 use crate::link::prefetch::prefetch;
 use crate::link::{Link, LinkError, Received};
-use crate::session::{Flow, Quote, Reply, Undecodable, decode_with_ends as decode};
+use crate::session::{Flow, Quote, Reply, Undecodable, decode_watched, decode_with_ends as decode};
 use crate::time::Instant;
 use crate::wire::usual::Exceeded;
 
@@ -196,7 +196,16 @@ impl Worker<'_> {
                 return Ok(());
             }
         }
-        let (reply, ends) = match decode(packet, frame.outgoing) {
+        // Of what is watched, what is no segment is an error that is quoted to us.
+        let watched = match self.adopts {
+            true => decode_watched(packet, frame.outgoing),
+            false => Err(Undecodable::Other),
+        };
+        let decoded = match watched {
+            Err(Undecodable::Other) => decode(packet, frame.outgoing),
+            watched => watched,
+        };
+        let (reply, ends) = match decoded {
             Ok(decoded) => decoded,
             Err(Undecodable::Other) => return Err(None),
             Err(Undecodable::Malformed | Undecodable::Checksum) => {
@@ -209,7 +218,7 @@ impl Worker<'_> {
                 let id = self.quoted(frame.session, &error.quote);
                 (id, error.quote.source.port())
             }
-            Reply::Segment(_) | Reply::Direct(_) | Reply::OwnSyn { .. } => {
+            Reply::Segment(_) | Reply::Direct(_) | Reply::Own(_) | Reply::OwnSyn { .. } => {
                 (self.addressed(frame.session, &ends), ends.local.port())
             }
         };

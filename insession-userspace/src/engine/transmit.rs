@@ -241,9 +241,13 @@ fn write(
     let Some(layout) = layouts.get(layout) else {
         return Ok(());
     };
+    let content = session.content(&transmit.segment);
+    let segment = |own: &Own, identification, frame: &mut [u8]| match content {
+        Some(data) => layout.write_data(own, &transmit.segment, data, identification, frame),
+        None => layout.write(own, &transmit.segment, identification, frame),
+    };
     let Some(odd) = &transmit.alone else {
-        return link
-            .transmit(&mut |frame| layout.write(&own, &transmit.segment, identification, frame));
+        return link.transmit(&mut |frame| segment(&own, identification, frame));
     };
     let identification = odd.identification.unwrap_or(identification);
     let own = Own {
@@ -255,7 +259,7 @@ fn write(
         },
     };
     link.transmit(&mut |frame| match odd.alone {
-        Alone::Segment { .. } => layout.write(&own, &transmit.segment, identification, frame),
+        Alone::Segment { .. } => segment(&own, identification, frame),
         alone => layout.write_alone(&own, transmit.segment.ttl, &alone, identification, frame),
     })
 }

@@ -193,6 +193,8 @@ pub(super) struct Worker<'a> {
     /// What becomes of each probe is looked at: [`EngineOptions::live`], or for
     /// [`EngineOptions::router_rate`].
     pub(super) watched: bool,
+    /// Sessions are in connections of others.
+    pub(super) adopts: bool,
     /// [`EngineOptions::router_rate`].
     pub(super) courtesy: Option<Box<Courtesy>>,
     /// [`EngineOptions::share_near_hops`].
@@ -290,6 +292,7 @@ impl<'a> Worker<'a> {
             options: session,
             kernel_owned,
             watched: options.live || options.router_rate.is_some(),
+            adopts: options.conversation.adopted().is_some(),
             courtesy: options
                 .router_rate
                 .map(|rate| Box::new(Courtesy::new(rate, &options.session))),

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+mod connections;
 mod destinations;
 mod error;
 pub(crate) mod ethtool;
@@ -20,6 +21,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use connections::{Connection, connection};
 pub use destinations::destinations;
 pub use error::NetError;
 pub use interfaces::{InterfaceInfo, Vlan, XdpAttachment, interface, interfaces};

@@ -157,9 +157,9 @@ pub fn is_held(local: SocketAddr) -> bool {
 }
 
 /// `struct inet_diag_req_v2`.
-const INET_DIAG_REQ_V2: usize = 56;
+pub(super) const INET_DIAG_REQ_V2: usize = 56;
 /// include/uapi/linux/sock_diag.h.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
 #[cfg(test)]
 mod tests {

@@ -114,6 +114,9 @@ impl Session {
     /// How it probes.
     #[must_use]
     pub fn method(&self) -> Method {
+        if self.is_sidecar() {
+            return Method::Sidecar;
+        }
         let alone = self.rare().and_then(|rare| rare.alone);
         alone.map_or(Method::InSession, |(method, _)| method)
     }

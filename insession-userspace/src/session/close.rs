@@ -56,11 +56,11 @@ impl Session {
             self.rare_mut().detail = detail;
         }
         self.push(Event::Verdict(verdict));
-        let next = self.connection.snd_una();
+        let next = self.send_next();
         self.cold.close = match self.connection.phase {
             _ if self.has(Flag::KernelOwns) || self.has(Flag::Alone) => Close::Done,
             // RFC 5961 §3.2: exactly what the peer expects next: the gap byte.
-            Phase::WindowWait | Phase::Open => match mode {
+            Phase::WindowWait | Phase::Asking | Phase::Open => match mode {
                 CloseMode::Rst => Close::RstDue(next),
                 CloseMode::Fin => Close::FinDue,
             },
@@ -241,8 +241,10 @@ impl Session {
     /// After a FIN or RST in mid-trace: opens once more, if there is something
     /// left to ask and it is allowed.
     fn reopened_instead(&mut self, options: &SessionOptions, now: Instant) -> bool {
-        let allowed =
-            options.reopen && !self.has(Flag::Reopened) && session_makes_handshake(options);
+        let allowed = options.reopen
+            && !self.has(Flag::Reopened)
+            && !self.is_sidecar()
+            && session_makes_handshake(options);
         if !self.has(Flag::Left)
             || self.schedule.destination().is_some()
             || !allowed
@@ -277,7 +279,12 @@ impl Session {
             return;
         }
         let how = left_by(verdict);
-        let detail = format!("the peer {how} the session before every probe was sent");
+        let detail = match verdict {
+            Verdict::Interrupted => {
+                "this host ended the connection before every probe was sent".into()
+            }
+            _ => format!("the peer {how} the session before every probe was sent"),
+        };
         self.finish(now, Verdict::Complete, Some(detail), options.close);
     }
 
@@ -286,8 +293,13 @@ impl Session {
         let curbed = || {
             let curbed = self.schedule.is_curbed(options, &self.probes, window);
             let window = self.cold.first_window;
-            curbed.then(|| {
-                format!("the peer's receive window of {window} bytes holds no more probes")
+            curbed.then(|| match self.stretch() {
+                Some(octets) => {
+                    format!("the {octets} acknowledged octets hold no more probes")
+                }
+                None => {
+                    format!("the peer's receive window of {window} bytes holds no more probes")
+                }
             })
         };
         let unread = || {

@@ -24,6 +24,8 @@ pub(super) enum Phase {
     Opening,
     /// SYN-ACK received, but its window holds no probe.
     WindowWait,
+    /// A request is on its way, and probes follow it.
+    Asking,
     /// Probes may go out.
     Open,
     /// The peer has sent its FIN.
@@ -37,7 +39,8 @@ pub(super) enum Phase {
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     /// Initial send sequence number: the kernel's, once its SYN was seen, where
-    /// the kernel makes the handshake.
+    /// the kernel makes the handshake. Of a connection that carried data, the number of
+    /// the last octet that was acknowledged.
     pub(super) iss: u32,
     /// What we expect next from the peer.
     pub(super) rcv_nxt: u32,
@@ -299,6 +302,11 @@ impl Connection {
     #[inline]
     pub(super) fn snd_una(&self) -> u32 {
         self.iss.wrapping_add(1)
+    }
+
+    /// The peer has acknowledged so many octets more.
+    pub(super) fn advance(&mut self, octets: u32) {
+        self.iss = self.iss.wrapping_add(octets);
     }
 
     #[inline]

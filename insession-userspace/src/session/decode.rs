@@ -100,7 +100,7 @@ fn segment(packet: &ip::Packet<'_>, outgoing: bool) -> Result<(Reply, Flow), Und
 }
 
 #[inline]
-fn read_segment(segment: &tcp::Segment<'_>, ttl: u8, options: tcp::Options) -> Segment {
+pub(super) fn read_segment(segment: &tcp::Segment<'_>, ttl: u8, options: tcp::Options) -> Segment {
     Segment {
         sequence: segment.sequence(),
         acknowledgment: segment.acknowledgment(),

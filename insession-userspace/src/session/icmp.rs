@@ -46,6 +46,7 @@ impl Session {
             .into_iter()
             .flatten()
             .any(|base| sequence.wrapping_sub(base).wrapping_add(1) <= 2)
+            || self.is_said(sequence)
     }
 
     /// The quote holds a sequence number that we did not send.

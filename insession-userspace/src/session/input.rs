@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use insession_common::flow::alone_port;
 
-use super::Flow;
+use super::{Flow, OwnSegment};
 use crate::trace::MplsLabel;
 use crate::wire::ip;
 use crate::wire::tcp::Options;
@@ -19,6 +19,8 @@ pub enum Reply {
     Icmp(IcmpError),
     /// An echo reply or a datagram: the answer to a probe that stood alone.
     Direct(Direct),
+    /// Another segment of our own kernel's, of a connection that is watched.
+    Own(OwnSegment),
     /// With [`super::Handshaker::Kernel`]: the SYN that our kernel sent.
     OwnSyn {
         /// Its sequence number: our ISN.

@@ -26,10 +26,12 @@ mod probes;
 mod schedule;
 mod seen;
 mod segment;
+mod sidecar;
 mod state;
 mod swift;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 pub use alone::{FIRST_PORT, has_block, steered};
 pub use decode::{Undecodable, decode, decode_with_ends};
@@ -37,6 +39,8 @@ pub use input::{Direct, DirectKind, IcmpError, IcmpKind, Quote, QuotedAlone, Quo
 pub use input::{Reply, Seen, Segment};
 pub use options::{CloseMode, Handshaker, SessionOptions};
 pub use output::{Event, Next, Odd, Outcome, ProbeId, Timer, Transmit, TransmitKind};
+pub use sidecar::{OwnSegment, http_request};
+pub use watched::decode_watched;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -145,6 +149,7 @@ impl Session {
         match reply {
             Reply::Segment(_) => {}
             Reply::Direct(answer) => self.direct(at, answer),
+            Reply::Own(sent) => self.own_segment(at, sent),
             Reply::Icmp(error) if self.is_usual(options, at, error) => return,
             Reply::Icmp(error) => self.icmp(options, at, error),
             Reply::OwnSyn {
@@ -212,10 +217,12 @@ impl Session {
         }
         let opening = matches!(self.connection.phase, Phase::Opening | Phase::WindowWait);
         let deadline = self.cold.opening.deadline(options);
-        if opening && deadline.is_some_and(|at| at <= now) {
+        if self.connection.phase == Phase::Asking {
+            self.request_timeout(options, now);
+        } else if opening && deadline.is_some_and(|at| at <= now) {
             let detail = match self.connection.phase {
                 Phase::WindowWait => Some("the peer's receive window stayed closed".into()),
-                _ => None,
+                _ => self.unadopted().map(String::from),
             };
             self.opening_failed(options, now, Verdict::HandshakeTimeout, detail);
         } else if self.connection.phase == Phase::WindowWait
@@ -290,6 +297,11 @@ impl Session {
         if self.has(Flag::Alone) {
             return Some(self.probe_alone(ttl, sequence, id));
         }
+        if self.has(Flag::Extra)
+            && let Some(probe) = self.adopted_probe(ttl, sequence, id)
+        {
+            return Some(probe);
+        }
         let segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         Some(Transmit {
             alone: None,
@@ -353,7 +365,10 @@ impl Session {
         if self.connection.syn_due(opening, options, now) {
             return Some(self.connection.syn(opening, options, now));
         }
-        let sequence = self.connection.snd_una();
+        if self.connection.phase == Phase::Asking && !self.ack_due(options) {
+            return self.request_segment(ttl, now);
+        }
+        let sequence = self.send_next();
         let sequence = if self.ack_due(options) {
             self.connection.ack_due = false;
             sequence
@@ -394,6 +409,7 @@ impl Session {
             }
             Phase::Opening => self.connection.syn_due(&self.cold.opening, options, now),
             Phase::WindowWait => self.window_probe_due(options),
+            Phase::Asking => self.request_is_due(),
             Phase::HalfClosed | Phase::Gone => false,
         }
     }
@@ -459,6 +475,13 @@ impl Session {
             Phase::Opening | Phase::WindowWait => {
                 sooner(self.opening_timeout(options, now), probing)
             }
+            Phase::Asking => self.request_timers(options).map(|(again, deadline)| {
+                let again = (again, Timer::RequestRetransmit);
+                match deadline < again.0 {
+                    true => (deadline, Timer::HandshakeTimeout),
+                    false => again,
+                }
+            }),
             Phase::Open | Phase::HalfClosed | Phase::Gone => probing,
         };
         Next {
@@ -508,7 +531,7 @@ impl Session {
 
     /// The probes of the connection before the current one.
     fn previous(&self) -> Option<Span> {
-        match self.has(Flag::Reopened) {
+        match self.flags.has_either(Flag::Reopened, Flag::Extra) {
             true => self.rare()?.previous,
             false => None,
         }

@@ -39,6 +39,8 @@ pub enum TransmitKind {
     Syn,
     /// Pure ACK: of the SYN-ACK, of the server's data, of a keepalive.
     Ack,
+    /// A part of the request that a session carries.
+    Data,
     /// A probe.
     Probe(ProbeId),
     /// FIN (`--close fin`).
@@ -87,7 +89,9 @@ pub struct Next {
 pub enum Timer {
     /// SYN again (1 s, then 3 s after the first).
     SynRetransmit,
-    /// Give the handshake up.
+    /// The request again.
+    RequestRetransmit,
+    /// Give the handshake up, or the request.
     HandshakeTimeout,
     /// Probe the peer's window, which is still closed (SYNPROXY opens it later).
     WindowWait,

@@ -120,7 +120,11 @@ impl Session {
                     .is_some_and(|bits| bits != flags::ACK | flags::PSH),
                 Rewrite::Flags,
             )
-            | when(seen.odd_data, Rewrite::Payload);
+            | when(seen.odd_data && !self.has(Flag::Extra), Rewrite::Payload);
+        // Those of a connection that goes on have the options of its latest segment.
+        if self.has(Flag::Extra) && self.is_adopted() {
+            return changed;
+        }
         // The probe may be one of the connection before, whose options were others.
         if self.has(Flag::Reopened) {
             return changed;

@@ -42,9 +42,12 @@ struct BareAck {
 
 impl Session {
     pub(super) fn segment(&mut self, options: &SessionOptions, at: Instant, segment: &Segment) {
+        if self.is_adopted() {
+            return self.adopted_segment(options, at, segment);
+        }
         match self.connection.phase {
             Phase::Opening => self.segment_while_opening(options, at, segment),
-            Phase::WindowWait | Phase::Open | Phase::HalfClosed => {
+            Phase::WindowWait | Phase::Asking | Phase::Open | Phase::HalfClosed => {
                 self.segment_while_open(options, at, segment);
             }
             Phase::Gone => {}
@@ -105,7 +108,10 @@ impl Session {
     }
 
     /// Probing begins, or goes on after a reopening.
-    fn open(&mut self, options: &SessionOptions) {
+    pub(super) fn open(&mut self, options: &SessionOptions) {
+        if self.has(Flag::Extra) && self.asks_first() {
+            return;
+        }
         if !self.has(Flag::Begun) {
             self.flags.set(Flag::Begun);
             let window = self.connection.snd_wnd;
@@ -143,8 +149,12 @@ impl Session {
         }
         // The peer has nothing else to acknowledge: what does is another
         // connection's, or invented (RFC 5961 §5).
-        if segment.acknowledgment != self.connection.snd_una() {
-            return;
+        let asking = self.connection.phase == Phase::Asking;
+        let number = segment.acknowledgment;
+        match asking {
+            true if self.request_acknowledged(at, number) => {}
+            false if number == self.connection.snd_una() => {}
+            _ => return,
         }
         // It begins one byte before what we expect, and answers nothing. Others
         // need not be in order: data before or behind them may be late.
@@ -157,7 +167,15 @@ impl Session {
                 self.connection.phase = Phase::Open;
                 self.open(options);
             }
+        } else if asking {
+            if self.is_asked() {
+                self.connection.phase = Phase::Open;
+                self.open(options);
+            }
         } else {
+            if let Some(octets) = self.stretch() {
+                self.connection.snd_wnd = octets;
+            }
             let pure = segment.payload_len == 0 && !keepalive && !has(flags::FIN);
             if !segment.options.sack.as_slice().is_empty() {
                 self.sack(at, segment, pure);
@@ -182,7 +200,9 @@ impl Session {
         let duplicate = is_duplicate(blocks, segment.acknowledgment.wrapping_add(offset));
         let mut newest = None;
         for (place, block) in blocks.iter().enumerate() {
-            if place == 0 && duplicate {
+            // What a sidecar sends is nothing else.
+            let again = place == 0 && duplicate;
+            if again && !self.is_sidecar() {
                 continue;
             }
             // Who was named first triggered the ACK, unless it was held back for
@@ -196,6 +216,7 @@ impl Session {
                     self.names_probes();
                     self.reached(index, at, segment.ttl, ReplyKind::Sack, bound, false);
                 }
+                None if again => {}
                 // Only what stands first and was never seen is the latest arrival's.
                 None => {
                     if self.keep_block(at, segment.ttl, block, bound) && bound == RttBound::Exact {
@@ -280,7 +301,7 @@ impl Session {
 
     /// An ACK that names nothing. It answers a probe if the peer has no other
     /// way to answer, and is credited if it can be meant for one probe only.
-    fn duplicate_ack(&mut self, at: Instant, segment: &Segment) {
+    pub(super) fn duplicate_ack(&mut self, at: Instant, segment: &Segment) {
         let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl()).min() else {
             return;
         };
@@ -383,7 +404,7 @@ impl Session {
     }
 
     /// A probe reached the peer; `late` says that its loss does not count.
-    fn reached(
+    pub(super) fn reached(
         &mut self,
         index: usize,
         at: Instant,

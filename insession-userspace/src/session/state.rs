@@ -12,6 +12,7 @@ use super::connection::Opening;
 use super::learn::{Learn, Offset};
 use super::probes::Span;
 use super::segment::BareAcks;
+use super::sidecar::Sidecar;
 use super::{Event, Flow, ProbeId, Session};
 use crate::time::Instant;
 use crate::trace::{Handshake, Method, Verdict};
@@ -173,6 +174,8 @@ pub(super) struct Rare {
     /// How it probes, where its probes stand alone, and the target's port, which may
     /// be another than the flow's.
     pub(super) alone: Option<(Method, u16)>,
+    /// The conversation that its probes are octets of.
+    pub(super) sidecar: Option<Box<Sidecar>>,
     /// What the verdict alone does not say.
     pub(super) detail: Option<String>,
     /// Events that there was no room for.

@@ -93,7 +93,7 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn has_short_probes(&self) -> bool {
-        self.connection.has_timestamps() && !self.has(Flag::WideFlow)
+        self.connection.has_timestamps() && !self.flags.has_either(Flag::WideFlow, Flag::Extra)
     }
 
     /// [`Session::handle_usual`] of what nearly every packet is, as

@@ -73,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<u8, Failure> {
         datagrams: true,
         blocks: None,
     };
-    let links = Links::new(&probing, range.clone(), alone)?;
+    let links = Links::new(&probing, range.clone(), alone, None)?;
     let mut stations = stations(&links, &routes)?;
     let sources: BTreeSet<_> = routes.iter().map(|route| route.source).collect();
     let is_free = |port: &u16| {

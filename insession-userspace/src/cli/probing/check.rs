@@ -21,9 +21,7 @@ impl Probing {
     /// # Errors
     /// A usage error that names input, reason and mend.
     pub fn session(&self) -> Result<SessionOptions, Failure> {
-        method("--method", self.method)?;
         if let Some(other) = self.on_handshake_failure {
-            method("--on-handshake-failure", other)?;
             let (usual, other) = (self.method, other);
             let mend = match (usual.is_in_session(), other.is_in_session()) {
                 (true, false) => None,
@@ -75,8 +73,9 @@ impl Probing {
     #[must_use]
     pub fn asked(&self) -> Asked {
         let method = self.method;
-        let port = match method.protocol(false) {
-            ip::PROTOCOL_UDP => FIRST_PORT,
+        let port = match method {
+            Method::Sidecar => 80,
+            method if method.protocol(false) == ip::PROTOCOL_UDP => FIRST_PORT,
             _ => 443,
         };
         Asked {
@@ -144,14 +143,4 @@ impl Probing {
             target.name
         )))
     }
-}
-
-/// Whether the method is there.
-fn method(option: &str, method: Method) -> Result<(), Failure> {
-    if method != Method::Sidecar {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "{option} sidecar: not built yet; use insession"
-    )))
 }

@@ -23,7 +23,7 @@ use crate::link::pcap::{Capture, PcapWriter};
 use crate::link::xdp::{Transmission, XdpLink, XdpMode, XdpOptions, ZeroCopy};
 use crate::link::{Link, LinkError, permit};
 use crate::net::{self, Interface, NetError, NextHop, Router, RouterOptions};
-use crate::session::{SessionOptions, has_block};
+use crate::session::{Flow, SessionOptions, has_block};
 use crate::trace::LinkInfo;
 
 /// Targets that are taken together, where they wait: who resolves them is woken once
@@ -95,7 +95,13 @@ impl Engine {
             ..EngineOptions::new(session.clone(), ports.clone(), secret()?)
         };
         options.on_handshake_failure = arguments.on_handshake_failure;
+        options.conversation = arguments.conversation()?;
         set(&mut options);
+        let adopted = options.conversation.adopted().map(|adopted| adopted.flow);
+        if let Some(flow) = adopted {
+            let port = flow.local.port();
+            options.ports = port..=port;
+        }
         if options.blocks().is_none() && options.methods().any(has_block) {
             return Err(Failure::usage(format!(
                 "--source-ports {}-{}: by this method a target takes {BLOCK} ports that begin at a multiple of that; name more of them",
@@ -105,7 +111,7 @@ impl Engine {
         }
         Ok(Engine {
             router,
-            links: Links::new(arguments, ports, options.alone())?,
+            links: Links::new(arguments, options.ports.clone(), options.alone(), adopted)?,
             options,
         })
     }
@@ -254,7 +260,8 @@ pub struct Links {
 }
 
 impl Links {
-    /// With these local ports, for connections and for such probes.
+    /// With these local ports, for connections and for such probes; or for a connection
+    /// that is there, which only the packet link watches.
     ///
     /// # Errors
     /// When the file that frames are to be recorded in cannot be written.
@@ -262,6 +269,7 @@ impl Links {
         arguments: &Probing,
         ports: RangeInclusive<u16>,
         alone: Alone,
+        adopted: Option<Flow>,
     ) -> Result<Self, Failure> {
         let capture = arguments.pcap.as_deref().map(PcapWriter::create);
         let capture = capture.transpose().map_err(|error| {
@@ -275,6 +283,7 @@ impl Links {
             dscp: arguments.dscp,
             device: arguments.interface.clone(),
             alone,
+            adopted,
             ..PacketOptions::new(ports.clone())
         };
         // The open ones, and those that linger behind them.
@@ -307,6 +316,7 @@ impl Links {
             || xdp.zero_copy == ZeroCopy::On
             || xdp.transmission == Transmission::Live;
         let kind = match arguments.link {
+            _ if adopted.is_some() => LinkName::Packet,
             LinkName::Auto if insists => LinkName::Xdp,
             kind => kind,
         };
@@ -468,7 +478,7 @@ mod tests {
         }
         let words = ["trace", "--sessions", "100000"];
         let arguments = <Line as clap::Parser>::parse_from(words).arguments;
-        let links = Links::new(&arguments, 61_000..=65_535, Alone::NONE).unwrap();
+        let links = Links::new(&arguments, 61_000..=65_535, Alone::NONE, None).unwrap();
         assert_eq!(links.xdp.flows as usize, 100_000 + LINGER_MAX);
     }
 

@@ -14,7 +14,7 @@ impl ValueEnum for Method {
         let help = match self {
             Method::InSession => "Data segments inside a TCP session of ours",
             Method::Sidecar => {
-                "Acknowledged data, sent again inside a connection that carries a conversation"
+                "Acknowledged data, sent again inside a connection that carries a request (see --request), or a running one"
             }
             Method::Icmp => "Echo requests, as the standard traceroute -I",
             Method::Udp => {
@@ -26,7 +26,6 @@ impl ValueEnum for Method {
             Method::ParisTcp => "SYNs of one flow: ports stay, the sequence number names the probe",
             Method::Dublin => "Datagrams of one flow whose quotes tell NATs apart",
         };
-        let value = PossibleValue::new(self.as_str()).help(help);
-        Some(value.hide(*self == Method::Sidecar))
+        Some(PossibleValue::new(self.as_str()).help(help))
     }
 }

@@ -16,6 +16,7 @@ pub mod check;
 pub mod engine;
 pub mod flows;
 mod method;
+pub mod sidecar;
 
 /// How targets are probed
 #[derive(Clone, Debug, clap::Args)]
@@ -30,12 +31,16 @@ pub struct Probing {
     #[arg(short = '6', long)]
     pub ipv6: bool,
     /// Destination port of targets that name none; of --method udp the first of rising
-    /// ones [default: 443, of datagrams 33434]
+    /// ones [default: 443, of sidecar 80, of datagrams 33434]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Go on by METHOD with targets to which no session can be opened
     #[arg(long, value_enum, value_name = "METHOD")]
     pub on_handshake_failure: Option<Method>,
+    /// What sidecar sends before it probes: http, a HEAD of /, or what stands in a FILE
+    /// [default: http]
+    #[arg(long, value_name = "http|FILE", value_parser = sidecar::RequestName::parse)]
+    pub request: Option<sidecar::RequestName>,
     /// Go out through this interface [default: what the routing table says]
     #[arg(short, long, value_name = "NAME")]
     pub interface: Option<String>,

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use crate::cli::probing::Probing;
+use crate::cli::probing::{Probing, sidecar};
 use crate::report::Format;
+use crate::session::Flow;
 use crate::targets::spec::{self, TargetSpec};
 
 /// Trace the way to one or more targets
@@ -14,12 +15,22 @@ use crate::targets::spec::{self, TargetSpec};
 pub struct Arguments {
     /// What to trace.
     #[arg(
-        required = true,
+        required_unless_present = "adopt",
         value_name = "TARGET",
         value_parser = spec::parse,
         help = "Host, address, host:port or [v6]:port"
     )]
     pub targets: Vec<TargetSpec>,
+
+    /// By --method sidecar: probe inside this running connection of this host, which goes
+    /// on unharmed
+    #[arg(
+        long,
+        value_name = "LOCAL:PORT-REMOTE:PORT",
+        value_parser = sidecar::adopted,
+        conflicts_with_all = ["targets", "request", "source_ports", "flows", "mda"]
+    )]
+    pub adopt: Option<Flow>,
 
     /// How they are probed.
     #[command(flatten)]

@@ -22,6 +22,7 @@ use super::exit::{self, Failure};
 use super::interrupt::{self, Step};
 use super::probing::engine::{Channels, Engine, Opening};
 use super::probing::flows::Feeder;
+use super::probing::sidecar;
 use crate::dns::Dns;
 use crate::dns::names::Names;
 use crate::engine::GIVE_UP_AFTER;
@@ -72,7 +73,12 @@ const LAST_WORDS: Duration = Duration::from_secs(4);
 /// # Errors
 /// When it could not begin, or no link could be opened.
 pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
+    if let Some(flow) = arguments.adopt {
+        arguments.targets = vec![plan::adopted(&flow)?];
+        arguments.probing.source = Some(flow.local.ip());
+    }
     let plan = Plan::new(arguments)?;
+    let adopted = arguments.adopt.map(sidecar::find).transpose()?;
     let style = Style {
         names: !arguments.probing.numeric,
         max_ttl: plan.session.max_ttl,
@@ -82,7 +88,10 @@ pub fn run(arguments: &mut Arguments) -> Result<u8, Failure> {
     let live = stdout_text && arguments.targets.len() == 1 && plan.flows.is_none();
     let owners = arguments.probing.owners()?;
     let engine = Engine::new(&arguments.probing, &plan.session, |options| {
-        options.live = live
+        options.live = live;
+        if let Some(adopted) = adopted {
+            options.conversation = adopted;
+        }
     })?;
     let mut sinks = Vec::new();
     if let Some(format) = plan.outputs.stdout {

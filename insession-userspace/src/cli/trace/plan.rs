@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::Arguments;
 use crate::cli::exit::Failure;
+use crate::cli::probing::{LinkName, Probing};
 use crate::dns::Family;
 use crate::multipath::flows::FlowsOptions;
 use crate::report::Format;
-use crate::session::SessionOptions;
+use crate::session::{Flow, SessionOptions};
+use crate::targets::spec::{self, TargetSpec};
+use crate::trace::Method;
 
 /// Where results go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,9 @@ impl Plan {
     /// A usage error that names input, reason and mend.
     pub fn new(arguments: &Arguments) -> Result<Plan, Failure> {
         let probing = &arguments.probing;
+        if let Some(flow) = &arguments.adopt {
+            adopts(flow, probing)?;
+        }
         let session = probing.session()?;
         let family = probing.family()?;
         for target in &arguments.targets {
@@ -51,6 +57,32 @@ impl Plan {
             outputs: outputs(arguments)?,
         })
     }
+}
+
+/// The other end of a connection that is adopted, as the one target.
+///
+/// # Errors
+/// That it cannot be traced.
+pub fn adopted(flow: &Flow) -> Result<TargetSpec, Failure> {
+    let Flow { local, remote } = flow;
+    spec::parse(&remote.to_string())
+        .map_err(|error| Failure::usage(format!("--adopt {local}-{remote}: {error}")))
+}
+
+/// What does not go together with a running connection.
+fn adopts(flow: &Flow, probing: &Probing) -> Result<(), Failure> {
+    let Flow { local, remote } = flow;
+    let why = if probing.method != Method::Sidecar {
+        format!(
+            "--method {} opens a flow of its own; add --method sidecar",
+            probing.method.as_str()
+        )
+    } else if probing.link == LinkName::Xdp {
+        "XDP sees but what arrives, and would take it from its connection; leave --link out".into()
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(format!("--adopt {local}-{remote}: {why}")))
 }
 
 fn outputs(arguments: &Arguments) -> Result<Outputs, Failure> {

@@ -54,12 +54,18 @@ const RETURN: u16 = code(libc::BPF_RET, 0, libc::BPF_K);
 
 /// The filter for local ports `first` to `last`: segments to them, ICMP errors,
 /// and our own kernel's SYNs from them on their way out. Where there are probes that
-/// stand alone, all IP that comes in passes.
-pub(super) fn program(first: u16, last: u16, alone: bool) -> Vec<sock_filter> {
+/// stand alone, all IP that comes in passes. With `any_own`, all segments of our kernel's
+/// from these ports, and of each frame no more than [`WATCHED`].
+pub(super) fn program(first: u16, last: u16, alone: bool, any_own: bool) -> Vec<sock_filter> {
     use To::{Drop, Label, Next, Pass};
     let or_pass = |label| match alone {
         true => Pass,
         false => Label(label),
+    };
+    // SYN without ACK; of all flags no bit is looked at.
+    let (mask, syn) = match any_own {
+        true => (0, 0),
+        false => (0x12, 0x02),
     };
     let load = |code, at| Step::Load { code, at };
     let jump = |code, value: u32, yes, no| Step::Jump {
@@ -124,8 +130,8 @@ pub(super) fn program(first: u16, last: u16, alone: bool) -> Vec<sock_filter> {
         load(LOAD_BYTE, IP + 6),
         jump(EQUAL, 6, Next, Drop),
         load(LOAD_BYTE, TCP_IN_IPV6 + 13),
-        load(MASK, 0x12),
-        jump(EQUAL, 0x02, Next, Drop),
+        load(MASK, mask),
+        jump(EQUAL, syn, Next, Drop),
         load(LOAD_HALF, TCP_IN_IPV6),
     ]);
     steps.extend(in_range());
@@ -135,9 +141,8 @@ pub(super) fn program(first: u16, last: u16, alone: bool) -> Vec<sock_filter> {
         load(LOAD_BYTE, IP + 9),
         jump(EQUAL, 6, Next, Drop),
         load(LOAD_BYTE_BEHIND, IP + 13),
-        // SYN without ACK.
-        load(MASK, 0x12),
-        jump(EQUAL, 0x02, Next, Drop),
+        load(MASK, mask),
+        jump(EQUAL, syn, Next, Drop),
         load(LOAD_HALF_BEHIND, IP),
     ]);
     steps.extend(in_range());
@@ -149,11 +154,17 @@ pub(super) fn program(first: u16, last: u16, alone: bool) -> Vec<sock_filter> {
         jump(EQUAL, 0x88a8, Pass, Next),
         jump(EQUAL, 0x9100, Pass, Drop),
     ]);
-    assemble(&steps)
+    assemble(&steps, if any_own { WATCHED } else { u32::MAX })
 }
 
-/// Jumps go forward by at most 255; the whole program is shorter.
-fn assemble(steps: &[Step]) -> Vec<sock_filter> {
+/// Octets of a frame of a connection that is watched, which may be a busy one: a whole
+/// packet as it goes over Ethernet, and so any error. What segmentation offload puts
+/// together is cut.
+const WATCHED: u32 = 1_600;
+
+/// Jumps go forward by at most 255; the whole program is shorter. Of what passes, so
+/// many octets do.
+fn assemble(steps: &[Step], octets: u32) -> Vec<sock_filter> {
     let length = steps
         .iter()
         .filter(|step| !matches!(step, Step::Label(_)))
@@ -204,7 +215,7 @@ fn assemble(steps: &[Step]) -> Vec<sock_filter> {
             }
         }
     }
-    for k in [u32::MAX, 0] {
+    for k in [octets, 0] {
         program.push(sock_filter {
             code: RETURN,
             jt: 0,
@@ -239,7 +250,7 @@ mod tests {
         fn new() -> Self {
             let (near, far) = UnixDatagram::pair().unwrap();
             far.set_nonblocking(true).unwrap();
-            let steps = program(FIRST, LAST, false);
+            let steps = program(FIRST, LAST, false, false);
             let filter = libc::sock_fprog {
                 len: steps.len().try_into().unwrap(),
                 filter: steps.as_ptr().cast_mut(),

@@ -87,6 +87,9 @@ pub struct PacketOptions {
     pub device: Option<String>,
     /// Which probes there are beside those inside connections.
     pub alone: Alone,
+    /// A connection that somebody has: a flow between these ends is not opened, and what
+    /// the kernel sends in it is received as well, from port to port of a range of one.
+    pub adopted: Option<Flow>,
 }
 
 impl PacketOptions {
@@ -98,6 +101,7 @@ impl PacketOptions {
             dscp: 0,
             device: None,
             alone: Alone::NONE,
+            adopted: None,
         }
     }
 }
@@ -163,7 +167,8 @@ impl PacketLink {
             return Err(LinkError::Down(interface.to_owned()));
         }
         let (first, last) = (*options.ports.start(), *options.ports.end());
-        let filter = filter::program(first, last, options.alone.datagrams);
+        let adopts = options.adopted.is_some();
+        let filter = filter::program(first, last, options.alone.datagrams, adopts);
         let socket =
             socket::open(info.index, &filter).map_err(|error| not_opened(interface, error))?;
         let event = sys::event().map_err(|source| LinkError::System {
@@ -291,6 +296,9 @@ impl Link for PacketLink {
 
     fn add_flow(&mut self, flow: &Flow, session: SessionId) -> Result<(), LinkError> {
         let key = self.steer(flow, session)?;
+        if self.options.adopted.as_ref() == Some(flow) {
+            return Ok(());
+        }
         match connection::connect(flow, &self.options) {
             Ok(connection) => {
                 self.connections.insert(key, connection);
@@ -352,17 +360,12 @@ impl Link for PacketLink {
             left -= received;
             let (now, offset) = (clock::monotonic(), clock::realtime_offset());
             for frame in self.receiver.frames() {
-                let found = if frame.outgoing {
-                    own_syn(frame.bytes, &self.flows)
-                } else {
-                    match steer(&frame.bytes, &self.flows) {
-                        Decision::Ours {
-                            session,
-                            kind,
-                            l3_offset,
-                        } => Ok((session, kind, usize::from(l3_offset))),
-                        Decision::Pass(reason) => Err(reason),
-                    }
+                let found = match (frame.outgoing, self.options.adopted.is_some()) {
+                    (true, watched) => segment(frame.bytes, &self.flows, true, watched),
+                    // Cut short, as steering has it that no segment is.
+                    (false, true) => segment(frame.bytes, &self.flows, false, true)
+                        .or_else(|_| steered(frame.bytes, &self.flows)),
+                    (false, false) => steered(frame.bytes, &self.flows),
                 };
                 let counter = match found {
                     Ok((_, SteerKind::Segment, _)) => Counter::Segment,
@@ -449,8 +452,25 @@ fn monotonic_stamp(stamp: u64, offset: i64, now: Instant) -> Instant {
     Instant::from_nanos(nanos).min(now)
 }
 
-/// Whose SYN this is, where it is one that our kernel sends for a flow of ours.
-fn own_syn(frame: &[u8], flows: &FlowTable) -> Result<(SessionId, SteerKind, usize), Counter> {
+/// Whose a frame is, how it was recognised, and where its IP header begins; or what to
+/// count it as.
+type Found = Result<(SessionId, SteerKind, usize), Counter>;
+
+/// What came in, by the one steering decision.
+fn steered(frame: &[u8], flows: &FlowTable) -> Found {
+    match steer(&frame, flows) {
+        Decision::Ours {
+            session,
+            kind,
+            l3_offset,
+        } => Ok((session, kind, usize::from(l3_offset))),
+        Decision::Pass(reason) => Err(reason),
+    }
+}
+
+/// Whose SYN this is, where it is one that our kernel sends for a flow of ours; or
+/// whose segment, where `any` is wanted.
+fn segment(frame: &[u8], flows: &FlowTable, outgoing: bool, any: bool) -> Found {
     let mut l3 = 14;
     let ethertype = loop {
         let field = frame.get(l3 - 2..l3).ok_or(Counter::Truncated)?;
@@ -485,11 +505,15 @@ fn own_syn(frame: &[u8], flows: &FlowTable) -> Result<(SessionId, SteerKind, usi
         return Err(Counter::Truncated);
     };
     let flags = tcp.get(13).ok_or(Counter::Truncated)?;
-    if flags & 0x12 != 0x02 {
+    if !any && flags & 0x12 != 0x02 {
         return Err(Counter::NoFlow);
     }
-    let local = SocketAddr::new(source, u16::from_be_bytes([a, b]));
-    let remote = SocketAddr::new(destination, u16::from_be_bytes([c, d]));
+    let source = SocketAddr::new(source, u16::from_be_bytes([a, b]));
+    let destination = SocketAddr::new(destination, u16::from_be_bytes([c, d]));
+    let (local, remote) = match outgoing {
+        true => (source, destination),
+        false => (destination, source),
+    };
     FlowKey::new(local, remote, PROTOCOL_TCP)
         .and_then(|key| flows.get(&key))
         .map(|session| (session, SteerKind::Segment, l3))

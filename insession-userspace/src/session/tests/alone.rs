@@ -222,7 +222,7 @@ fn answers_that_are_of_nobody_change_nothing() {
             }
             Reply::Segment(segment) => segment.acknowledgment = 3,
             Reply::Direct(answer) => answer.kind = DirectKind::Echo { sequence: 60_000 },
-            Reply::OwnSyn { .. } => {}
+            Reply::Own(_) | Reply::OwnSyn { .. } => {}
         });
         assert!(others.is_empty());
         let report = session.into_report(NOW);

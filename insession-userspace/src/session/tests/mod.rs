@@ -17,6 +17,7 @@ mod quotes;
 mod rewriting;
 mod sacks;
 mod segments;
+mod sidecar;
 mod store;
 mod usual;
 
@@ -88,10 +89,17 @@ impl Script {
     }
 
     fn with_isn(options: SessionOptions, isn: u32) -> Self {
+        Self::with(options, isn, |_| {})
+    }
+
+    /// The same, of a session that was changed before anything else.
+    fn with(options: SessionOptions, isn: u32, change: impl FnOnce(&mut Session)) -> Self {
         // Not the clock's origin: nothing may depend on it.
         let now = Instant::from_nanos(5_000_000_000_000);
+        let mut session = Session::new(flow(), isn, TS_OFFSET, 1460, now);
+        change(&mut session);
         let mut script = Script {
-            session: Session::new(flow(), isn, TS_OFFSET, 1460, now),
+            session,
             options,
             now,
             isn,

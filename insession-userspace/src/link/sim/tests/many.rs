@@ -171,7 +171,7 @@ fn every_reply_is_what_the_truth_says() {
                     }
                 }
             }
-            Reply::OwnSyn { .. } | Reply::Direct(_) => panic!("{came:?}"),
+            Reply::OwnSyn { .. } | Reply::Own(_) | Reply::Direct(_) => panic!("{came:?}"),
         }
     }
     assert!(errors > 4000 && blocks > 4000, "{errors} {blocks}");

@@ -1,0 +1,480 @@
+//! Probes inside a connection that carries a conversation: ours, or the kernel's.
+
+use super::*;
+use crate::session::sidecar::OwnSegment;
+use crate::trace::Rewrite;
+
+/// There is more to ask for however long.
+fn patient() -> SessionOptions {
+    SessionOptions {
+        gap_limit: 30,
+        ..options()
+    }
+}
+
+/// Octet `nth` of what is said.
+fn octet(nth: u32) -> u8 {
+    (nth % 251) as u8 + 1
+}
+
+fn said(octets: u32) -> Vec<u8> {
+    (0..octets).map(octet).collect()
+}
+
+/// A session that carries a request of so many octets, and has sent its SYN.
+fn carrying(options: SessionOptions, octets: u32) -> Script {
+    let now = Instant::from_nanos(5_000_000_000_000);
+    Script::with(options, ISN, |session| session.carry(said(octets), now))
+}
+
+/// The same with its connection open, `hops` away.
+fn asking(options: SessionOptions, octets: u32, hops: u8) -> Script {
+    let mut script = carrying(options, octets);
+    assert_eq!(script.kinds(), [TransmitKind::Syn]);
+    script.wait(RTT);
+    let mut hello = script.syn_ack();
+    hello.ttl = 65 - hops;
+    script.segment(hello);
+    script
+}
+
+/// The peer has this many octets of the request.
+fn has(script: &mut Script, octets: u32) {
+    let mut ack = script.ack();
+    ack.acknowledgment = ISN + 1 + octets;
+    script.segment(ack);
+}
+
+/// The same, and its request is acknowledged.
+fn probing(options: SessionOptions, octets: u32, hops: u8) -> Script {
+    let mut script = asking(options, octets, hops);
+    script.take();
+    script.wait(RTT);
+    has(&mut script, octets);
+    script
+}
+
+/// What the peer says to an octet that it has already.
+fn again(script: &Script, nth: u16, octets: u32) -> Segment {
+    let sequence = script.sequence(nth);
+    let mut ack = script.sack_blocks(&[(sequence, sequence + 1)]);
+    ack.acknowledgment = ISN + 1 + octets;
+    ack
+}
+
+#[test]
+fn the_request_is_sent_once_the_connection_is_open_and_probes_are_octets_of_it() {
+    let mut script = asking(options(), 400, 20);
+    let sent = script.take();
+    let parts: Vec<_> = sent
+        .iter()
+        .map(|sent| (sent.kind, sent.segment.sequence, sent.segment.payload_len))
+        .collect();
+    assert_eq!(
+        parts,
+        [
+            (TransmitKind::Ack, ISN + 1, 0),
+            (TransmitKind::Data, ISN + 1, 158),
+            (TransmitKind::Data, ISN + 159, 158),
+            (TransmitKind::Data, ISN + 317, 84),
+        ]
+    );
+    let whole: Vec<u8> = sent[1..]
+        .iter()
+        .flat_map(|sent| script.session.content(&sent.segment).unwrap().to_vec())
+        .collect();
+    assert_eq!(whole, said(400));
+    assert_eq!(sent[1].segment.ttl, 64);
+    assert_eq!(sent[1].segment.acknowledgment, PEER_ISN + 1);
+    // Half of it is not all of it.
+    script.wait(RTT);
+    has(&mut script, 158);
+    assert_eq!(script.take(), []);
+    has(&mut script, 400);
+    let probes = script.take();
+    assert_eq!(probes.len(), 8);
+    for (nth, probe) in (0..).zip(&probes) {
+        let segment = &probe.segment;
+        assert_eq!(segment.sequence, ISN + 2 + 2 * nth);
+        assert_eq!((segment.ttl, segment.payload_len), (nth as u8 + 1, 1));
+        let content = script.session.content(segment);
+        assert_eq!(content, Some(&[octet(1 + 2 * nth)][..]));
+    }
+    assert_eq!(script.session.method(), Method::Sidecar);
+}
+
+#[test]
+fn a_duplicate_sack_names_the_probe_that_arrived() {
+    let mut script = probing(options(), 400, 3);
+    script.take();
+    script.wait(ms(5));
+    script.routers_answer([1, 2]);
+    assert_eq!(script.take_ttls(), [3]);
+    script.segment(again(&script, 3, 400));
+    assert_eq!(script.kind(3), Some(ReplyKind::Sack));
+    assert_eq!(script.verdict(), Some(Verdict::Complete));
+    // The connection goes on behind the request, and ends there.
+    let sent = script.take();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].kind, TransmitKind::Rst);
+    assert_eq!(sent[0].segment.sequence, ISN + 401);
+    let report = script.finish();
+    assert_eq!(report.method, Method::Sidecar);
+    assert_eq!(report.destination_ttl, Some(3));
+}
+
+#[test]
+fn the_response_is_acknowledged_and_answers_no_probe() {
+    let mut script = probing(options(), 400, 3);
+    script.take();
+    let mut response = script.ack();
+    (response.acknowledgment, response.payload_len) = (ISN + 401, 700);
+    (response.flags, response.window) = (flags::ACK | flags::PSH, 1);
+    script.segment(response);
+    let sent = script.take();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].kind, TransmitKind::Ack);
+    assert_eq!(
+        (sent[0].segment.sequence, sent[0].segment.acknowledgment),
+        (ISN + 401, PEER_ISN + 701)
+    );
+    assert!((1..=2).all(|nth| script.kind(nth).is_none()));
+    // Its window is none for what the peer has already.
+    script.wait(ms(5));
+    script.routers_answer([1, 2]);
+    script.segment(again(&script, 3, 400));
+    assert_eq!(script.verdict(), Some(Verdict::Complete));
+}
+
+#[test]
+fn a_request_that_is_not_acknowledged_is_sent_again_ever_later_and_given_up() {
+    let mut script = asking(options(), 300, 3);
+    let first = script.take();
+    assert_eq!(first.len(), 3);
+    script.wait(ms(989));
+    assert_eq!(script.take(), []);
+    script.wait(ms(11));
+    let second = script.take();
+    let sequences =
+        |sent: &[Transmit]| -> Vec<u32> { sent.iter().map(|sent| sent.segment.sequence).collect() };
+    assert_eq!(sequences(&second), sequences(&first[1..]));
+    // A part got there: the rest is what is sent again.
+    has(&mut script, 158);
+    assert_eq!(script.take(), []);
+    script.wait(ms(2_000));
+    assert_eq!(sequences(&script.take()), [ISN + 159]);
+    let report = script.finish();
+    assert_eq!(report.verdict, Verdict::HandshakeTimeout);
+    assert_eq!(
+        report.detail.as_deref(),
+        Some("the request was not acknowledged")
+    );
+    assert_eq!(script.kinds().last(), Some(&TransmitKind::Rst));
+}
+
+#[test]
+fn what_was_never_sent_is_not_acknowledged() {
+    // More than may be in flight.
+    let mut script = asking(options(), 4_000, 3);
+    assert_eq!(script.take().len(), 11);
+    has(&mut script, 1_581);
+    assert_eq!(script.take(), []);
+    has(&mut script, 1_580);
+    let more = script.take();
+    assert_eq!(more.len(), 10);
+    assert_eq!(more[0].segment.sequence, ISN + 1_581);
+}
+
+#[test]
+fn a_peer_that_answers_by_bare_duplicate_acks_is_found_by_two_of_them() {
+    let mut script = probing(
+        SessionOptions {
+            max_ttl: 2,
+            ..options()
+        },
+        400,
+        2,
+    );
+    let bare = |script: &Script| {
+        let mut ack = script.ack();
+        ack.acknowledgment = ISN + 401;
+        ack
+    };
+    for _ in 0..6 {
+        script.wait(ms(300));
+        script.routers_answer(script.session.probe(number(1)).map(|_| 1));
+        if script.verdict().is_some() {
+            break;
+        }
+        script.segment(bare(&script));
+    }
+    let report = script.finish();
+    assert_eq!(report.verdict, Verdict::Complete);
+    assert_eq!(report.destination_ttl, Some(2));
+}
+
+#[test]
+fn a_short_request_holds_few_probes_and_that_is_told() {
+    let mut script = probing(options(), 8, 30);
+    assert_eq!(script.take_ttls(), [1, 2, 3, 4]);
+    let report = script.finish();
+    assert_eq!(
+        report.detail.as_deref(),
+        Some("the 8 acknowledged octets hold no more probes")
+    );
+}
+
+#[test]
+fn a_peer_that_closes_is_not_asked_again() {
+    let mut script = probing(patient(), 400, 20);
+    script.segment(script.reset_segment());
+    let report = script.finish();
+    assert_eq!(report.verdict, Verdict::Reset);
+    assert!(!script.kinds().contains(&TransmitKind::Syn));
+}
+
+#[test]
+fn routers_that_quote_the_request_have_answered_no_probe() {
+    let mut script = probing(options(), 400, 3);
+    for sequence in [ISN + 1, ISN + 159, ISN + 401] {
+        assert!(script.session.owns_sequence(sequence));
+        let error = script.unreachable(sequence, router(2), 1);
+        script.icmp(error);
+    }
+    assert!((1..=2).all(|nth| script.kind(nth).is_none()));
+    assert_eq!(script.verdict(), None);
+}
+
+#[test]
+fn octets_that_are_quoted_are_the_requests_own() {
+    let mut script = probing(options(), 400, 3);
+    let mut error = script.exceeded(1);
+    error.quote.seen.odd_data = true;
+    script.icmp(error);
+    let rewrites = script.answer(1).unwrap().rewrites;
+    assert!(!rewrites.contains(&Rewrite::Payload));
+}
+
+#[test]
+fn an_http_request_has_room_for_every_probe() {
+    for (max_ttl, probes) in [(1, 1), (30, 3), (64, 10)] {
+        let options = SessionOptions {
+            max_ttl,
+            probes,
+            ..Default::default()
+        };
+        let request = http_request(&options, "www.example", "insession/1.0");
+        let text = String::from_utf8(request.clone()).unwrap();
+        assert!(text.starts_with("HEAD / HTTP/1.1\r\nHost: www.example\r\n"));
+        assert!(text.ends_with("\r\n\r\n"));
+        assert_eq!(text.matches("\r\n\r\n").count(), 1);
+        let needed = 2 * usize::from(max_ttl) * usize::from(probes);
+        assert!(request.len() >= needed, "{} < {needed}", request.len());
+    }
+}
+
+/// Where the kernel's part of an adopted connection stands.
+const NEXT: u32 = 5_000;
+
+/// A session in a connection of the kernel's, of which `before` octets were said.
+fn adopted(options: SessionOptions, before: u64) -> Script {
+    let options = SessionOptions {
+        handshaker: Handshaker::Kernel,
+        ..options
+    };
+    Script::with(options, NEXT - 1, |session| session.adopt(before))
+}
+
+/// A segment of the kernel's.
+fn own(sequence: u32, data: &[u8]) -> OwnSegment {
+    OwnSegment {
+        segment: Segment {
+            sequence,
+            acknowledgment: PEER_ISN + 100,
+            flags: flags::ACK,
+            window: 501,
+            payload_len: data.len() as u32,
+            ttl: 64,
+            options: Options {
+                timestamps: Some((4_000, 600)),
+                ..Options::default()
+            },
+        },
+        flow_label: 0,
+        data: data.to_vec(),
+    }
+}
+
+/// The peer has all up to this number.
+fn acknowledges(script: &mut Script, number: u32) {
+    let mut ack = script.ack();
+    (ack.sequence, ack.acknowledgment) = (PEER_ISN + 100, number);
+    ack.ttl = 45;
+    script.segment(ack);
+}
+
+#[test]
+fn an_adopted_connection_is_probed_once_both_directions_were_seen() {
+    let mut script = adopted(options(), 10_000);
+    script.wait(ms(50));
+    acknowledges(&mut script, NEXT);
+    assert_eq!(script.take(), []);
+    script.reply(&Reply::Own(own(NEXT, &said(40))));
+    assert_eq!(script.take(), []);
+    acknowledges(&mut script, NEXT + 40);
+    let probes = script.take();
+    assert_eq!(probes.len(), 8);
+    // 31 hops of a probe, and as many octets that are left out: up to what is
+    // acknowledged.
+    let base = NEXT + 40 - 62;
+    for (nth, probe) in (0..).zip(&probes) {
+        let segment = &probe.segment;
+        assert!(matches!(probe.kind, TransmitKind::Probe(_)));
+        assert_eq!(probe.alone, None);
+        assert_eq!(segment.sequence, base + 1 + 2 * nth);
+        assert_eq!(segment.acknowledgment, PEER_ISN + 100);
+        assert_eq!((segment.window, segment.payload_len), (501, 1));
+        let (tsval, tsecr) = (4_000, 600);
+        assert_eq!(segment.options, SegmentOptions::Timestamps { tsval, tsecr });
+        // What was not seen is sent as zeros.
+        let seen = segment.sequence.checked_sub(NEXT).map_or(0, octet);
+        assert_eq!(script.session.content(segment), Some(&[seen][..]));
+    }
+    // The latest segment is what the next probes take over.
+    let mut latest = own(NEXT + 40, &[]);
+    latest.segment.acknowledgment = PEER_ISN + 9_100;
+    latest.segment.options.timestamps = Some((4_010, 650));
+    script.reply(&Reply::Own(latest));
+    script.routers_answer([]);
+    let error = IcmpError {
+        quote: script.quote(base + 1),
+        ..script.unreachable(base + 1, router(1), 0)
+    };
+    script.icmp(IcmpError {
+        kind: IcmpKind::TimeExceeded,
+        icmp_type: 11,
+        ..error
+    });
+    let next = script.take();
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].segment.acknowledgment, PEER_ISN + 9_100);
+    // A D-SACK, on a segment that carries data.
+    let mut answer = script.sack_blocks(&[(base + 5, base + 6)]);
+    (answer.sequence, answer.acknowledgment) = (PEER_ISN + 9_100, NEXT + 40);
+    answer.payload_len = 1_448;
+    script.segment(answer);
+    assert_eq!(script.kind(3), Some(ReplyKind::Sack));
+    let report = script.finish();
+    assert_eq!(report.verdict, Verdict::Complete);
+    assert_eq!(report.destination_ttl, Some(3));
+    assert_eq!(report.method, Method::Sidecar);
+    // Whoever has the connection acknowledges, and closes.
+    assert!(
+        script
+            .take()
+            .iter()
+            .all(|sent| matches!(sent.kind, TransmitKind::Probe(_)))
+    );
+}
+
+#[test]
+fn sack_blocks_for_what_the_kernel_sends_name_no_probe() {
+    let mut script = adopted(options(), 10_000);
+    script.reply(&Reply::Own(own(NEXT, &said(40))));
+    acknowledges(&mut script, NEXT + 40);
+    script.take();
+    for (left, right) in [(NEXT + 1_500, NEXT + 2_000), (NEXT + 20, NEXT + 40)] {
+        let mut ack = script.sack_blocks(&[(left, right)]);
+        (ack.sequence, ack.acknowledgment) = (PEER_ISN + 100, NEXT + 40);
+        script.segment(ack);
+    }
+    assert!((1..=2).all(|nth| script.kind(nth).is_none()));
+}
+
+#[test]
+fn a_silent_connection_cannot_be_adopted() {
+    for seen in [false, true] {
+        let mut script = adopted(options(), 0);
+        if seen {
+            script.reply(&Reply::Own(own(NEXT, &[])));
+            acknowledges(&mut script, NEXT);
+        }
+        let report = script.finish();
+        assert_eq!(report.verdict, Verdict::HandshakeTimeout);
+        let detail = report.detail.unwrap();
+        let expected = match seen {
+            true => "the peer has acknowledged no data",
+            false => "no segments of the connection were seen",
+        };
+        assert!(detail.starts_with(expected), "{detail}");
+        assert_eq!(script.take(), []);
+    }
+}
+
+#[test]
+fn a_connection_that_ends_ends_the_trace() {
+    for (ours, verdict) in [(true, Verdict::Interrupted), (false, Verdict::ClosedByPeer)] {
+        let mut script = adopted(patient(), 10_000);
+        script.reply(&Reply::Own(own(NEXT, &said(40))));
+        acknowledges(&mut script, NEXT + 40);
+        if ours {
+            let mut fin = own(NEXT + 40, &[]);
+            fin.segment.flags |= flags::FIN;
+            script.reply(&Reply::Own(fin));
+        } else {
+            let mut fin = script.ack();
+            (fin.sequence, fin.acknowledgment) = (PEER_ISN + 100, NEXT + 40);
+            fin.flags |= flags::FIN;
+            script.segment(fin);
+        }
+        let report = script.finish();
+        assert_eq!(report.verdict, verdict);
+    }
+}
+
+/// Firewalls take nothing that lies far below the latest.
+#[test]
+fn where_much_more_is_said_probes_move_on() {
+    let mut script = adopted(options(), 10_000);
+    script.reply(&Reply::Own(own(NEXT, &said(40))));
+    acknowledges(&mut script, NEXT + 40);
+    let first = script.take()[0].segment.sequence;
+    let chunk = said(1_000);
+    let mut at = NEXT + 40;
+    for _ in 0..40 {
+        script.reply(&Reply::Own(own(at, &chunk)));
+        at += 1_000;
+        acknowledges(&mut script, at);
+    }
+    // An answer to one of those before is read all the same.
+    script.icmp(IcmpError {
+        kind: IcmpKind::TimeExceeded,
+        icmp_type: 11,
+        ..script.unreachable(first, router(1), 0)
+    });
+    assert_eq!(script.kind(1), Some(ReplyKind::TimeExceeded));
+    let next = script.take();
+    let behind = at - next.last().unwrap().segment.sequence;
+    assert!(behind < 1 << 15, "{behind}");
+    let segment = next.last().unwrap().segment;
+    let content = script.session.content(&segment).unwrap();
+    assert_ne!(content, [0]);
+    let mut answer = script.sack_blocks(&[(segment.sequence, segment.sequence + 1)]);
+    (answer.sequence, answer.acknowledgment) = (PEER_ISN + 100, at);
+    script.segment(answer);
+    let last = script.probes_sent() as u16;
+    assert_eq!(script.kind(last), Some(ReplyKind::Sack));
+}
+
+/// An IPv6 balancer may hash the label.
+#[test]
+fn a_probe_has_the_flow_label_of_its_connection() {
+    let mut script = adopted(options(), 10_000);
+    let mut labelled = own(NEXT, &said(40));
+    labelled.flow_label = 0x1_2345;
+    script.reply(&Reply::Own(labelled));
+    acknowledges(&mut script, NEXT + 40);
+    let odd = script.take()[0].alone.unwrap();
+    assert_eq!(odd.label, 0x1_2345);
+    assert_eq!(odd.identification, None);
+}

@@ -1,0 +1,59 @@
+//! Segments of a connection that is watched, and not ours: as an AF_PACKET socket
+//! sees them, cut short, as long as segmentation offload makes them, and with
+//! checksums that the NIC has yet to write.
+
+use core::net::{IpAddr, SocketAddr};
+
+use super::decode::read_segment;
+use super::{Flow, OwnSegment, Reply, Undecodable};
+use crate::wire::{ip, tcp};
+
+/// Reads a TCP segment of either direction: [`Reply::Own`] if it is `outgoing`, else
+/// [`Reply::Segment`]; and the flow from our side. `packet` begins at the IP header and
+/// may end anywhere behind TCP's. Checksums are not verified: the kernel of the
+/// connection does that, and what is read says at most that a probe arrived.
+///
+/// # Errors
+/// Why it tells nothing.
+pub fn decode_watched(packet: &[u8], outgoing: bool) -> Result<(Reply, Flow), Undecodable> {
+    let first = packet
+        .first_chunk::<4>()
+        .map(|word| u32::from_be_bytes(*word));
+    let packet = ip::Packet::quoted(packet)?;
+    if packet.is_fragment || packet.protocol != ip::PROTOCOL_TCP {
+        return Err(Undecodable::Other);
+    }
+    let header = tcp::Segment::new(packet.payload)?;
+    let octets = packet.payload_len.ok_or(Undecodable::Malformed)?;
+    let headers = tcp::HEADER_LEN + header.options().len();
+    let octets = octets.checked_sub(headers).ok_or(Undecodable::Malformed)?;
+    let options = tcp::Options::parse(header.options());
+    let mut segment = read_segment(&header, packet.ttl, options);
+    // Behind a short packet there is padding.
+    let captured = octets.min(header.payload().len());
+    segment.payload_len = u32::try_from(octets).unwrap_or(u32::MAX);
+    let source = SocketAddr::new(packet.source, header.source_port());
+    let destination = SocketAddr::new(packet.destination, header.destination_port());
+    let (local, remote) = match outgoing {
+        true => (source, destination),
+        false => (destination, source),
+    };
+    let flow = Flow { local, remote };
+    if !outgoing {
+        return Ok((Reply::Segment(segment), flow));
+    }
+    let flow_label = match packet.source {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) => first.unwrap_or(0) & 0xf_ffff,
+    };
+    let own = OwnSegment {
+        segment,
+        flow_label,
+        data: header
+            .payload()
+            .get(..captured)
+            .unwrap_or_default()
+            .to_vec(),
+    };
+    Ok((Reply::Own(own), flow))
+}
