@@ -216,7 +216,10 @@ impl Schedule {
             self.ttl = first;
         }
         self.farthest = self.ttl - 1;
-        let hops = u32::from(options.max_ttl.saturating_sub(options.first_ttl)) + 1;
+        // Not as many hops as there may be, but as many as there seem to be, and half as
+        // many more, lest a small window be shared out among hops that are none.
+        let last = self.hint.saturating_add(self.hint / 2).min(options.max_ttl);
+        let hops = u32::from(last.saturating_sub(first)) + 1;
         let most = (window / 2 / hops).clamp(1, 255) as u8;
         self.probes = options.probes.min(most).max(1);
     }

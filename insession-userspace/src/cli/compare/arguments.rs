@@ -37,7 +37,7 @@ pub struct Arguments {
     )]
     pub targets: Vec<TargetSpec>,
 
-    /// The methods, as icmp,udp,insession [default: all that open no connection of another program's]
+    /// The methods, as icmp,udp,insession [default: all but sidecar, which wants a server of HTTP]
     #[arg(short, long, value_enum, value_delimiter = ',', value_name = "METHOD")]
     pub methods: Vec<Method>,
     /// How often each target is traced by each method, one method after the other
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn all_methods_but_those_of_others_connections() {
+    fn all_methods_but_the_one_that_wants_something_said() {
         let arguments = parse(&["10.0.0.1"]).unwrap();
         let methods = arguments.methods();
         assert_eq!(methods.len(), Method::value_variants().len() - 1);

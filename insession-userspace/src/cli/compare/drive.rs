@@ -103,6 +103,8 @@ pub async fn run(arguments: &Arguments, sink: Option<Sink>) -> Result<Driven, Fa
     let ways = all.iter().map(|method| {
         let mut probing = arguments.probing.clone();
         probing.method = *method;
+        // The others carry none.
+        probing.request = probing.request.filter(|_| *method == Method::Sidecar);
         let session = probing.session()?;
         probing.source_ports = Some(ports::of(*method, &all, &available, arguments.keep_flow)?);
         Ok(Way {

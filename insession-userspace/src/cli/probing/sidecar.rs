@@ -24,7 +24,6 @@ impl RequestName {
     ///
     /// # Errors
     /// None; clap wants the type.
-    #[expect(clippy::unnecessary_wraps, reason = "a value parser of clap's")]
     pub fn parse(text: &str) -> Result<Self, String> {
         Ok(match text {
             "http" => RequestName::Http,
