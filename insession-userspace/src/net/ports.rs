@@ -1,6 +1,7 @@
 //! Local TCP ports: which the kernel hands out, which it holds, which are ours
 //! to use.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
@@ -147,6 +148,40 @@ pub fn held() -> Result<HeldPorts, NetError> {
     Ok(held)
 }
 
+/// The ports that were held when one was asked for first; later ones cost no system call.
+///
+/// Before Linux 6.8, where the table lacks some, each endpoint is asked for by itself.
+#[derive(Debug)]
+pub struct AskedOnce {
+    /// The table has all there are.
+    whole: bool,
+    table: OnceCell<Option<HeldPorts>>,
+}
+
+impl AskedOnce {
+    /// Of a kernel of this version.
+    #[must_use]
+    pub fn new(kernel: (u32, u32)) -> Self {
+        AskedOnce {
+            whole: kernel >= BOUND_IN_TABLE,
+            table: OnceCell::new(),
+        }
+    }
+
+    /// Whether the kernel holds this endpoint; of a table, its port on any address.
+    pub fn is_held(&self, local: SocketAddr) -> bool {
+        let asked = || self.whole.then(|| held().ok()).flatten();
+        let table = self.table.get_or_init(asked);
+        match table {
+            Some(held) => held.contains(local.port()),
+            None => is_held(local),
+        }
+    }
+}
+
+/// See [`held`].
+const BOUND_IN_TABLE: (u32, u32) = (6, 8);
+
 /// Whether the kernel holds this very endpoint at this moment: it is bound for
 /// an instant, which fails for every socket on that port whose address overlaps.
 /// An address that is not this host's is not held.
@@ -212,6 +247,14 @@ mod tests {
             }
             assert_eq!(table.count_in(0..=65535), 3);
 
+            for kernel in [(6, 1), (6, 12)] {
+                let once = AskedOnce::new(kernel);
+                let on_other = "127.0.0.1:61002".parse().unwrap();
+                assert_eq!(once.is_held(on_other), kernel > (6, 8));
+                assert!(once.is_held("127.0.0.1:61001".parse().unwrap()));
+                assert!(!once.is_held("127.0.0.1:61004".parse().unwrap()));
+            }
+
             assert!(is_held("127.0.0.1:61001".parse().unwrap()));
             assert!(is_held("0.0.0.0:61001".parse().unwrap()));
             assert!(is_held("[::1]:61002".parse().unwrap()));
@@ -232,6 +275,7 @@ mod tests {
             let bound = socket::tcp(local).unwrap();
             socket::bind(bound.as_fd(), local).unwrap();
             assert!(is_held(local));
+            assert!(AskedOnce::new((6, 1)).is_held(local));
         });
     }
 }

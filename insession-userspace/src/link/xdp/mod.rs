@@ -101,6 +101,8 @@ pub struct XdpLink {
     need_wakeup: bool,
     device: Device,
     loopback: bool,
+    /// Local ports that the kernel has.
+    held: ports::AskedOnce,
     waker: Arc<OwnedFd>,
     polled: Vec<libc::pollfd>,
     /// The queue that [`Link::receive`] begins with.
@@ -494,7 +496,7 @@ impl Link for XdpLink {
     }
 
     fn port_taken(&self, local: SocketAddr) -> bool {
-        ports::is_held(local)
+        self.held.is_held(local)
     }
 }
 

@@ -13,7 +13,7 @@ use super::socket::{Copying, Queue, Setup};
 use super::{XdpLink, XdpOptions, ZeroCopy, watch, zero_copy};
 use super::{live, processors};
 use crate::link::{Link, LinkError, kernel, sys};
-use crate::net::Interface;
+use crate::net::{Interface, ports};
 
 /// The most links on an interface: a session's number has five bits for its
 /// worker.
@@ -165,6 +165,7 @@ fn link(
         presence: watch::Presence::default(),
         progress: watch::Progress::default(),
         returned: false,
+        held: ports::AskedOnce::new(kernel::running()),
         bad_stamps: 0,
         unknown_frames: 0,
         live: None,
