@@ -187,7 +187,7 @@ impl Worker<'_> {
         let mut taken = Vec::new();
         let claimed = if sidecar && self.kernel_owned && adopted.is_none() {
             Err(Unclaimed::Target(format!(
-                "target {remote}: on the packet link connections are the kernel's, which sends no requests of ours; use --link xdp, or --adopt a connection"
+                "target {remote}: on the packet link connections are the kernel's, which sends no requests of ours; use --link xdp (not over loopback), or --adopt a connection"
             )))
         } else if route.source.is_ipv4() == remote.is_ipv4() {
             self.claim(link, method, (route.source, remote), offered, &mut taken)

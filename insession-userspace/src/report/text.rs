@@ -390,10 +390,16 @@ pub fn verdict(trace: &Trace) -> String {
         Verdict::Refused => "the SYN was answered by RST; try another port with --port",
         Verdict::Reset => "the session was reset before the trace was done",
         Verdict::ClosedByPeer => "the peer closed the session before the trace was done",
+        Verdict::HandshakeTimeout if trace.method == Method::Sidecar => {
+            "no conversation to probe in"
+        }
         Verdict::HandshakeTimeout => "no answer to the SYN; try another port with --port",
         Verdict::SeqRewritten => "a middlebox rewrites sequence numbers; only routers were seen",
         Verdict::Excluded => "on the exclusion list",
         Verdict::NoRoute => "no route to the address",
+        Verdict::Interrupted if trace.method == Method::Sidecar && trace.detail.is_some() => {
+            "the connection ended before the trace was done"
+        }
         Verdict::Interrupted => "the run was ended before the trace was done",
         Verdict::Error => "no reason is known",
     };

@@ -56,11 +56,13 @@ impl Session {
             self.rare_mut().detail = detail;
         }
         self.push(Event::Verdict(verdict));
-        let next = self.send_next();
+        let next = self.close_at();
         self.cold.close = match self.connection.phase {
             _ if self.has(Flag::KernelOwns) || self.has(Flag::Alone) => Close::Done,
             // RFC 5961 §3.2: exactly what the peer expects next: the gap byte.
-            Phase::WindowWait | Phase::Asking | Phase::Open => match mode {
+            // What the peer has of the request is not known: no FIN would fit.
+            Phase::Asking => Close::RstDue(next),
+            Phase::WindowWait | Phase::Open => match mode {
                 CloseMode::Rst => Close::RstDue(next),
                 CloseMode::Fin => Close::FinDue,
             },
@@ -281,7 +283,7 @@ impl Session {
         let how = left_by(verdict);
         let detail = match verdict {
             Verdict::Interrupted => {
-                "this host ended the connection before every probe was sent".into()
+                "a program of this host ended the connection before every probe was sent".into()
             }
             _ => format!("the peer {how} the session before every probe was sent"),
         };

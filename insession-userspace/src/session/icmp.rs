@@ -31,7 +31,8 @@ impl Session {
         }
         if let Some(index) = self.find(sequence) {
             self.answered_by_router(options, at, error, index, false);
-        } else if !self.is_control(sequence) {
+        } else if !self.is_control(sequence) && !self.is_adopted() {
+            // In a connection of others, what is not ours is theirs.
             self.foreign_sequence(options, at, error);
         }
     }

@@ -8,10 +8,13 @@ use super::decode::read_segment;
 use super::{Flow, OwnSegment, Reply, Undecodable};
 use crate::wire::{ip, tcp};
 
+/// TCP-MD5 (RFC 2385), TCP-AO (RFC 5925), Multipath TCP (RFC 8684).
+const INIMITABLE: [u8; 3] = [19, 29, 30];
+
 /// Reads a TCP segment of either direction: [`Reply::Own`] if it is `outgoing`, else
 /// [`Reply::Segment`]; and the flow from our side. `packet` begins at the IP header and
-/// may end anywhere behind TCP's. Checksums are not verified: the kernel of the
-/// connection does that, and what is read says at most that a probe arrived.
+/// may end anywhere behind TCP's. Its checksum is verified where all of it is there; of
+/// our own the NIC writes it.
 ///
 /// # Errors
 /// Why it tells nothing.
@@ -31,6 +34,12 @@ pub fn decode_watched(packet: &[u8], outgoing: bool) -> Result<(Reply, Flow), Un
     let mut segment = read_segment(&header, packet.ttl, options);
     // Behind a short packet there is padding.
     let captured = octets.min(header.payload().len());
+    if let Some(whole) = packet.payload.get(..headers + octets)
+        && !outgoing
+        && !tcp::Segment::new(whole)?.checksum_ok(packet.pseudo(whole.len()))
+    {
+        return Err(Undecodable::Checksum);
+    }
     segment.payload_len = u32::try_from(octets).unwrap_or(u32::MAX);
     let source = SocketAddr::new(packet.source, header.source_port());
     let destination = SocketAddr::new(packet.destination, header.destination_port());
@@ -54,6 +63,7 @@ pub fn decode_watched(packet: &[u8], outgoing: bool) -> Result<(Reply, Flow), Un
             .get(..captured)
             .unwrap_or_default()
             .to_vec(),
+        inimitable: tcp::has_option(header.options(), &INIMITABLE),
     };
     Ok((Reply::Own(own), flow))
 }

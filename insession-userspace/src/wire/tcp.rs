@@ -73,6 +73,20 @@ pub struct Options {
     pub sack: SackBlocks,
 }
 
+/// Whether an option of one of these kinds is among them.
+#[must_use]
+pub fn has_option(mut bytes: &[u8], kinds: &[u8]) -> bool {
+    loop {
+        bytes = match *bytes {
+            [] | [option::END, ..] => return false,
+            [option::NOP, ref rest @ ..] => rest,
+            [kind, ..] if kinds.contains(&kind) => return true,
+            [_, len, ..] if len >= 2 => bytes.get(usize::from(len)..).unwrap_or_default(),
+            _ => return false,
+        }
+    }
+}
+
 /// Option kinds.
 pub(super) mod option {
     pub(in crate::wire) const END: u8 = 0;

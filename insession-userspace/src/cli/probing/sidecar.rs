@@ -108,7 +108,7 @@ pub fn find(flow: Flow) -> Result<Conversation, Failure> {
     let found = net::connection(local, remote).map_err(|error| super::engine::no_link(&error))?;
     let Some(found) = found else {
         return Err(refused(
-            "this host has no such connection; `ss -tn` lists those that there are",
+            "this host has no such connection, or one that is bound to a device; `ss -tn` lists those that there are",
         ));
     };
     if !found.established {

@@ -16,6 +16,7 @@ use crate::campaign::plan::{List, Plan};
 use crate::campaign::store::{Campaign, Found, Store};
 use crate::cli::exit::{Failure, tell};
 use crate::cli::probing::engine::check_rights;
+use crate::cli::probing::sidecar::RequestName;
 use crate::dns::Family;
 use crate::engine::record;
 use crate::multipath::flows::FlowsOptions;
@@ -107,6 +108,7 @@ impl Prepared {
         };
         // A campaign that cannot be traced here is not begun.
         check_rights(&arguments.probing)?;
+        arguments.probing.conversation()?;
         let owners = arguments.probing.owners()?;
         let (store, found, campaign) = match (&arguments.campaign, &arguments.resume) {
             (Some(path), _) => {
@@ -251,6 +253,10 @@ fn begin(
     let exclude = exclude.collect::<Result<Vec<_>, _>>()?;
     let data = arguments.probing.data.iter().map(|it| absolute(it));
     let data = data.collect::<Result<Vec<_>, _>>()?;
+    if let Some(RequestName::File(path)) = &arguments.probing.request {
+        let path = text("request", &absolute(path)?)?;
+        options.insert("request".to_owned(), path);
+    }
     let named = outputs.iter().map(|it| it.path.clone());
     for (option, paths) in [
         ("targets", lists.files.clone()),

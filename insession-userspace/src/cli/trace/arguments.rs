@@ -23,12 +23,15 @@ pub struct Arguments {
     pub targets: Vec<TargetSpec>,
 
     /// By --method sidecar: probe inside this running connection of this host, which goes
-    /// on unharmed
+    /// on
     #[arg(
         long,
         value_name = "LOCAL:PORT-REMOTE:PORT",
         value_parser = sidecar::adopted,
-        conflicts_with_all = ["targets", "request", "source_ports", "flows", "mda"]
+        conflicts_with_all = [
+            "targets", "request", "source", "source_ports", "flows", "mda",
+            "on_handshake_failure", "xdp_mode", "zero_copy", "live_frames",
+        ]
     )]
     pub adopt: Option<Flow>,
 

@@ -11,22 +11,31 @@
 //!
 //! **What our kernel makes of the answers**: a D-SACK for what it has not sent again
 //! is "dubious", and ignored (`tcp_dsack_seen`: more duplicates than
-//! retransmissions). Where it has retransmitted of late, one may undo a reduction of
-//! the congestion window early (`tcp_check_dsack`, `undo_retrans`). ICMP errors that
-//! quote a probe are outside `snd_una..=snd_nxt`, and dropped (`tcp_v4_err`). Bare
-//! duplicate ACKs count for a fast retransmission only where SACK was not negotiated:
-//! such a connection is not to be adopted.
+//! retransmissions); it counts as one all the same, so that as many true ones are
+//! ignored later. Where it has retransmitted of late, one may undo a reduction of the
+//! congestion window early (`tcp_check_dsack`, `undo_retrans`). ICMP errors that quote a
+//! probe are outside `snd_una..=snd_nxt`, and dropped (`tcp_v4_err`). Bare duplicate
+//! ACKs count for a fast retransmission only where SACK was not negotiated: such a
+//! connection is not to be adopted. Nor are they answers here: keep-alives and probes of
+//! a closed window draw them as well.
 //!
-//! Octets that were never seen on the wire are sent as zeros: what lies below
-//! `rcv_nxt` is not looked at (RFC 1122 §4.2.3.6 has keep-alives carry "one garbage
-//! octet" there), but by an inspecting middlebox.
+//! **What is read decides what is sent**: an acknowledgment of what the kernel has not
+//! sent is not believed (RFC 9293 §3.10.7.4), nor a segment that is far from what the
+//! kernel expects. So no probe ever lies above what was sent and acknowledged.
+//!
+//! Octets that were not captured are sent as zeros: what lies below `rcv_nxt` is not
+//! looked at (RFC 1122 §4.2.3.6 has keep-alives carry "one garbage octet" there), but by
+//! an inspecting middlebox. Segmentation offload leaves the first 1,500 octets of
+//! 64 KiB to be captured.
 
 use alloc::vec::Vec;
 
-use super::{Role, Sidecar, Stretch, wanted};
+use super::{Role, Stretch, wanted};
 use crate::session::connection::Phase;
 use crate::session::state::Flag;
-use crate::session::{Odd, ProbeId, Segment, Session, SessionOptions, Transmit, TransmitKind};
+use crate::session::{
+    CloseMode, Odd, ProbeId, Segment, Session, SessionOptions, Transmit, TransmitKind,
+};
 use crate::time::Instant;
 use crate::trace::{ReplyKind, RttBound, Verdict};
 use crate::wire::alone::Alone;
@@ -42,6 +51,9 @@ pub struct OwnSegment {
     pub flow_label: u32,
     /// What it carries, from its first octet on, as far as it was captured.
     pub data: Vec<u8>,
+    /// It is signed (RFC 2385, RFC 5925), or of Multipath TCP (RFC 8684): no segment of
+    /// ours would be taken for one of the connection's.
+    pub inimitable: bool,
 }
 
 /// What is known of the connection.
@@ -53,8 +65,8 @@ pub(super) struct Adopted {
     own: Option<Own>,
     /// The peer's latest acknowledgment number, and the first that was seen.
     acknowledged: Option<(u32, u32)>,
-    /// The window field that came with it.
-    window: u16,
+    /// What comes behind the latest of the peer's.
+    expected: Option<u32>,
     /// What was seen of the conversation: the latest octets, without a hole.
     kept: Stretch,
 }
@@ -70,6 +82,11 @@ struct Own {
     flow_label: u32,
 }
 
+/// Whoever has the connection has sent its FIN or RST.
+const ENDED_HERE: &str = "a program of this host has ended the connection";
+/// Farther than this from what the kernel expects nothing of the peer's is: no receive
+/// buffer is that large, octets.
+const WINDOW_MOST: u32 = 1 << 26;
 /// Octets that are kept of what was seen.
 const KEPT: usize = 8_192;
 /// A firewall takes what lies at most a receive window below the latest
@@ -85,7 +102,7 @@ impl Session {
             before,
             own: None,
             acknowledged: None,
-            window: 0,
+            expected: None,
             kept: Stretch::default(),
         }));
         self.flags.set(Flag::KernelOwns);
@@ -127,6 +144,7 @@ impl Session {
             segment,
             flow_label,
             data,
+            inimitable,
         } = sent;
         let has = |bits: u8| segment.flags & bits != 0;
         let Some(adopted) = self.adopted_mut() else {
@@ -143,16 +161,19 @@ impl Session {
             flow_label: *flow_label,
         });
         adopted.keep(segment.sequence, data);
+        if *inimitable {
+            let why = "its segments are signed (TCP-MD5, TCP-AO) or of Multipath TCP, and probes would not be taken for its own";
+            self.finish(at, Verdict::Error, Some(why.into()), CloseMode::Rst);
+            return;
+        }
         if has(flags::RST) || has(flags::FIN) {
             self.connection.phase = match has(flags::RST) {
                 true => Phase::Gone,
                 false => Phase::HalfClosed,
             };
-            let detail = "this host has ended the connection";
-            self.rare_mut().detail = Some(detail.into());
+            self.rare_mut().detail = Some(ENDED_HERE.into());
             self.leave(Verdict::Interrupted);
         }
-        let _ = at;
     }
 
     /// The peer has sent this.
@@ -166,26 +187,30 @@ impl Session {
         let Some(adopted) = self.adopted_mut() else {
             return;
         };
+        // Without the kernel's own there is nothing to hold it against.
+        let Some(own) = adopted.own else {
+            return;
+        };
         if has(flags::RST) {
-            // RFC 5961 §3.2.
-            if adopted
-                .own
-                .is_some_and(|own| own.acknowledgment == segment.sequence)
-            {
+            // RFC 5961 §3.2. The kernel may not have acknowledged the latest yet.
+            let expected = [Some(own.acknowledgment), adopted.expected];
+            if expected.contains(&Some(segment.sequence)) {
                 self.connection.phase = Phase::Gone;
                 self.leave(Verdict::Reset);
             }
             return;
         }
-        if !has(flags::ACK) {
+        let number = segment.acknowledgment;
+        let far = segment.sequence.wrapping_sub(own.acknowledgment) as i32;
+        let unsent = (number.wrapping_sub(own.next) as i32) > 0;
+        if !has(flags::ACK) || unsent || far.unsigned_abs() > WINDOW_MOST {
             return;
         }
-        let number = segment.acknowledgment;
-        let before = adopted.acknowledged;
-        let (known, first) = before.unwrap_or((number, number));
+        let (known, first) = adopted.acknowledged.unwrap_or((number, number));
         adopted.acknowledged = Some((latest(known, number), first));
-        let same = before.is_some() && known == number && adopted.window == segment.window;
-        adopted.window = segment.window;
+        let behind = segment.sequence.wrapping_add(segment.payload_len);
+        let expected = adopted.expected.unwrap_or(behind);
+        adopted.expected = Some(latest(expected, behind));
         let blocks = segment.options.sack.as_slice();
         let duplicate = blocks
             .first()
@@ -206,8 +231,6 @@ impl Session {
             };
             self.flags.set(Flag::Sacked);
             self.reached(index, at, segment.ttl, ReplyKind::Sack, bound, false);
-        } else if pure && same && blocks.is_empty() {
-            self.duplicate_ack(at, segment);
         }
         if has(flags::FIN) && self.connection.phase == Phase::Open {
             self.connection.phase = Phase::HalfClosed;
@@ -234,9 +257,7 @@ impl Session {
         let Some((acknowledged, _)) = adopted.acknowledged else {
             return;
         };
-        let end = self.sidecar().map_or(0, |Sidecar { stretch, .. }| {
-            stretch.first.wrapping_add(stretch.len())
-        });
+        let end = self.sidecar().map_or(0, |sidecar| sidecar.stretch.end());
         // Of two stretches, answers can be told apart.
         let two = self.probes.in_flight() > self.probes.flying_here().count();
         if acknowledged.wrapping_sub(end) as i32 > BEHIND as i32 && !two {
@@ -259,7 +280,9 @@ impl Session {
         if octets < 2 {
             return false;
         }
-        let stretch = adopted.stretch(acknowledged, octets as u32);
+        let before = self.sidecar().filter(|_| self.has(Flag::Begun));
+        let before = before.map(|sidecar| sidecar.stretch.end());
+        let stretch = adopted.stretch(acknowledged, octets as u32, before);
         let base = stretch.first;
         let window = stretch.len();
         if let Some(sidecar) = self.sidecar_mut() {
@@ -314,8 +337,7 @@ impl Adopted {
             return;
         }
         let kept = &mut self.kept;
-        let end = kept.first.wrapping_add(kept.len());
-        let behind = end.wrapping_sub(sequence);
+        let behind = kept.end().wrapping_sub(sequence);
         if kept.data.is_empty() || behind != 0 {
             // Sent again: it is there. Else there is a hole before it.
             if !kept.data.is_empty() && behind <= kept.len() {
@@ -331,13 +353,16 @@ impl Adopted {
         }
     }
 
-    /// The octets up to this number: as they were seen, and zeros.
-    fn stretch(&self, acknowledged: u32, octets: u32) -> Stretch {
+    /// The octets up to this number: as they were seen, and zeros; none of those before
+    /// `from`, whose answers may yet come.
+    fn stretch(&self, acknowledged: u32, octets: u32, from: Option<u32>) -> Stretch {
         let kept = &self.kept;
-        let end = kept.first.wrapping_add(kept.len());
+        let end = kept.end();
         // Where the latest were not captured, others not far below.
         let below = acknowledged.wrapping_sub(end);
-        let long = kept.len() >= octets;
+        let begin = end.wrapping_sub(octets);
+        let apart = from.is_none_or(|from| begin.wrapping_sub(from) as i32 >= 0);
+        let long = kept.len() >= octets && apart;
         let end = match long && (1..BEHIND).contains(&below) {
             true => end,
             false => acknowledged,

@@ -40,6 +40,11 @@ impl Stretch {
         self.data.len() as u32
     }
 
+    /// The sequence number behind it.
+    fn end(&self) -> u32 {
+        self.first.wrapping_add(self.len())
+    }
+
     /// What a segment of it carries.
     fn part(&self, sequence: u32, octets: u16) -> Option<&[u8]> {
         let from = sequence.wrapping_sub(self.first) as usize;
@@ -133,7 +138,8 @@ pub fn http_request(options: &SessionOptions, host: &str, agent: &str) -> Vec<u8
         "HEAD / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\nConnection: keep-alive\r\n"
     );
     let short = wanted(options).saturating_sub(request.len() + 2);
-    if let Some(dots) = short.checked_sub(PADDING.len() + 2).filter(|_| short > 0) {
+    if short > 0 {
+        let dots = short.saturating_sub(PADDING.len() + 2);
         request.push_str(PADDING);
         request.extend(core::iter::repeat_n('.', dots));
         request.push_str("\r\n");

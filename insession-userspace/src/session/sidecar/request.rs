@@ -29,7 +29,7 @@ pub(super) struct Asking {
     acknowledged: u32,
     /// Octets that ever were: those behind a time-out are sent again.
     most: u32,
-    /// When its first octet was sent first.
+    /// When its first octet was sent first; before, the SYN's moment is what counts.
     begun: Option<Instant>,
     /// When what is not acknowledged was sent last, or other octets were acknowledged.
     last: Instant,
@@ -105,6 +105,13 @@ impl Session {
         }
     }
 
+    /// The sequence number that the peer expects next, if all arrived that was sent.
+    pub(in crate::session) fn close_at(&self) -> u32 {
+        let una = self.connection.snd_una();
+        let asking = self.asking();
+        una.wrapping_add(asking.map_or(0, |(asking, _)| asking.most - asking.acknowledged))
+    }
+
     /// How many octets of the request may go out now.
     fn askable(&self) -> u32 {
         let Some((asking, octets)) = self.asking() else {
@@ -156,7 +163,7 @@ impl Session {
         options: &SessionOptions,
     ) -> Option<(Instant, Instant)> {
         let (asking, _) = self.asking()?;
-        let begun = asking.begun?;
+        let begun = asking.begun.unwrap_or(self.cold.opening.last_control);
         Some((
             asking.last + asking.timeout,
             begun + options.handshake_timeout,

@@ -255,8 +255,48 @@ fn octets_that_are_quoted_are_the_requests_own() {
     assert!(!rewrites.contains(&Rewrite::Payload));
 }
 
+/// Whatever keeps the request from going out: there is an end to waiting.
+#[test]
+fn a_request_that_finds_no_room_is_given_up() {
+    let mut script = carrying(options(), 300);
+    script.take();
+    script.wait(RTT);
+    // As when the pacer lets nothing out meanwhile.
+    let hello = Reply::Segment(script.syn_ack());
+    let (options, now) = (script.options.clone(), script.now);
+    script.session.handle_reply(&options, now, &hello);
+    let _ = script.session.poll_transmit(&options, now);
+    let mut closed = script.ack();
+    closed.window = 0;
+    script.segment(closed);
+    assert!(script.take().is_empty());
+    let report = script.finish();
+    assert_eq!(report.verdict, Verdict::HandshakeTimeout);
+}
+
+/// A RST below what the peer has would be ignored.
+#[test]
+fn a_request_that_is_broken_off_is_reset_behind_what_was_sent() {
+    for close in [CloseMode::Rst, CloseMode::Fin] {
+        let mut script = asking(SessionOptions { close, ..options() }, 300, 3);
+        script.take();
+        let (now, verdict) = (script.now, Verdict::Interrupted);
+        script.session.abort(now, verdict, None);
+        script.drain();
+        let sent = script.take();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].kind, TransmitKind::Rst);
+        assert_eq!(sent[0].segment.sequence, ISN + 301);
+    }
+}
+
 #[test]
 fn an_http_request_has_room_for_every_probe() {
+    for long in 1..80 {
+        let host = "h".repeat(long);
+        let request = http_request(&SessionOptions::default(), &host, "agent");
+        assert!(request.len() >= 180, "{long}: {}", request.len());
+    }
     for (max_ttl, probes) in [(1, 1), (30, 3), (64, 10)] {
         let options = SessionOptions {
             max_ttl,
@@ -302,6 +342,7 @@ fn own(sequence: u32, data: &[u8]) -> OwnSegment {
         },
         flow_label: 0,
         data: data.to_vec(),
+        inimitable: false,
     }
 }
 
@@ -389,6 +430,90 @@ fn sack_blocks_for_what_the_kernel_sends_name_no_probe() {
         script.segment(ack);
     }
     assert!((1..=2).all(|nth| script.kind(nth).is_none()));
+}
+
+/// Whoever believes it sends what was never said.
+#[test]
+fn an_acknowledgment_of_what_was_not_sent_is_not_believed() {
+    let mut script = adopted(options(), 10_000);
+    script.reply(&Reply::Own(own(NEXT, &said(40))));
+    acknowledges(&mut script, NEXT + 41);
+    assert_eq!(script.take(), []);
+    acknowledges(&mut script, NEXT + 5_000);
+    assert_eq!(script.take(), []);
+    // Nor a segment from anywhere.
+    let mut ack = script.ack();
+    (ack.sequence, ack.acknowledgment) = (PEER_ISN ^ 1 << 31, NEXT + 40);
+    script.segment(ack);
+    assert_eq!(script.take(), []);
+    acknowledges(&mut script, NEXT + 40);
+    let sent = script.take();
+    assert_eq!(sent.len(), 8);
+    let behind = |sent: &Transmit| sent.segment.sequence.wrapping_sub(NEXT + 40) as i32;
+    assert!(sent.iter().all(|sent| behind(sent) < 0));
+}
+
+/// Keep-alives and probes of a closed window draw them.
+#[test]
+fn bare_acks_of_an_adopted_connection_answer_nothing() {
+    let mut script = adopted(options(), 10_000);
+    script.reply(&Reply::Own(own(NEXT, &said(40))));
+    for _ in 0..6 {
+        acknowledges(&mut script, NEXT + 40);
+        script.wait(ms(100));
+    }
+    assert!((1..=8).all(|nth| script.kind(nth).is_none()));
+}
+
+/// The kernel's own segments meet routers, too.
+#[test]
+fn errors_about_what_the_kernel_sends_name_no_probe() {
+    let mut script = adopted(options(), 10_000);
+    script.reply(&Reply::Own(own(NEXT, &said(40))));
+    acknowledges(&mut script, NEXT + 40);
+    for sequence in [NEXT, NEXT + 40, NEXT + 9_000, NEXT.wrapping_sub(9_000)] {
+        let error = IcmpError {
+            kind: IcmpKind::PacketTooBig { mtu: 1_400 },
+            ..script.unreachable(sequence, router(9), 4)
+        };
+        script.icmp(error);
+    }
+    assert!((1..=8).all(|nth| script.kind(nth).is_none()));
+    let report = script.finish();
+    assert_eq!(report.verdict, Verdict::GapLimit);
+    assert_eq!(report.detail, None);
+}
+
+#[test]
+fn a_reset_behind_data_that_is_not_acknowledged_ends_the_trace() {
+    let mut script = adopted(patient(), 10_000);
+    script.reply(&Reply::Own(own(NEXT, &said(40))));
+    let mut data = script.ack();
+    (data.sequence, data.acknowledgment) = (PEER_ISN + 100, NEXT + 40);
+    data.payload_len = 1_000;
+    script.segment(data);
+    let mut reset = script.reset_segment();
+    reset.sequence = PEER_ISN + 99;
+    script.segment(reset.clone());
+    assert!(!script.session.flags.has(Flag::Left));
+    reset.sequence = PEER_ISN + 1_100;
+    script.segment(reset);
+    assert_eq!(script.finish().verdict, Verdict::Reset);
+}
+
+#[test]
+fn a_connection_whose_segments_are_signed_is_left_alone() {
+    let mut script = adopted(options(), 10_000);
+    let signed = OwnSegment {
+        inimitable: true,
+        ..own(NEXT, &said(40))
+    };
+    script.reply(&Reply::Own(signed));
+    acknowledges(&mut script, NEXT + 40);
+    assert_eq!(script.take(), []);
+    let report = script.finish();
+    assert_eq!(report.verdict, Verdict::Error);
+    assert!(report.detail.unwrap().contains("TCP-MD5"));
 }
 
 #[test]
