@@ -140,6 +140,7 @@ fn jobs(sessions: u32) -> VecDeque<Job> {
             source_mac: [2, 0, 0, 0, 0, 1],
             next_hop_mac: [2, 0, 0, 0, 0, 2],
             mtu: 1500,
+            device_mtu: 1500,
         },
     };
     (0..).zip(memory::targets(sessions)).map(job).collect()

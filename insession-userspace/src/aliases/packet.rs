@@ -260,6 +260,7 @@ mod tests {
             source_mac: [2; 6],
             next_hop_mac: [4; 6],
             mtu: 1500,
+            device_mtu: 1500,
         }
     }
 

@@ -428,6 +428,7 @@ mod tests {
                 source_mac: [0; 6],
                 next_hop_mac: [0; 6],
                 mtu,
+                device_mtu: mtu,
             };
             mss(&route, longest)
         };

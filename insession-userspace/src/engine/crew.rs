@@ -287,6 +287,7 @@ mod tests {
                 source_mac: [0; 6],
                 next_hop_mac: [0; 6],
                 mtu: 1500,
+                device_mtu: 1500,
             },
         }
     }

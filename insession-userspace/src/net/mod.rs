@@ -44,6 +44,8 @@ pub struct Route {
     pub next_hop_mac: [u8; 6],
     /// Path MTU known to the kernel, else the interface's, octets.
     pub mtu: u32,
+    /// The MTU of the interface that the route names, octets.
+    pub device_mtu: u32,
 }
 
 /// A neighbour that frames are sent to: a gateway, or a target on the link.

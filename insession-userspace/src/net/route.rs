@@ -336,6 +336,7 @@ impl Routing for Router {
             source_mac,
             next_hop_mac,
             mtu: answer.mtu.unwrap_or(device.mtu),
+            device_mtu: device.mtu,
         };
         if let Some(span) = span
             && answer.holds_for_others()

@@ -56,6 +56,7 @@ fn a_target_on_the_link_is_found_in_both_families() {
             source_mac: here.mac.unwrap(),
             next_hop_mac: there.mac.unwrap(),
             mtu: 1500,
+            device_mtu: 1500,
         };
         assert_eq!(route, expected);
     }
@@ -300,6 +301,7 @@ fn our_own_addresses_go_over_loopback() {
             source_mac: [0; 6],
             next_hop_mac: [0; 6],
             mtu: 65536,
+            device_mtu: 65536,
         };
         assert_eq!(found, expected);
     }

@@ -56,6 +56,7 @@ fn jobs(targets: u64) -> VecDeque<Job> {
         source_mac: [2, 0, 0, 0, 0, 1],
         next_hop_mac: [2, 0, 0, 0, 0, 2],
         mtu: 1500,
+        device_mtu: 1500,
     };
     (0..targets)
         .map(|index| {

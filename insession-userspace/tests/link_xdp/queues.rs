@@ -290,6 +290,7 @@ impl Routing for ThroughOurEnd {
             source_mac: NEAR_MAC,
             next_hop_mac: FAR_MAC,
             mtu: 1500,
+            device_mtu: 1500,
         }))
     }
 }

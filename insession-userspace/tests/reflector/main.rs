@@ -48,6 +48,7 @@ fn traces(bed: &Bed, targets: Vec<SocketAddr>) -> Vec<Trace> {
                 source_mac: testbed::NEAR_MAC,
                 next_hop_mac: bed.far_mac(),
                 mtu: 1500,
+                device_mtu: 1500,
             },
         })
         .collect();

@@ -366,6 +366,7 @@ impl Jobs for Listed {
                             source_mac: testbed::NEAR_MAC,
                             next_hop_mac: reflect::MAC,
                             mtu: 1500,
+                            device_mtu: 1500,
                         },
                     });
                 }

@@ -48,6 +48,7 @@ fn route(index: u32) -> Route {
         source_mac: [2, 0, 0, 0, 0, 1],
         next_hop_mac: [2, 0, 0, 0, 0, 2],
         mtu: 1500,
+        device_mtu: 1500,
     }
 }
 

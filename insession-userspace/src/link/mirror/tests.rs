@@ -421,6 +421,7 @@ fn traces(network: Network, targets: Vec<SocketAddr>) -> Vec<crate::trace::Trace
                 source_mac: NEAR,
                 next_hop_mac: reflect::MAC,
                 mtu: 1500,
+                device_mtu: 1500,
             },
         })
         .collect();
