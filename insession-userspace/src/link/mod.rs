@@ -118,6 +118,30 @@ pub trait Link {
     /// [`LinkError::Full`] when there is no room; `fill` is not called then.
     fn transmit(&mut self, fill: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), LinkError>;
 
+    /// The longest frame that can be written, octets: [`MAX_FRAME`], or more where
+    /// [`Link::transmit_long`] takes it. What the interface's MTU allows is another
+    /// matter.
+    fn longest_frame(&self) -> usize {
+        MAX_FRAME
+    }
+
+    /// Writes a frame of up to [`Link::longest_frame`] octets into the batch. For few
+    /// of them: it may cost a copy more, and such a batch has no
+    /// [`Link::departures`].
+    ///
+    /// # Errors
+    /// [`LinkError::Full`] when there is no room; [`LinkError::Unsupported`] when it is
+    /// longer.
+    fn transmit_long(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        if frame.len() > MAX_FRAME {
+            return Err(too_long(frame.len(), MAX_FRAME));
+        }
+        self.transmit(&mut |out| {
+            out.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
+            frame.len()
+        })
+    }
+
     /// Hands the batch over: one kick, if the kernel wants one.
     ///
     /// # Errors
@@ -196,6 +220,15 @@ pub trait Link {
     fn port_taken(&self, local: SocketAddr) -> bool {
         let _ = local;
         false
+    }
+}
+
+/// Of a frame that is longer than the longest that a link writes, octets.
+fn too_long(length: usize, longest: usize) -> LinkError {
+    LinkError::Unsupported {
+        what: format!("a frame of {length} octets"),
+        reason: format!("this link writes no more than {longest}"),
+        mend: "send a shorter one".into(),
     }
 }
 

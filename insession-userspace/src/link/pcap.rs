@@ -294,6 +294,17 @@ impl<L: Link + ?Sized> Link for Capture<L> {
         })
     }
 
+    fn longest_frame(&self) -> usize {
+        self.inner.longest_frame()
+    }
+
+    fn transmit_long(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        self.inner.transmit_long(frame)?;
+        self.batch.extend_from_slice(frame);
+        self.lengths.push(frame.len());
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), LinkError> {
         // Before the kick: nothing that it draws stands before it in the file.
         self.record_batch(self.inner.now());

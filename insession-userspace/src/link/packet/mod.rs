@@ -43,7 +43,7 @@
 //! **On loopback** a frame is seen twice, leaving and arriving; the filter and
 //! the steering decision take the right one of the two.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -57,7 +57,7 @@ use insession_common::steer::{Decision, Flows, steer};
 
 use super::flows::{Alone, FlowTable, NotAdded};
 use super::sys::{self, Polled};
-use super::{Link, LinkError, MAX_FRAME, Received, clock};
+use super::{Link, LinkError, MAX_FRAME, Received, clock, too_long};
 use crate::net::{self, ports};
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
@@ -128,6 +128,8 @@ pub struct PacketLink {
 struct Outgoing {
     frames: Box<[[u8; MAX_FRAME]; ROOM]>,
     lengths: [usize; ROOM],
+    /// Those that have the length [`LONG`], oldest first.
+    long: VecDeque<Vec<u8>>,
     /// The first that the kernel has not taken, and the first that is free.
     first: usize,
     end: usize,
@@ -138,9 +140,27 @@ struct Outgoing {
 /// Frames a batch. More make the call no cheaper (measured: flat from 64 on).
 const ROOM: usize = 128;
 
+/// In place of the length of a frame that stands elsewhere.
+const LONG: usize = usize::MAX;
+
+/// The longest frame: the longest IP packet, with Ethernet header and tag.
+const LONGEST: usize = 14 + 4 + u16::MAX as usize;
+
 /// A socket buffer that stays full this long belongs to an interface that sends
 /// nothing. A paced queue of some megabits a second empties in less.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
+
+impl Outgoing {
+    /// The kernel has these, of the first ones.
+    fn took(&mut self, frames: usize) {
+        let end = (self.first + frames).min(self.end);
+        let lengths = self.lengths.get(self.first..end).unwrap_or_default();
+        for _ in lengths.iter().filter(|length| **length == LONG) {
+            self.long.pop_front();
+        }
+        self.first = end;
+    }
+}
 
 impl PacketLink {
     /// Opens one on the interface of this name, in the calling thread's network
@@ -187,6 +207,7 @@ impl PacketLink {
             outgoing: Outgoing {
                 frames: Box::new([[0; MAX_FRAME]; ROOM]),
                 lengths: [0; ROOM],
+                long: VecDeque::new(),
                 first: 0,
                 end: 0,
                 stuck_since: None,
@@ -237,13 +258,17 @@ impl PacketLink {
             let pending = outgoing.first..outgoing.end;
             let frames = outgoing.frames.get(pending.clone()).unwrap_or_default();
             let lengths = outgoing.lengths.get(pending).unwrap_or_default();
+            let mut long = outgoing.long.iter();
             let frames = frames
                 .iter()
                 .zip(lengths)
-                .map(|(frame, length)| frame.get(..*length).unwrap_or_default());
+                .map(|(frame, length)| match *length {
+                    LONG => long.next().map_or(&[][..], Vec::as_slice),
+                    length => frame.get(..length).unwrap_or_default(),
+                });
             match socket::send(&self.socket, frames) {
                 Ok(sent) => {
-                    outgoing.first += sent;
+                    outgoing.took(sent);
                     outgoing.stuck_since = None;
                 }
                 Err(error) => match error.raw_os_error() {
@@ -263,7 +288,7 @@ impl PacketLink {
                     // The queueing discipline dropped this one (`packet_snd`,
                     // net/packet/af_packet.c): lost, as on any wire.
                     Some(libc::ENOBUFS) => {
-                        outgoing.first += 1;
+                        outgoing.took(1);
                         self.tx_dropped += 1;
                     }
                     _ => return Err(self.failed("send", error)),
@@ -272,6 +297,7 @@ impl PacketLink {
         }
         outgoing.first = 0;
         outgoing.end = 0;
+        outgoing.long.clear();
         Ok(())
     }
 }
@@ -335,6 +361,24 @@ impl Link for PacketLink {
             return Err(LinkError::Full);
         };
         *length = fill(frame).min(MAX_FRAME);
+        outgoing.end += 1;
+        Ok(())
+    }
+
+    fn longest_frame(&self) -> usize {
+        LONGEST
+    }
+
+    fn transmit_long(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        if frame.len() > LONGEST {
+            return Err(too_long(frame.len(), LONGEST));
+        }
+        let outgoing = &mut self.outgoing;
+        let Some(length) = outgoing.lengths.get_mut(outgoing.end) else {
+            return Err(LinkError::Full);
+        };
+        *length = LONG;
+        outgoing.long.push_back(frame.to_vec());
         outgoing.end += 1;
         Ok(())
     }

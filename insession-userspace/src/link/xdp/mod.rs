@@ -48,7 +48,7 @@ use insession_common::flow::SessionId;
 use insession_common::stamp::{ReplyStamp, SteerKind};
 
 use crate::link::sys::{self, Polled};
-use crate::link::{BATCH, Link, LinkError, Received, clock};
+use crate::link::{BATCH, Link, LinkError, Received, clock, too_long};
 use crate::net::ports;
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
@@ -115,6 +115,8 @@ pub struct XdpLink {
     unknown_frames: u64,
     /// Sends in place of the TX ring, where that is cheaper.
     live: Option<live::Live>,
+    /// Of the batch, and of the one before: a long frame went by the TX ring beside it.
+    mixed: (bool, bool),
     /// Frames that it has sent.
     live_sent: u64,
     /// Frames for which the TX ring had no room after all.
@@ -334,7 +336,32 @@ impl Link for XdpLink {
         }
     }
 
+    fn longest_frame(&self) -> usize {
+        umem::CHUNK
+    }
+
+    /// By the TX ring in any case: a slot of a live frame has no room for it.
+    fn transmit_long(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        if frame.len() > umem::CHUNK {
+            return Err(too_long(frame.len(), umem::CHUNK));
+        }
+        let mut copy = |chunk: &mut [u8]| {
+            chunk
+                .iter_mut()
+                .zip(frame)
+                .for_each(|(to, from)| *to = *from);
+            frame.len()
+        };
+        let queue = self.queues.first_mut();
+        if !queue.is_some_and(|queue| queue.write(&mut copy)) {
+            return Err(LinkError::Full);
+        }
+        self.mixed.0 |= self.live.is_some();
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), LinkError> {
+        self.mixed = (false, self.mixed.0);
         self.send_slots();
         if let Some(transmit) = self.queues.first_mut().and_then(|q| q.transmit.as_mut()) {
             transmit.ring.publish();
@@ -345,7 +372,10 @@ impl Link for XdpLink {
     }
 
     fn departures(&self, times: &mut [Instant]) -> usize {
-        self.live.as_ref().map_or(0, |live| live.departures(times))
+        match &self.live {
+            Some(live) if !self.mixed.1 => live.departures(times),
+            _ => 0,
+        }
     }
 
     fn in_flight(&mut self) -> usize {

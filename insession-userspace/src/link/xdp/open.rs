@@ -169,6 +169,7 @@ fn link(
         bad_stamps: 0,
         unknown_frames: 0,
         live: None,
+        mixed: (false, false),
         live_sent: 0,
         unsent: 0,
     })
