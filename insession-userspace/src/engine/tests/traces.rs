@@ -192,6 +192,7 @@ fn loss_duplicates_and_overtaking_credit_nothing_that_was_not_so() {
             loss: 0.01,
             duplicate,
             reorder: (0.02, Duration::from_millis(4)),
+            ..Line::default()
         };
         let link = SimLink::new(tree(400, 6, line), seed);
         let truth = link.truth();

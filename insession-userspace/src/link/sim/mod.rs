@@ -19,7 +19,7 @@ mod truth;
 pub use internet::MAX_TARGETS;
 pub use scenario::{
     Answer, Balance, End, Line, MAX_BALANCERS, Middlebox, QuoteLength, QuoteRepair, RateLimit,
-    Reject, Rejection, Router, RouterId, Scenario, Server, Stage, Step, Target,
+    Reject, Rejection, Router, RouterId, Scenario, Server, Stage, Step, Target, TooBig,
 };
 pub use truth::{Fate, ProbeTruth, Truth};
 
@@ -33,7 +33,7 @@ use insession_common::steer::{Decision, steer};
 
 use self::network::Network;
 use super::flows::{FlowTable, NotAdded};
-use super::{Link, LinkError, MAX_FRAME, Received};
+use super::{Link, LinkError, MAX_FRAME, Received, too_long};
 use crate::session::Flow;
 use crate::time::Instant;
 use crate::trace::LinkInfo;
@@ -47,6 +47,9 @@ pub struct SimLink {
     /// The frames of a batch, each in `MAX_FRAME` octets.
     batch: Vec<u8>,
     lengths: Vec<usize>,
+    /// Those that are longer, and where in the batch they stand; oldest first.
+    long: VecDeque<(usize, Vec<u8>)>,
+    longest: usize,
     capacity: usize,
     inbox: VecDeque<Steered>,
     counters: Vec<u64>,
@@ -79,6 +82,8 @@ impl SimLink {
             flows: FlowTable::new(scenario.ports.0, scenario.ports.1),
             batch: vec![0xa5; scenario.batch * MAX_FRAME],
             lengths: Vec::with_capacity(scenario.batch),
+            long: VecDeque::new(),
+            longest: scenario.longest_frame,
             capacity: scenario.batch,
             inbox: VecDeque::new(),
             counters: vec![0; Counter::ALL.len()],
@@ -188,10 +193,29 @@ impl Link for SimLink {
         Ok(())
     }
 
+    fn longest_frame(&self) -> usize {
+        self.longest
+    }
+
+    fn transmit_long(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        if frame.len() > self.longest {
+            return Err(too_long(frame.len(), self.longest));
+        }
+        if self.room() == 0 {
+            return Err(LinkError::Full);
+        }
+        self.long.push_back((self.lengths.len(), frame.to_vec()));
+        self.lengths.push(0);
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), LinkError> {
-        for (frame, len) in self.batch.chunks(MAX_FRAME).zip(self.lengths.drain(..)) {
+        let frames = self.batch.chunks(MAX_FRAME).zip(self.lengths.drain(..));
+        for (place, (frame, len)) in frames.enumerate() {
             self.sent += 1;
-            if !self.network.inject(self.now, &frame[..len]) {
+            let long = self.long.pop_front_if(|(at, _)| *at == place);
+            let frame = long.as_ref().map_or(&frame[..len], |(_, long)| long);
+            if !self.network.inject(self.now, frame) {
                 self.refused += 1;
             }
         }

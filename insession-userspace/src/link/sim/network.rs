@@ -23,6 +23,8 @@ use crate::wire::icmp::{self, Version};
 use crate::wire::tcp::flags;
 use crate::wire::{ethernet, ip, tcp};
 
+mod mtu;
+
 /// A frame that arrives here.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -280,9 +282,14 @@ impl Network {
     fn forward(&mut self, mut travel: Box<Travel>) {
         let scenario = Arc::clone(&self.scenario);
         let target = &scenario.targets[self.flows[travel.flow as usize].target as usize];
+        // The latest router that forwarded it.
+        let mut last = None;
         loop {
             let position = travel.position;
             let Some(stage) = target.way.get(position.stage) else {
+                if travel.packet.len() > usize::from(target.last.mtu) {
+                    return self.too_long(travel, last, target.last.mtu);
+                }
                 let [Some(first), second] = self.crossed(&travel, &target.last) else {
                     return;
                 };
@@ -314,6 +321,9 @@ impl Network {
                 travel.position.balancers += usize::from(stage.branches.len() > 1);
                 continue;
             };
+            if !position.crossed && travel.packet.len() > usize::from(step.line.mtu) {
+                return self.too_long(travel, last, step.line.mtu);
+            }
             if !position.crossed {
                 let [Some(first), second] = self.crossed(&travel, &step.line) else {
                     return;
@@ -353,6 +363,7 @@ impl Network {
             if let Some(middlebox) = &router.middlebox {
                 change(middlebox, &mut travel.packet);
             }
+            last = Some((travel.position, step.router));
             travel.position.step += 1;
             travel.position.crossed = false;
         }

@@ -18,6 +18,8 @@ pub struct Scenario {
     pub batch: usize,
     /// Whether [`super::Truth`] is kept: 40 bytes a probe.
     pub keep_truth: bool,
+    /// The longest frame that the link writes, octets.
+    pub longest_frame: usize,
     pub(super) routers: Vec<Router>,
     pub(super) targets: Vec<Target>,
     by_address: HashMap<IpAddr, u32, Mixers>,
@@ -29,6 +31,7 @@ impl Default for Scenario {
             ports: (1024, u16::MAX),
             batch: 256,
             keep_truth: true,
+            longest_frame: 2048,
             routers: Vec::new(),
             targets: Vec::new(),
             by_address: HashMap::default(),
@@ -109,6 +112,8 @@ pub struct Router {
     pub late: Option<(f64, Duration)>,
     /// It does not forward (some packets): it refuses.
     pub rejects: Option<Reject>,
+    /// What it says of packets that are too long for the next line.
+    pub too_big: TooBig,
     /// What it changes in what it forwards.
     pub middlebox: Option<Middlebox>,
 }
@@ -128,6 +133,7 @@ impl Default for Router {
             slow: Duration::ZERO,
             late: None,
             rejects: None,
+            too_big: TooBig::Tells,
             middlebox: None,
         }
     }
@@ -180,6 +186,18 @@ pub enum Rejection {
     Unreachable(u8),
     /// Fragmentation needed, packet too big, with this MTU.
     TooBig(u16),
+}
+
+/// What a router says of a packet that is too long for the line behind it. It is never
+/// forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooBig {
+    /// The line's MTU.
+    Tells,
+    /// This MTU; 0 as routers older than RFC 1191.
+    Says(u16),
+    /// Nothing.
+    Vanishes,
 }
 
 /// What is changed in passing packets. The TTL is looked at before.
@@ -238,6 +256,8 @@ pub struct Line {
     pub duplicate: f64,
     /// Some packets take longer: probability, time.
     pub reorder: (f64, Duration),
+    /// The longest packet of ours that fits, octets.
+    pub mtu: u16,
 }
 
 impl Default for Line {
@@ -248,6 +268,7 @@ impl Default for Line {
             loss: 0.0,
             duplicate: 0.0,
             reorder: (0.0, Duration::ZERO),
+            mtu: u16::MAX,
         }
     }
 }
