@@ -9,6 +9,9 @@ use core::net::{IpAddr, Ipv4Addr};
 use crate::time::{Duration, UnixTime};
 
 pub mod changes;
+mod mtu;
+
+pub use mtu::{MtuLimit, MtuStep, PathMtu};
 
 /// One target, traced.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +42,9 @@ pub struct Trace {
     pub destination_ttl: Option<u8>,
     /// By rising TTL; every probe that was sent stands in it.
     pub hops: Vec<Hop>,
+    /// How large a packet gets how far; `None` where that was not asked for, or no
+    /// session was opened.
+    pub mtu: Option<PathMtu>,
     /// The link it went over, one for all that did; `None` when there was none.
     pub link: Option<Arc<LinkInfo>>,
 }

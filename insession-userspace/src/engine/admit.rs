@@ -256,6 +256,9 @@ impl Worker<'_> {
             }
             None => {}
         }
+        if self.options.mtu && !alone {
+            session.measure_mtu(route.device_mtu, longest(&route, link.longest_frame()));
+        }
         let layout = self.layouts.of(&Way {
             source_mac: route.source_mac,
             next_hop_mac: route.next_hop_mac,
@@ -395,6 +398,12 @@ fn ports_of<'a>(method: Method, singles: &'a mut Ports, blocks: &'a mut Ports) -
         true => blocks,
         false => singles,
     }
+}
+
+/// The longest IP packet that fits into a frame of this length, octets.
+fn longest(route: &Route, frame: usize) -> u16 {
+    let ethernet = if route.vlan.is_some() { 18 } else { 14 };
+    u16::try_from(frame.saturating_sub(ethernet)).unwrap_or(u16::MAX)
 }
 
 /// The segment size to announce: what the path's MTU, and what the link can

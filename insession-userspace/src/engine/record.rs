@@ -75,6 +75,7 @@ pub fn of_session(
         handshake: report.handshake,
         destination_ttl: report.destination_ttl,
         hops: report.hops,
+        mtu: report.mtu,
         link: Some(link),
     }
 }
@@ -128,6 +129,7 @@ pub fn untraced(
         handshake: None,
         destination_ttl: None,
         hops: Vec::new(),
+        mtu: None,
         link: None,
     }
 }

@@ -4,11 +4,11 @@ use super::open::{Layouts, Open};
 use super::settle::is_settled;
 use super::slab;
 use super::worker::Worker;
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, MAX_FRAME};
 use crate::session::{Session, Transmit, TransmitKind, moment};
 use crate::time::Instant;
 use crate::wire::alone::Alone;
-use crate::wire::template::Own;
+use crate::wire::template::{Layout, Own, Varying};
 use std::net::SocketAddr;
 
 /// How many turns ahead a session that is to send is fetched into the cache: as
@@ -226,6 +226,25 @@ impl Worker<'_> {
     }
 }
 
+/// Writes a segment with data of zeros, which may be longer than what a link's batch
+/// takes.
+#[cold]
+#[inline(never)]
+fn write_long(
+    link: &mut dyn Link,
+    layout: &Layout,
+    own: &Own,
+    segment: &Varying,
+    identification: u16,
+) -> Result<(), LinkError> {
+    let data = vec![0; usize::from(segment.payload_len)];
+    // No headers are longer than a probe's frame.
+    let mut frame = vec![0; MAX_FRAME + data.len()];
+    let length = layout.write_data(own, segment, &data, identification, &mut frame);
+    frame.truncate(length);
+    link.transmit_long(&frame)
+}
+
 /// Writes one segment into the link's batch.
 #[inline]
 fn write(
@@ -246,6 +265,9 @@ fn write(
         Some(data) => layout.write_data(own, &transmit.segment, data, identification, frame),
         None => layout.write(own, &transmit.segment, identification, frame),
     };
+    if transmit.kind == TransmitKind::Long {
+        return write_long(link, layout, &own, &transmit.segment, identification);
+    }
     let Some(odd) = &transmit.alone else {
         return link.transmit(&mut |frame| segment(&own, identification, frame));
     };

@@ -4,8 +4,8 @@
 
 use std::io;
 
-use super::changes;
 use super::civil::Rfc3339;
+use super::{changes, mtu};
 use crate::multipath::within;
 use crate::trace::{Handshake, LinkInfo, Trace};
 use bytes::{address, boolean, comma, micros, number, optional, optional_address, text, word};
@@ -62,6 +62,7 @@ pub fn append(trace: &Trace, out: &mut Vec<u8>) -> io::Result<()> {
     hops::write(&trace.hops, out)?;
     append_balancing(trace, out);
     changes::append(trace, out);
+    mtu::append(trace, out)?;
     out.extend_from_slice(b",\"link\":");
     append_link(trace.link.as_deref(), out)?;
     out.extend_from_slice(b"}\n");

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::changes;
 use super::text::{self, Opening, Style};
+use super::{changes, mtu};
 use crate::trace::{Handshake, Hop, LinkInfo, Probe, ReplyKind, Trace};
 
 /// What is known of an address's name.
@@ -163,6 +163,7 @@ impl Live {
         }
         out.push_str(&text::findings(trace));
         out.push_str(&changes::lines(trace));
+        out.push_str(&mtu::lines(trace));
         out.push_str(&text::verdict(trace));
     }
 

@@ -3,6 +3,7 @@
 //! * [`json`]: the contract `insession.trace/1`, one object a line;
 //! * [`text`]: what a reader of traceroute reads at once;
 //! * [`changes`]: what changed on the way, in both;
+//! * [`mtu`]: how large a packet gets how far, in both;
 //! * [`live`]: the same text, hop by hop while the trace goes on;
 //! * [`input`]: files that are read, compressed or not;
 //! * [`output`]: results in files, by the name of the file;
@@ -16,6 +17,7 @@ pub mod civil;
 pub mod input;
 pub mod json;
 pub mod live;
+pub mod mtu;
 pub mod output;
 pub mod palette;
 pub mod paths;

@@ -9,8 +9,8 @@ mod any;
 
 use crate::time::{Duration, UnixTime};
 use crate::trace::{
-    Handshake, Hop, LinkInfo, Method, MplsLabel, Owner, Probe, Reply, ReplyKind, Rewrite, RttBound,
-    Trace, Verdict,
+    Handshake, Hop, LinkInfo, Method, MplsLabel, MtuStep, Owner, PathMtu, Probe, Reply, ReplyKind,
+    Rewrite, RttBound, Trace, Verdict,
 };
 
 /// Every sample.
@@ -36,6 +36,7 @@ pub(crate) fn empty(target: &str, verdict: Verdict) -> Trace {
         detail: None,
         handshake: None,
         destination_ttl: None,
+        mtu: None,
         hops: Vec::new(),
         link: None,
     }
@@ -200,6 +201,25 @@ pub(crate) fn every_verdict() -> Vec<Trace> {
         ..empty("10.0.9.2", verdict)
     })
     .collect()
+}
+
+/// One that becomes smaller twice, told and not told.
+pub(crate) fn path_mtu() -> PathMtu {
+    let step = |ttl, from: Option<&str>, mtu| MtuStep {
+        ttl,
+        from: from.map(|from| from.parse().unwrap()),
+        mtu,
+        told: from.is_some(),
+    };
+    PathMtu {
+        link: 1500,
+        largest: Some(1500),
+        limit: None,
+        to_ttl: Some(4),
+        path: Some(1300),
+        steps: vec![step(1, Some("10.0.1.1"), 1400), step(2, None, 1300)],
+        detail: None,
+    }
 }
 
 /// Everything that a hop's line can show.

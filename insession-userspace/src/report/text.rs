@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::IpAddr;
 
-use super::changes;
+use super::{changes, mtu};
 use crate::multipath::{BalancingKind, within};
 use crate::time::Duration;
 use crate::trace::{
@@ -85,6 +85,7 @@ pub fn write(trace: &Trace, style: Style, out: &mut dyn io::Write) -> io::Result
     }
     text.push_str(&findings(trace));
     text.push_str(&changes::lines(trace));
+    text.push_str(&mtu::lines(trace));
     text.push_str(&verdict(trace));
     out.write_all(text.as_bytes())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::time::Duration;
-use crate::trace::{Method, Owner, ReplyKind, Rewrite, RttBound, Verdict};
+use crate::trace::{Method, MtuLimit, Owner, ReplyKind, Rewrite, RttBound, Verdict};
 
 /// What is written as a word of the contract's.
 pub(super) trait Word: Copy + 'static {
@@ -31,7 +31,7 @@ macro_rules! words {
     )*};
 }
 
-words!(Method, ReplyKind, Rewrite, RttBound, Verdict);
+words!(Method, MtuLimit, ReplyKind, Rewrite, RttBound, Verdict);
 
 /// The kinds of links, as [`crate::trace::LinkInfo::kind`] has them.
 pub(super) fn link_kind(text: &str) -> Option<&'static str> {

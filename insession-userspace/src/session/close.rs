@@ -157,6 +157,9 @@ impl Session {
         if self.has(Flag::Ended) || !probing {
             return;
         }
+        if self.measures_mtu() {
+            return self.settle_mtu(options, now);
+        }
         if self.has(Flag::Left) && self.reopened_instead(options, now) {
             return;
         }
@@ -171,8 +174,10 @@ impl Session {
             }
             return;
         }
-        let (verdict, detail) = self.judge(options);
-        self.finish(now, verdict, detail, options.close);
+        let judged = self.judge(options);
+        if let Some((verdict, detail)) = self.before_verdict(options, now, judged) {
+            self.finish(now, verdict, detail, options.close);
+        }
     }
 
     /// Whether a probe in flight is of interest. Behind the destination there is

@@ -19,6 +19,9 @@ impl Session {
         if self.has(Flag::Alone) {
             return self.icmp_to_alone(options, at, error);
         }
+        if self.has(Flag::Extra) && self.icmp_to_long(error) {
+            return;
+        }
         let sequence = error.quote.sequence;
         if self.connection.phase == Phase::Opening
             && self.connection.iss == sequence

@@ -20,6 +20,7 @@ mod decode;
 mod icmp;
 mod input;
 mod learn;
+mod mtu;
 mod options;
 mod output;
 mod probes;
@@ -48,7 +49,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::time::{Duration, Instant};
-use crate::trace::{Handshake, Hop, Method, Verdict};
+use crate::trace::{Handshake, Hop, Method, PathMtu, Verdict};
 use crate::wire::tcp::flags;
 use crate::wire::template::Varying;
 use crate::wire::usual::Arrived;
@@ -230,6 +231,7 @@ impl Session {
         {
             self.cold.opening.probe_window();
         }
+        self.long_overdue(options, now);
         self.settle(options, now);
         self.schedule.renew(options);
     }
@@ -242,6 +244,8 @@ impl Session {
             self.probes.sent(id, at);
         } else if kind == TransmitKind::Syn {
             self.cold.opening.syn_sent(at);
+        } else if kind == TransmitKind::Long {
+            self.long_sent(at);
         }
     }
 
@@ -283,7 +287,7 @@ impl Session {
     fn is_probing(&self) -> bool {
         self.connection.phase == Phase::Open
             && !self.connection.ack_due
-            && !self.flags.has_either(Flag::Ended, Flag::Stray)
+            && !self.flags.has_any([Flag::Ended, Flag::Stray, Flag::Extra])
     }
 
     /// The probe that may go out now.
@@ -319,7 +323,8 @@ impl Session {
     pub fn next_ttl(&self, options: &SessionOptions, now: Instant) -> Option<u8> {
         let probing = self.connection.phase == Phase::Open
             && !self.ack_due(options)
-            && !self.flags.has_either(Flag::Ended, Flag::Stray);
+            && !self.flags.has_either(Flag::Ended, Flag::Stray)
+            && !self.measures_mtu();
         if !probing {
             return None;
         }
@@ -380,7 +385,7 @@ impl Session {
             self.connection.ack_due = false;
             return self.decide(options, now);
         } else {
-            return None;
+            return self.poll_long(now);
         };
         Some(Transmit {
             alone: None,
@@ -402,6 +407,7 @@ impl Session {
             return true;
         }
         match self.connection.phase {
+            Phase::Open if self.measures_mtu() => self.wants_long(),
             Phase::Open => {
                 let window = self.connection.snd_wnd;
                 let next = self.schedule.next(options, &self.probes, window, now);
@@ -465,6 +471,7 @@ impl Session {
         }
         let oldest = self.probes.oldest();
         let open = self.connection.phase == Phase::Open
+            && !self.measures_mtu()
             && self.schedule.is_open(&self.probes, self.connection.snd_wnd);
         let hold = match open {
             true => self.schedule.hold(options, &self.probes, oldest, now),
@@ -482,7 +489,8 @@ impl Session {
                     false => again,
                 }
             }),
-            Phase::Open | Phase::HalfClosed | Phase::Gone => probing,
+            Phase::Open => sooner(self.long_timeout(options), probing),
+            Phase::HalfClosed | Phase::Gone => probing,
         };
         Next {
             wants_transmit,
@@ -520,6 +528,7 @@ impl Session {
         self.is_control(sequence)
             || self.find(sequence).is_some()
             || undone.is_some_and(|ours| self.find(ours).is_some())
+            || self.owns_long(undone.unwrap_or(sequence))
     }
 
     /// The probe with this sequence number.
@@ -564,14 +573,19 @@ impl Session {
             Some(verdict) => (verdict, self.cold.ended),
             None => (Verdict::Interrupted, now),
         };
+        let (detail, mtu) = match self.cold.rare {
+            Some(rare) => (rare.detail, rare.mtu.filter(|_| handshake.is_some())),
+            None => (None, None),
+        };
         SessionReport {
             method,
             verdict,
-            detail: self.cold.rare.and_then(|rare| rare.detail),
+            detail,
             handshake,
             destination_ttl: self.schedule.destination(),
             longest: rtt.max(handshake.map(|handshake| handshake.rtt)),
             hops,
+            mtu: mtu.map(|mtu| mtu.into_report()),
             started: self.probes.start(),
             ended,
         }
@@ -623,6 +637,8 @@ pub struct SessionReport {
     pub destination_ttl: Option<u8>,
     /// By rising TTL.
     pub hops: Vec<Hop>,
+    /// How large a packet gets how far, where that was asked for.
+    pub mtu: Option<PathMtu>,
     /// The longest round-trip time in any of this.
     pub longest: Option<Duration>,
     /// When the first SYN was sent (or the session was made, if none was).

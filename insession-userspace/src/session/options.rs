@@ -30,6 +30,8 @@ pub struct SessionOptions {
     pub dscp: u8,
     /// Open once more when the peer closes before the trace is done.
     pub reopen: bool,
+    /// How large a packet gets how far is measured, too (`--mtu`).
+    pub mtu: bool,
 }
 
 impl Default for SessionOptions {
@@ -47,6 +49,7 @@ impl Default for SessionOptions {
             control_ttl: 64,
             dscp: 0,
             reopen: true,
+            mtu: false,
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum TransmitKind {
     Data,
     /// A probe.
     Probe(ProbeId),
+    /// A packet of a size, of the search for the path's MTU.
+    Long,
     /// FIN (`--close fin`).
     Fin,
     /// The closing RST.

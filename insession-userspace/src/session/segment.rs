@@ -179,7 +179,7 @@ impl Session {
             let pure = segment.payload_len == 0 && !keepalive && !has(flags::FIN);
             if !segment.options.sack.as_slice().is_empty() {
                 self.sack(at, segment, pure);
-            } else if pure && !taken.opened_window {
+            } else if pure && !self.bare_ack_of_long() && !taken.opened_window {
                 // RFC 5681 §2: a duplicate ACK has no data and is no window update.
                 self.duplicate_ack(at, segment);
             }
@@ -211,6 +211,9 @@ impl Session {
                 0 if pure => RttBound::Exact,
                 _ => RttBound::Upper,
             };
+            if self.sacked_long(block, offset) {
+                continue;
+            }
             match self.named(block, offset) {
                 Some(index) => {
                     self.names_probes();

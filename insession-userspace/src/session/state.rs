@@ -10,6 +10,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use super::close::Close;
 use super::connection::Opening;
 use super::learn::{Learn, Offset};
+use super::mtu::Mtu;
 use super::probes::Span;
 use super::segment::BareAcks;
 use super::sidecar::Sidecar;
@@ -176,6 +177,8 @@ pub(super) struct Rare {
     pub(super) alone: Option<(Method, u16)>,
     /// The conversation that its probes are octets of.
     pub(super) sidecar: Option<Box<Sidecar>>,
+    /// How large a packet gets how far: to be measured, or measured.
+    pub(super) mtu: Option<Box<Mtu>>,
     /// What the verdict alone does not say.
     pub(super) detail: Option<String>,
     /// Events that there was no room for.

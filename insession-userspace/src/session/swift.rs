@@ -26,7 +26,8 @@ impl Session {
             return;
         };
         let plain = self.waiting == 0 && !self.has(Flag::Overflow) && self.is_as_usual();
-        if !plain || self.connection.ack_due || self.has(Flag::Stray) {
+        let others = self.has(Flag::Stray) || self.measures_mtu();
+        if !plain || self.connection.ack_due || others {
             self.schedule.linger();
             return;
         }

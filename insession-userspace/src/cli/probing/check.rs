@@ -52,6 +52,12 @@ impl Probing {
                 "--close fin: on the packet link the kernel owns the connections, and closes them by RST; use --close rst, or --link xdp",
             ));
         }
+        if self.mtu && self.method != Method::InSession {
+            return Err(Failure::usage(format!(
+                "--mtu: it is measured inside a session, and --method {} opens none of its own; use --method insession, or leave it out",
+                self.method.as_str()
+            )));
+        }
         Ok(SessionOptions {
             method: self.method,
             first_ttl: self.first_ttl,
@@ -65,6 +71,7 @@ impl Probing {
                 CloseName::Fin => CloseMode::Fin,
             },
             dscp: self.dscp,
+            mtu: self.mtu,
             ..SessionOptions::default()
         })
     }

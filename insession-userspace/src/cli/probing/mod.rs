@@ -66,6 +66,10 @@ pub struct Probing {
     /// How long a target may take to answer the SYN
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = value::duration)]
     pub handshake_timeout: Duration,
+    /// Measure how large a packet gets how far, and where the MTU becomes smaller, when
+    /// the trace is done (of --method insession)
+    #[arg(long)]
+    pub mtu: bool,
     /// Give up after this many silent hops in a row
     #[arg(long, value_name = "HOPS", default_value_t = 8, value_parser = octet())]
     pub gap_limit: u8,

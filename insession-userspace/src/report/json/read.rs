@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::report::{civil, values};
 use crate::time::Duration;
-use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, Probe, Reply, Trace};
+use crate::trace::{Handshake, Hop, LinkInfo, MplsLabel, MtuStep, PathMtu, Probe, Reply, Trace};
 
 /// The contract that is read.
 const SCHEMA: &str = "insession.trace/1";
@@ -71,6 +71,9 @@ struct Record<'a> {
     destination_ttl: Option<u8>,
     #[serde(borrow)]
     hops: Vec<HopRecord<'a>>,
+    /// Written only where it was measured.
+    #[serde(borrow)]
+    mtu: Option<MtuRecord<'a>>,
     #[serde(borrow)]
     link: Option<LinkRecord<'a>>,
 }
@@ -89,6 +92,26 @@ struct HandshakeRecord {
     sack: bool,
     timestamps: bool,
     window_scale: Option<u8>,
+}
+
+#[derive(Deserialize)]
+struct MtuRecord<'a> {
+    link: u32,
+    largest: Option<u16>,
+    #[serde(borrow)]
+    limit: Option<Word<'a>>,
+    to_ttl: Option<u8>,
+    path: Option<u16>,
+    steps: Vec<StepRecord>,
+    detail: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StepRecord {
+    ttl: u8,
+    from: Option<IpAddr>,
+    mtu: u16,
+    told: bool,
 }
 
 #[derive(Deserialize)]
@@ -200,7 +223,27 @@ fn trace(record: Record<'_>) -> Result<Trace, ReadError> {
         handshake: handshake.transpose()?,
         destination_ttl: record.destination_ttl,
         hops: record.hops.into_iter().map(hop).collect::<Result<_, _>>()?,
+        mtu: record.mtu.map(mtu).transpose()?,
         link: record.link.map(link).transpose()?,
+    })
+}
+
+fn mtu(record: MtuRecord<'_>) -> Result<PathMtu, ReadError> {
+    let step = |it: StepRecord| MtuStep {
+        ttl: it.ttl,
+        from: it.from,
+        mtu: it.mtu,
+        told: it.told,
+    };
+    let limit = record.limit.map(|limit| word("mtu.limit", &limit));
+    Ok(PathMtu {
+        link: record.link,
+        largest: record.largest,
+        limit: limit.transpose()?,
+        to_ttl: record.to_ttl,
+        path: record.path,
+        steps: record.steps.into_iter().map(step).collect(),
+        detail: record.detail,
     })
 }
 
@@ -306,7 +349,8 @@ mod tests {
         line
     }
 
-    /// What of a trace stands in its record: neither nanoseconds of its start nor MTUs.
+    /// What of a trace stands in its record: neither nanoseconds of its start nor MTUs of
+    /// replies.
     fn recorded(trace: &Trace) -> Trace {
         let mut trace = trace.clone();
         trace.started = UnixTime(trace.started.0 / 1_000 * 1_000);

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use crate::time::{Duration, UnixTime};
 use crate::trace::{
-    Handshake, Hop, LinkInfo, Method, MplsLabel, Owner, Probe, Reply, ReplyKind, Rewrite, RttBound,
-    Trace, Verdict,
+    Handshake, Hop, LinkInfo, Method, MplsLabel, MtuLimit, MtuStep, Owner, PathMtu, Probe, Reply,
+    ReplyKind, Rewrite, RttBound, Trace, Verdict,
 };
 
 /// Spans of a trace: to the nanosecond, most of them short.
@@ -156,6 +156,46 @@ fn link() -> impl Strategy<Value = Arc<LinkInfo>> {
     })
 }
 
+fn mtu() -> impl Strategy<Value = PathMtu> {
+    let step = (
+        any::<u8>(),
+        option::of(address()),
+        any::<u16>(),
+        any::<bool>(),
+    );
+    let step = step.prop_map(|(ttl, from, mtu, told)| MtuStep {
+        ttl,
+        from,
+        mtu,
+        told,
+    });
+    let sizes = (
+        any::<u32>(),
+        option::of(any::<u16>()),
+        option::of(any::<u16>()),
+    );
+    let limit = option::of(prop::sample::select(&MtuLimit::ALL[..]));
+    let steps = prop::collection::vec(step, 0..3);
+    (
+        sizes,
+        limit,
+        option::of(any::<u8>()),
+        steps,
+        option::of(text()),
+    )
+        .prop_map(
+            |((link, largest, path), limit, to_ttl, steps, detail)| PathMtu {
+                link,
+                largest,
+                limit,
+                to_ttl,
+                path,
+                steps,
+                detail,
+            },
+        )
+}
+
 /// Any trace.
 pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
     let method = prop::sample::select(&Method::ALL[..]);
@@ -169,13 +209,15 @@ pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
         option::of(handshake()),
         option::of(any::<u8>()),
     );
-    (what, ours, when, end, hops(), option::of(link())).prop_map(
+    let (mtu, link) = (option::of(mtu()), option::of(link()));
+    (what, ours, when, end, hops(), mtu, link).prop_map(
         |(
             (target, address, port, method),
             (source, source_port),
             (started, duration),
             (verdict, detail, handshake, destination_ttl),
             hops,
+            mtu,
             link,
         )| Trace {
             target,
@@ -191,6 +233,7 @@ pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
             handshake,
             destination_ttl,
             hops,
+            mtu,
             link,
         },
     )

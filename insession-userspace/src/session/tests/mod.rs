@@ -10,6 +10,7 @@ mod dup_acks;
 mod handshake;
 mod hostile;
 mod leaving;
+mod mtu;
 mod network;
 mod order;
 mod property;

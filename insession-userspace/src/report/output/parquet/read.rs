@@ -424,6 +424,8 @@ impl Rows {
             handshake,
             destination_ttl: self.destination_ttl.number()?,
             hops: Vec::new(),
+            // It has no column.
+            mtu: None,
             link: self.link()?.map(Arc::new),
         })
     }

@@ -21,10 +21,11 @@ fn read(file: &[u8], name: &str) -> Vec<Trace> {
     all
 }
 
-/// All but nanoseconds of the start.
+/// All but nanoseconds of the start, and the path MTU.
 fn kept(traces: &[Trace]) -> Vec<Trace> {
     let kept = |trace: &Trace| Trace {
         started: UnixTime(trace.started.0 / 1_000 * 1_000),
+        mtu: None,
         ..trace.clone()
     };
     traces.iter().map(kept).collect()
