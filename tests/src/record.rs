@@ -52,9 +52,52 @@ pub struct Record {
     /// What changed on the way; only told where something did.
     #[serde(default)]
     pub changes: Vec<Change>,
+    /// How large a packet gets how far; only told where that was asked for.
+    #[serde(default)]
+    pub mtu: Option<PathMtu>,
     /// What it went over.
     #[serde(deserialize_with = "present")]
     pub link: Option<Link>,
+}
+
+/// How large a packet gets how far.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathMtu {
+    /// The interface's.
+    pub link: u32,
+    /// The largest packet that was tried.
+    #[serde(deserialize_with = "present")]
+    pub largest: Option<u16>,
+    /// Why no larger one was.
+    #[serde(deserialize_with = "present")]
+    pub limit: Option<String>,
+    /// What `path` was measured to.
+    #[serde(deserialize_with = "present")]
+    pub to_ttl: Option<usize>,
+    /// What gets there.
+    #[serde(deserialize_with = "present")]
+    pub path: Option<u16>,
+    /// Where it becomes smaller.
+    pub steps: Vec<MtuStep>,
+    /// What went otherwise.
+    #[serde(deserialize_with = "present")]
+    pub detail: Option<String>,
+}
+
+/// A place where the MTU becomes smaller.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MtuStep {
+    /// Behind this hop.
+    pub ttl: usize,
+    /// Its address.
+    #[serde(deserialize_with = "present")]
+    pub from: Option<IpAddr>,
+    /// What gets on.
+    pub mtu: u16,
+    /// It said so.
+    pub told: bool,
 }
 
 /// What the handshake showed.
