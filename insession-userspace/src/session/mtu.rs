@@ -5,9 +5,10 @@
 //!
 //! A long probe is data of zeros, as long as makes the packet that long. Its sequence
 //! number lies above all that were sent before, with one octet before it that never is,
-//! so that a SACK block names it: left edge and length. What was sent is not sent again,
-//! wherever it vanished: an answer that comes late would be taken for another's. One is
-//! in flight at a time, so that a duplicate ACK of a peer without SACK can be credited.
+//! so that a SACK block names it: left edge and length. What was sent is sent again when
+//! the same is asked again, and the sequence numbers are nobody else's, wherever it
+//! vanished: an answer that comes late is to the same question, or to none. One is in
+//! flight at a time, so that a duplicate ACK of a peer without SACK can be credited.
 
 mod search;
 
@@ -76,6 +77,8 @@ struct Begun {
 #[derive(Clone, Copy, Debug)]
 enum Now {
     Ask(Question),
+    /// The same once more.
+    Again(Flying),
     Wait(Flying),
     Nothing,
 }
@@ -83,7 +86,7 @@ enum Now {
 /// The long probe in flight.
 #[derive(Clone, Copy, Debug)]
 struct Flying {
-    ttl: u8,
+    question: Question,
     sequence: u32,
     /// Octets of data.
     length: u16,
@@ -93,14 +96,19 @@ struct Flying {
 impl Begun {
     /// What became of the one in flight; what is asked next.
     fn answer(&mut self, answer: Answer) {
+        let before = self.flying();
         self.search.answer(answer);
-        self.now = self.search.question().map_or(Now::Nothing, Now::Ask);
+        self.now = match (self.search.question(), before) {
+            (None, _) => Now::Nothing,
+            (Some(next), Some(flying)) if next == flying.question => Now::Again(flying),
+            (Some(next), _) => Now::Ask(next),
+        };
     }
 
     fn flying(&self) -> Option<Flying> {
         match self.now {
             Now::Wait(flying) => Some(flying),
-            Now::Ask(_) | Now::Nothing => None,
+            Now::Ask(_) | Now::Again(_) | Now::Nothing => None,
         }
     }
 
@@ -109,14 +117,31 @@ impl Begun {
         sequence.wrapping_sub(self.first) < self.next.wrapping_sub(self.first)
     }
 
-    /// Why the question cannot be asked, with sequence numbers from `base` on and this
-    /// receive window.
-    fn refused(&self, question: Question, base: u32, window: u32) -> Option<String> {
+    /// What is to be sent, and whether it is for the first time.
+    fn due(&self) -> Option<(Flying, bool)> {
+        match self.now {
+            Now::Ask(question) => {
+                let flying = Flying {
+                    question,
+                    sequence: self.next,
+                    length: question.size.saturating_sub(self.headers),
+                    sent: Instant::ZERO,
+                };
+                Some((flying, true))
+            }
+            Now::Again(flying) => Some((flying, false)),
+            Now::Wait(_) | Now::Nothing => None,
+        }
+    }
+
+    /// Why it cannot be sent, with sequence numbers from `base` on and this receive
+    /// window.
+    fn refused(&self, due: &Flying, base: u32, window: u32) -> Option<String> {
         if self.sent >= MOST {
             return Some(format!("it takes more than {MOST} packets"));
         }
-        let data = u32::from(question.size.saturating_sub(self.headers));
-        let end = self.next.wrapping_sub(base).saturating_add(data);
+        let begin = due.sequence.wrapping_sub(base);
+        let end = begin.saturating_add(due.length.into());
         (end > window).then(|| held_no_more(window))
     }
 
@@ -309,10 +334,10 @@ impl Session {
         };
         let why = if self.connection.phase == Phase::Open {
             let (base, window) = (self.connection.snd_una(), self.connection.snd_wnd);
-            match begun.now {
-                Now::Wait(_) => return,
-                Now::Nothing => None,
-                Now::Ask(question) => match begun.refused(question, base, window) {
+            match (begun.due(), begun.flying()) {
+                (None, None) => None,
+                (None, Some(_)) => return,
+                (Some((due, _)), _) => match begun.refused(&due, base, window) {
                     None => return,
                     why => why,
                 },
@@ -335,25 +360,20 @@ impl Session {
 
     /// Whether a long probe is to be sent.
     pub(super) fn wants_long(&self) -> bool {
-        let now = self.begun().map(|begun| begun.now);
-        matches!(now, Some(Now::Ask(_)))
+        self.begun().is_some_and(|begun| begun.due().is_some())
     }
 
     /// The long probe that is to be sent.
     pub(super) fn poll_long(&mut self, now: Instant) -> Option<Transmit> {
         let begun = self.begun_mut()?;
-        let Now::Ask(Question { ttl, size }) = begun.now else {
-            return None;
-        };
-        let (sequence, length) = (begun.next, size.saturating_sub(begun.headers));
-        begun.next = sequence.wrapping_add(u32::from(length) + 1);
+        let (due, first) = begun.due()?;
+        let (sequence, length) = (due.sequence, due.length);
+        if first {
+            begun.next = sequence.wrapping_add(u32::from(length) + 1);
+        }
         begun.sent += 1;
-        begun.now = Now::Wait(Flying {
-            ttl,
-            sequence,
-            length,
-            sent: now,
-        });
+        begun.now = Now::Wait(Flying { sent: now, ..due });
+        let ttl = due.question.ttl;
         let segment = self.connection.segment(now, ttl, sequence, flags::PSH);
         Some(Transmit {
             alone: None,
@@ -424,7 +444,7 @@ impl Session {
         if let Some(begun) = self.begun_mut()
             && let Some(flying) = begun.flying()
             && bare
-            && flying.ttl >= nearest
+            && flying.question.ttl >= nearest
         {
             begun.answer(Answer::Passed);
         }

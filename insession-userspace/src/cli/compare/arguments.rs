@@ -118,6 +118,11 @@ impl Arguments {
                 "--on-handshake-failure: a run by another method would count as that one's; leave it out",
             ));
         }
+        if self.probing.mtu {
+            return Err(Failure::usage(
+                "--mtu: no two methods could be held against each other by it; use insession trace --mtu",
+            ));
+        }
         if self.probing.many.flows > 1 || self.probing.many.mda {
             return Err(Failure::usage(
                 "--flows, --mda: here each run is a flow more, of each method; raise --runs",

@@ -81,6 +81,11 @@ impl Prepared {
                 "--share-near-hops: it would hide where flows part; leave it out, or --flows and --mda",
             ));
         }
+        if session.mtu && arguments.share_near_hops {
+            return Err(Failure::usage(
+                "--share-near-hops: --mtu has to know of every hop whether it answers; leave one of both out",
+            ));
+        }
         if arguments.words.is_empty() && arguments.targets.is_empty() {
             return Err(Failure::usage(
                 "no targets; name some, or a list by --targets FILE (- for standard input)",

@@ -5,6 +5,7 @@ mod dispatch;
 mod drain;
 mod ends;
 mod faults;
+mod mtu;
 mod near;
 mod pace;
 mod ports;

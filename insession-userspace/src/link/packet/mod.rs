@@ -19,7 +19,9 @@
 //!   retransmitted counts as dubious and changes nothing (`tcp_dsack_seen`).
 //! * ICMP errors that quote a probe are outside `snd_una..=snd_nxt` and dropped
 //!   (`tcp_v4_err`, net/ipv4/tcp_ipv4.c, and `tcp_v6_err`, net/ipv6/tcp_ipv6.c;
-//!   counted as OutOfWindowIcmps). That goes for "fragmentation needed" too.
+//!   counted as OutOfWindowIcmps). That goes for "fragmentation needed" and "packet
+//!   too big" as well: both come to `tcp_v4_mtu_reduced` and `tcp_v6_mtu_reduced` only
+//!   behind that check, so what long probes draw does not lower the route's MTU.
 //!   Errors that quote the SYN are not: they end the kernel's attempt, as the
 //!   session's.
 //! * The server's TSecr echoes the last segment in order (RFC 7323 §4.3), which
