@@ -162,6 +162,35 @@ fn silent_routers_tell_of_it_all_the_same() {
 }
 
 #[test]
+fn routers_that_answer_few_packets_are_no_black_holes() {
+    // As kernels are set up: one error a second and some at once.
+    let lab = Lab::up_with("chain", |topology| {
+        let routers = topology.nodes.iter_mut().filter(|(_, node)| node.router);
+        for (name, node) in routers {
+            for setting in ["net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"] {
+                node.sysctls.insert(setting.to_owned(), "1000".to_owned());
+            }
+            if name == "r3" {
+                node.nft = Some(SAYS_NOTHING.to_owned());
+            }
+        }
+    })
+    .unwrap();
+    set(&lab, "r3", "r4", "1433");
+    for v6 in FAMILIES {
+        let target = server(&lab, v6);
+        // Far too hasty to outlast them.
+        let hasty = ["--mtu", "-w", "150ms", "-q", "2", "-p", "80", &target];
+        let mtu = trace(&lab, &hasty).mtu.unwrap();
+        assert_eq!(mtu.path, Some(1433), "{mtu:#?}");
+        let [step] = &mtu.steps[..] else {
+            panic!("{mtu:#?}");
+        };
+        assert_eq!((step.mtu, step.told), (1433, false));
+    }
+}
+
+#[test]
 fn a_server_without_sack_is_measured_to_as_well() {
     let lab = Lab::up("no_sack").unwrap();
     set(&lab, "r2", "r3", "1400");

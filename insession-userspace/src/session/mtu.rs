@@ -100,7 +100,10 @@ impl Begun {
         self.search.answer(answer);
         self.now = match (self.search.question(), before) {
             (None, _) => Now::Nothing,
-            (Some(next), Some(flying)) if next == flying.question => Now::Again(flying),
+            // What was answered is done with.
+            (Some(next), Some(flying)) if next == flying.question && answer != Answer::Passed => {
+                Now::Again(flying)
+            }
             (Some(next), _) => Now::Ask(next),
         };
     }

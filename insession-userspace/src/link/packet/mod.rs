@@ -70,6 +70,8 @@ mod filter;
 #[cfg(test)]
 mod label_tests;
 #[cfg(test)]
+mod long_tests;
+#[cfg(test)]
 mod permission_tests;
 pub mod plain;
 mod socket;
@@ -153,6 +155,43 @@ const LONGEST: usize = 14 + 4 + u16::MAX as usize;
 const STALLED_AFTER: Duration = Duration::from_secs(2);
 
 impl Outgoing {
+    fn new() -> Self {
+        Outgoing {
+            frames: Box::new([[0; MAX_FRAME]; ROOM]),
+            lengths: [0; ROOM],
+            long: VecDeque::new(),
+            first: 0,
+            end: 0,
+            stuck_since: None,
+        }
+    }
+
+    /// Writes a long frame; `false`: there is no room.
+    fn push_long(&mut self, frame: &[u8]) -> bool {
+        let Some(length) = self.lengths.get_mut(self.end) else {
+            return false;
+        };
+        *length = LONG;
+        self.long.push_back(frame.to_vec());
+        self.end += 1;
+        true
+    }
+
+    /// What the kernel has not taken, in the order in which it was written.
+    fn pending(&self) -> impl Iterator<Item = &[u8]> {
+        let pending = self.first..self.end;
+        let frames = self.frames.get(pending.clone()).unwrap_or_default();
+        let lengths = self.lengths.get(pending).unwrap_or_default();
+        let mut long = self.long.iter();
+        frames
+            .iter()
+            .zip(lengths)
+            .map(move |(frame, length)| match *length {
+                LONG => long.next().map_or(&[][..], Vec::as_slice),
+                length => frame.get(..length).unwrap_or_default(),
+            })
+    }
+
     /// The kernel has these, of the first ones.
     fn took(&mut self, frames: usize) {
         let end = (self.first + frames).min(self.end);
@@ -206,14 +245,7 @@ impl PacketLink {
             flows: FlowTable::new(first, last).with_alone(options.alone),
             connections: HashMap::new(),
             receiver: socket::Receiver::new(),
-            outgoing: Outgoing {
-                frames: Box::new([[0; MAX_FRAME]; ROOM]),
-                lengths: [0; ROOM],
-                long: VecDeque::new(),
-                first: 0,
-                end: 0,
-                stuck_since: None,
-            },
+            outgoing: Outgoing::new(),
             counts: [0; Counter::ALL.len()],
             tx_dropped: 0,
             rx_dropped: 0,
@@ -257,18 +289,7 @@ impl PacketLink {
     fn offer(&mut self) -> Result<(), LinkError> {
         let outgoing = &mut self.outgoing;
         while outgoing.first < outgoing.end {
-            let pending = outgoing.first..outgoing.end;
-            let frames = outgoing.frames.get(pending.clone()).unwrap_or_default();
-            let lengths = outgoing.lengths.get(pending).unwrap_or_default();
-            let mut long = outgoing.long.iter();
-            let frames = frames
-                .iter()
-                .zip(lengths)
-                .map(|(frame, length)| match *length {
-                    LONG => long.next().map_or(&[][..], Vec::as_slice),
-                    length => frame.get(..length).unwrap_or_default(),
-                });
-            match socket::send(&self.socket, frames) {
+            match socket::send(&self.socket, outgoing.pending()) {
                 Ok(sent) => {
                     outgoing.took(sent);
                     outgoing.stuck_since = None;
@@ -375,14 +396,10 @@ impl Link for PacketLink {
         if frame.len() > LONGEST {
             return Err(too_long(frame.len(), LONGEST));
         }
-        let outgoing = &mut self.outgoing;
-        let Some(length) = outgoing.lengths.get_mut(outgoing.end) else {
-            return Err(LinkError::Full);
-        };
-        *length = LONG;
-        outgoing.long.push_back(frame.to_vec());
-        outgoing.end += 1;
-        Ok(())
+        match self.outgoing.push_long(frame) {
+            true => Ok(()),
+            false => Err(LinkError::Full),
+        }
     }
 
     /// What the kernel does not take at once is kept and offered again by

@@ -7,7 +7,8 @@
 //! anything, hops that answered short probes are asked by long ones
 //! ([`Stage::Place`]), and the first that answers none is asked by ever other sizes
 //! ([`Stage::Size`]), a short one first: a hop that does not answer that is not behind a
-//! black hole.
+//! black hole. Nor need one be that answers few packets a second: before a silence is
+//! believed, short packets have to be answered ([`Check`]).
 
 use alloc::format;
 use alloc::string::String;
@@ -27,6 +28,14 @@ const USUAL: [u16; 26] = [
 const PLATEAUS: [u16; 10] = [
     32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68,
 ];
+
+/// The size of packets that are answered whatever the MTU, octets.
+const SHORT: u16 = 128;
+
+/// So many of them have to be answered in a row. Linux answers one a second and some at
+/// once (net/ipv4/icmp.c, `icmpv4_xrlim_allow`): where it has two answers left, it had
+/// one for the packet before.
+const IN_A_ROW: u8 = 2;
 
 /// A long probe to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +63,16 @@ pub(super) struct Found {
     pub(super) path: Option<u16>,
     pub(super) steps: Vec<MtuStep>,
     pub(super) detail: Option<String>,
+}
+
+/// Whether a hop answers short packets, now that it did not answer this.
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    asked: Question,
+    /// Answers in a row.
+    answered: u8,
+    /// Packets without one.
+    failed: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +120,8 @@ pub(super) struct Search {
     tries: u8,
     /// How often this one was asked without an answer.
     failed: u8,
+    /// First this.
+    check: Option<Check>,
     steps: Vec<MtuStep>,
     path: Option<u16>,
     detail: Option<String>,
@@ -129,6 +150,7 @@ impl Search {
             stage: Stage::Whole,
             tries,
             failed: 0,
+            check: None,
             steps: Vec::new(),
             path: None,
             detail: None,
@@ -137,6 +159,10 @@ impl Search {
 
     /// What is to be asked; `None`: nothing more.
     pub(super) fn question(&self) -> Option<Question> {
+        if let Some(Check { asked, .. }) = self.check {
+            let (ttl, size) = (asked.ttl, SHORT.min(self.floor));
+            return Some(Question { ttl, size });
+        }
         let (ttl, size) = match self.stage {
             Stage::Whole => (self.end, self.size),
             Stage::Teller {
@@ -156,6 +182,10 @@ impl Search {
         let Some(asked) = self.question() else {
             return;
         };
+        if let Some(check) = self.check {
+            self.checked(check, answer == Answer::Passed);
+            return self.settle();
+        }
         match answer {
             Answer::Passed => {
                 self.failed = 0;
@@ -262,15 +292,43 @@ impl Search {
             }
             // It did not draw what packets of a larger TTL do.
             Stage::Teller { low, .. } => *low = asked.ttl,
-            Stage::Place { high, .. } => *high = asked.ttl,
             Stage::Size { passes: 0, .. } => self.answers_nothing(asked.ttl),
-            Stage::Size { fails, .. } => *fails = asked.size,
+            Stage::Place { .. } | Stage::Size { .. } => {
+                self.check = Some(Check {
+                    asked,
+                    answered: 0,
+                    failed: 0,
+                });
+            }
             Stage::Done => {}
+        }
+    }
+
+    /// A short packet was answered, or not.
+    fn checked(&mut self, mut check: Check, answered: bool) {
+        match answered {
+            true => check.answered += 1,
+            false => (check.answered, check.failed) = (0, check.failed + 1),
+        }
+        self.check = None;
+        if check.failed > self.tries {
+            self.answers_nothing(check.asked.ttl);
+        } else if check.answered < IN_A_ROW {
+            self.check = Some(check);
+        } else {
+            match &mut self.stage {
+                Stage::Place { high, .. } => *high = check.asked.ttl,
+                Stage::Size { fails, .. } => *fails = check.asked.size,
+                Stage::Whole | Stage::Teller { .. } | Stage::Done => {}
+            }
         }
     }
 
     /// Goes on where a stage is at its end.
     fn settle(&mut self) {
+        if self.check.is_some() {
+            return;
+        }
         match self.stage {
             Stage::Teller {
                 low,
@@ -331,10 +389,7 @@ impl Search {
     /// This hop answered short probes, and does so no longer: it is not asked again.
     fn answers_nothing(&mut self, ttl: u8) {
         if ttl == self.end {
-            let size = self.floor;
-            self.detail = Some(format!(
-                "packets of {size} octets are not answered at TTL {ttl} any more"
-            ));
+            self.detail = Some(format!("TTL {ttl} is hardly answered any more"));
             self.stage = Stage::Done;
             return;
         }

@@ -245,7 +245,7 @@ fn a_black_hole_is_measured_to_the_octet() {
             };
             let (found, asked) = path.measure();
             assert_eq!(found, is(mtu, vec![silent(at, mtu)]), "{mtu} behind {at}");
-            assert!(asked.len() < 50, "{}: {asked:?}", asked.len());
+            assert!(asked.len() < 80, "{}: {asked:?}", asked.len());
         }
     }
 }
@@ -253,7 +253,8 @@ fn a_black_hole_is_measured_to_the_octet() {
 #[test]
 fn a_usual_mtu_costs_few_packets() {
     let (_, asked) = path([(1500, Says::Truth), (1400, Says::Nothing)]).measure();
-    assert!(asked.len() <= 20, "{}: {asked:?}", asked.len());
+    // Half of it is silence, and short packets behind that.
+    assert!(asked.len() <= 32, "{}: {asked:?}", asked.len());
 }
 
 #[test]
@@ -339,7 +340,7 @@ fn a_destination_that_answers_no_more_is_no_black_hole() {
     }
     let found = search.found();
     assert_eq!((found.path, found.steps), (None, vec![]));
-    assert!(found.detail.unwrap().contains("at TTL 3"));
+    assert_eq!(found.detail.unwrap(), "TTL 3 is hardly answered any more");
     // All the way, to the hop before, and short ones.
     assert_eq!(asked, 3 + 1 + 3);
 }
@@ -362,17 +363,63 @@ fn a_hop_that_answers_no_more_is_passed_over() {
 }
 
 #[test]
+fn a_hop_that_answers_few_packets_is_not_taken_for_a_black_hole() {
+    let path = path([
+        (1500, Says::Truth),
+        (1433, Says::Nothing),
+        (1500, Says::Truth),
+        (1500, Says::Truth),
+    ]);
+    // As Linux does it: six at once, and one more in so many packets' time.
+    for spare in 1..8 {
+        let mut search = path.search();
+        let (mut left, mut time) = ([6.0; 6], 0);
+        while let Some(question) = search.question() {
+            let mut answer = path.ask(question);
+            // Its answers are no errors.
+            if question.ttl < path.end() && answer == Answer::Passed {
+                let tokens = &mut left[usize::from(question.ttl)];
+                match *tokens >= 1.0 {
+                    true => *tokens -= 1.0,
+                    false => answer = Answer::Silent,
+                }
+            }
+            // Who is answered goes on at once.
+            if answer == Answer::Silent {
+                time += 1;
+                left.iter_mut()
+                    .for_each(|it| *it = f64::min(6.0, *it + 1.0 / f64::from(spare)));
+            }
+            search.answer(answer);
+        }
+        assert!(time < 100);
+        let found = search.found();
+        assert_eq!(found.path, Some(1433), "{spare}: {found:?}");
+        // The hop before the one that answers well enough.
+        assert!(found.steps[0].ttl >= 2, "{spare}: {found:?}");
+    }
+}
+
+#[test]
 fn in_ipv6_nothing_below_its_least_is_asked_for() {
     let mut path = path([(1500, Says::Truth), (1280, Says::Nothing)]);
     path.v6 = true;
     let (found, asked) = path.measure();
     assert_eq!(found, is(1280, vec![silent(2, 1280)]));
-    assert!(asked.iter().all(|question| question.size >= 1280));
+    let least = asked
+        .iter()
+        .map(|question| question.size)
+        .filter(|size| *size > SHORT);
+    assert_eq!(least.min(), Some(1280));
     // A network that breaks the rule.
     path.routers[1].mtu = 1000;
     let (found, asked) = path.measure();
     assert_eq!((found.path, found.steps), (None, vec![]));
-    assert!(asked.iter().all(|question| question.size >= 1280));
+    let least = asked
+        .iter()
+        .map(|question| question.size)
+        .filter(|size| *size > SHORT);
+    assert_eq!(least.min(), Some(1280));
 }
 
 #[test]
