@@ -27,9 +27,9 @@ use crate::wire::tcp::{self, SackBlock, flags};
 use crate::wire::template::Varying;
 use search::{Answer, Question, Search};
 
-/// Long probes of a session, at most. A place where the MTU becomes smaller takes a
-/// dozen questions and some, each asked as often as a hop has probes.
-const MOST: u16 = 400;
+/// Long probes of a session, at most. A black hole takes a dozen questions or two, half
+/// of them asked as often as a hop has probes.
+const MOST: u16 = 250;
 
 /// No shorter packet tells more than a probe does: what every network carries (RFC 791).
 const SHORTEST: u16 = 68;

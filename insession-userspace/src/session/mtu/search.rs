@@ -286,14 +286,10 @@ impl Search {
         }
         self.failed = 0;
         match &mut self.stage {
-            Stage::Whole => {
-                let (low, high) = (self.passed, self.end);
-                self.stage = Stage::Place { low, high };
-            }
             // It did not draw what packets of a larger TTL do.
             Stage::Teller { low, .. } => *low = asked.ttl,
             Stage::Size { passes: 0, .. } => self.answers_nothing(asked.ttl),
-            Stage::Place { .. } | Stage::Size { .. } => {
+            Stage::Whole | Stage::Place { .. } | Stage::Size { .. } => {
                 self.check = Some(Check {
                     asked,
                     answered: 0,
@@ -319,7 +315,11 @@ impl Search {
             match &mut self.stage {
                 Stage::Place { high, .. } => *high = check.asked.ttl,
                 Stage::Size { fails, .. } => *fails = check.asked.size,
-                Stage::Whole | Stage::Teller { .. } | Stage::Done => {}
+                Stage::Whole => {
+                    let (low, high) = (self.passed, self.end);
+                    self.stage = Stage::Place { low, high };
+                }
+                Stage::Teller { .. } | Stage::Done => {}
             }
         }
     }

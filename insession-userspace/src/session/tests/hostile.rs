@@ -153,6 +153,7 @@ proptest! {
         max_ttl in 1u8..=255,
         polite: bool,
         fewer_syns: bool,
+        mtu: bool,
     ) {
         let mut script = Script::new(SessionOptions {
             probes,
@@ -161,6 +162,9 @@ proptest! {
             handshake_timeout: ms(if fewer_syns { 900 } else { 5000 }),
             ..Default::default()
         });
+        if mtu {
+            script.session.measure_mtu(1500, 2034);
+        }
         let start = script.now;
         for input in inputs {
             match input {
@@ -189,6 +193,7 @@ proptest! {
         check_sent(&script)?;
         let sent = script.probes_sent();
         let report = script.report();
+        prop_assert_eq!(report.mtu.is_some(), mtu && report.handshake.is_some());
         let reported: usize = report.hops.iter().map(|hop| hop.probes.len()).sum();
         prop_assert_eq!(reported, sent);
     }
@@ -208,6 +213,7 @@ pub(super) fn check_sent(script: &Script) -> Result<(), TestCaseError> {
                 // Never the byte at SND.UNA, and a byte of gap between any two.
                 prop_assert!(gap.iter().any(|gap| gap % 2 == 1 && *gap < 1 << 17));
             }
+            TransmitKind::Long => prop_assert!((1..=1460).contains(&segment.payload_len)),
             _ => prop_assert_eq!(segment.payload_len, 0),
         }
     }
