@@ -77,6 +77,10 @@ fn bad_input_ends_with_2_and_a_reason() {
             "error: --adopt 192.0.2.1:4-198.51.100.7:5: this host has no such connection",
         ),
         (
+            "trace --mtu -m paris-udp host",
+            "error: --mtu: it is measured inside a session, and --method paris-udp opens none",
+        ),
+        (
             "trace -f 5 -M 4 host",
             "error: --first-ttl 5: it is above --max-ttl 4",
         ),

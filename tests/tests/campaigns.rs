@@ -159,6 +159,25 @@ fn no_router_answers_more_than_it_is_owed() {
 }
 
 #[test]
+fn every_targets_path_mtu_is_measured_where_it_is_asked_for() {
+    let lab = Lab::up("chain").unwrap();
+    for (node, interface) in [("r4", "r5"), ("r5", "r4")] {
+        let arguments = ["link", "set", "dev", interface, "mtu", "1380"];
+        lab.run(node, "ip", &arguments, "").unwrap();
+    }
+    let list = list(&lab, &addresses(&lab, 200));
+    let (run, records) = run(&lab, &["--mtu", "--targets", list.to_str().unwrap()]);
+    assert_eq!((run.code, records.len()), (Some(0), 200), "{run:?}");
+    for record in &records {
+        assert_right(&lab, record);
+        let mtu = record.mtu.as_ref().unwrap();
+        assert_eq!(mtu.path, Some(1380), "{record:#?}");
+        let steps = mtu.steps.iter().map(|step| (step.ttl, step.mtu, step.told));
+        assert_eq!(steps.collect::<Vec<_>>(), [(4, 1380, true)]);
+    }
+}
+
+#[test]
 fn near_hops_are_probed_for_one_and_told_for_all() {
     // What is common ends where the ways part.
     let lab = Lab::up("diamond").unwrap();

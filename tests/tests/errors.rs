@@ -50,6 +50,8 @@ fn bad_usage_is_2() {
         &["trace", "--source-ports", "9-1", "10.9.0.1"],
         &["trace", "-f", "9", "-M", "3", "10.9.0.1"],
         &["trace", "--mtu", "-m", "icmp", "10.9.0.1"],
+        &["run", "--mtu", "--share-near-hops", "10.9.0.1"],
+        &["compare", "--mtu", "10.9.0.1"],
         &["trace", "--nonsense", "10.9.0.1"],
         &["trace", "10.9.0.1:port"],
         &["nonsense"],
