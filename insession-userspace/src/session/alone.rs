@@ -48,9 +48,6 @@ const WINDOW_SEGMENTS: u16 = 4;
 /// No peer limits how many may be sent.
 const WINDOW: u32 = 1 << 30;
 
-/// What the checksum of an echo request stays at, where it does.
-const ECHO_CHECKSUM: u16 = 0x1d1d;
-
 /// Octets of data that a datagram of `dublin` has at least in IPv6: its checksum is
 /// made in two.
 const LEAST_DATA: u16 = 2;
@@ -185,7 +182,7 @@ impl Session {
             Method::Icmp | Method::ParisIcmp => Alone::Echo {
                 identifier: source_port,
                 sequence: number,
-                checksum: (method == Method::ParisIcmp).then_some(ECHO_CHECKSUM),
+                checksum: self.sent_checksum(index),
             },
             Method::Udp => {
                 // A socket a probe: a flow label a socket.
@@ -244,7 +241,9 @@ impl Session {
     /// The checksum that a probe was sent with, where it was made to have it.
     pub(super) fn sent_checksum(&self, index: usize) -> Option<u16> {
         match self.method() {
-            Method::ParisIcmp => Some(ECHO_CHECKSUM),
+            // The identifier, as scamper has it: balancers hash the one or the other, and
+            // flows are to differ in both. -0 is sent as 0.
+            Method::ParisIcmp => Some(self.flow().local.port() % u16::MAX),
             Method::ParisUdp | Method::Dublin => Some(id(index).0.get()),
             _ => None,
         }

@@ -25,9 +25,13 @@ fn options() -> SessionOptions {
 }
 
 fn session(method: Method) -> Session {
+    session_from(method, PORT)
+}
+
+fn session_from(method: Method, port: u16) -> Session {
     let remote = steered(method, "198.51.100.7:33434".parse().unwrap());
     let flow = Flow {
-        local: (IpAddr::from([192, 0, 2, 1]), PORT).into(),
+        local: (IpAddr::from([192, 0, 2, 1]), port).into(),
         remote,
     };
     Session::alone(&options(), method, flow, 33_434, (7, 9), 1460, NOW)
@@ -254,6 +258,25 @@ fn a_nat_is_seen_and_does_no_harm() {
             reply.unwrap().rewrites.clone()
         };
         assert_eq!((rewrites(0), rewrites(1)), (vec![], vec![Rewrite::Source]));
+    }
+}
+
+#[test]
+fn echo_requests_of_one_flow_have_the_identifier_for_checksum() {
+    // Of what has no -0, 0 is said.
+    for (port, expected) in [(PORT, PORT), (PORT + 1, PORT + 1), (u16::MAX, 0)] {
+        let (probes, _) = run(&mut session_from(Method::ParisIcmp, port), |_| {});
+        for probe in probes {
+            let Alone::Echo {
+                identifier,
+                checksum,
+                ..
+            } = probe.alone.unwrap().alone
+            else {
+                panic!("no echo request: {probe:?}");
+            };
+            assert_eq!((identifier, checksum), (port, Some(expected)));
+        }
     }
 }
 
