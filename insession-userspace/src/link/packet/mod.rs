@@ -43,7 +43,12 @@
 //! **VLAN tags** that the kernel took out of a frame are put back.
 //!
 //! **On loopback** a frame is seen twice, leaving and arriving; the filter and
-//! the steering decision take the right one of the two.
+//! the steering decision take the right one of the two. IPv4 goes out by a raw socket
+//! there, with a route of the kernel's: what comes over lo without one, as frames of an
+//! AF_PACKET socket do, it takes for forged, since its source is an address of this host
+//! (`__fib_validate_source`, net/ipv4/fib_frontend.c). Segments of a connection of the
+//! kernel's are spared that look where it has received over lo before
+//! (`tcp_v4_early_demux`), nothing else is. IPv6 has no such check.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -71,6 +76,8 @@ mod filter;
 mod label_tests;
 #[cfg(test)]
 mod long_tests;
+#[cfg(test)]
+mod loopback_tests;
 #[cfg(test)]
 mod permission_tests;
 pub mod plain;
@@ -118,6 +125,8 @@ pub struct PacketLink {
     name: String,
     options: PacketOptions,
     socket: OwnedFd,
+    /// By what IPv4 goes out over loopback.
+    raw: Option<OwnedFd>,
     event: Arc<OwnedFd>,
     flows: FlowTable,
     connections: HashMap<FlowKey, OwnedFd>,
@@ -230,8 +239,12 @@ impl PacketLink {
         let (first, last) = (*options.ports.start(), *options.ports.end());
         let adopts = options.adopted.is_some();
         let filter = filter::program(first, last, options.alone.datagrams, adopts);
-        let socket =
-            socket::open(info.index, &filter).map_err(|error| not_opened(interface, error))?;
+        let socket = socket::open(info.index, &filter)
+            .map_err(|error| not_opened(interface, "AF_PACKET socket", error))?;
+        let raw = info.loopback.then(socket::open_ipv4);
+        let raw = raw
+            .transpose()
+            .map_err(|error| not_opened(interface, "raw socket", error))?;
         let event = sys::event().map_err(|source| LinkError::System {
             what: "eventfd".to_owned(),
             source,
@@ -241,6 +254,7 @@ impl PacketLink {
             name: info.name,
             options: options.clone(),
             socket,
+            raw,
             event: Arc::new(event),
             flows: FlowTable::new(first, last).with_alone(options.alone),
             connections: HashMap::new(),
@@ -289,7 +303,11 @@ impl PacketLink {
     fn offer(&mut self) -> Result<(), LinkError> {
         let outgoing = &mut self.outgoing;
         while outgoing.first < outgoing.end {
-            match socket::send(&self.socket, outgoing.pending()) {
+            let sent = match &self.raw {
+                None => socket::send(&self.socket, outgoing.pending()),
+                Some(raw) => send_over_loopback(&self.socket, raw, outgoing.pending()),
+            };
+            match sent {
                 Ok(sent) => {
                     outgoing.took(sent);
                     outgoing.stuck_since = None;
@@ -309,8 +327,10 @@ impl PacketLink {
                         });
                     }
                     // The queueing discipline dropped this one (`packet_snd`,
-                    // net/packet/af_packet.c): lost, as on any wire.
-                    Some(libc::ENOBUFS) => {
+                    // net/packet/af_packet.c), or over loopback a firewall of this
+                    // host (`nf_hook_slow`, net/netfilter/core.c), or it has lost its
+                    // way: lost, as on any wire.
+                    Some(libc::ENOBUFS | libc::EPERM | libc::ENETUNREACH | libc::EHOSTUNREACH) => {
                         outgoing.took(1);
                         self.tx_dropped += 1;
                     }
@@ -348,7 +368,22 @@ impl Link for PacketLink {
         if self.options.adopted.as_ref() == Some(flow) {
             return Ok(());
         }
-        match connection::connect(flow, &self.options) {
+        // Over lo the kernel takes answers from an address of another interface for
+        // received there, not by who insists on lo. In IPv6, and to the address that a
+        // packet comes from, there is no other way all the same.
+        let Flow { local, remote } = flow;
+        let only_way = local.is_ipv6() || local.ip() == remote.ip();
+        let connection = match self.raw.is_some() && only_way {
+            true => {
+                let unbound = PacketOptions {
+                    device: None,
+                    ..self.options.clone()
+                };
+                connection::connect(flow, &unbound)
+            }
+            false => connection::connect(flow, &self.options),
+        };
+        match connection {
             Ok(connection) => {
                 self.connections.insert(key, connection);
                 Ok(())
@@ -423,10 +458,11 @@ impl Link for PacketLink {
             left -= received;
             let (now, offset) = (clock::monotonic(), clock::realtime_offset());
             for frame in self.receiver.frames() {
+                let known = (&self.flows, &self.connections);
                 let found = match (frame.outgoing, self.options.adopted.is_some()) {
-                    (true, watched) => segment(frame.bytes, &self.flows, true, watched),
+                    (true, watched) => segment(frame.bytes, known, true, watched),
                     // Cut short, as steering has it that no segment is.
-                    (false, true) => segment(frame.bytes, &self.flows, false, true)
+                    (false, true) => segment(frame.bytes, known, false, true)
                         .or_else(|_| steered(frame.bytes, &self.flows)),
                     (false, false) => steered(frame.bytes, &self.flows),
                 };
@@ -515,6 +551,35 @@ fn monotonic_stamp(stamp: u64, offset: i64, now: Instant) -> Instant {
     Instant::from_nanos(nanos).min(now)
 }
 
+/// Sends as many as the kernel takes of the frames in front that go out by the same
+/// socket; how many. An error is that of the first one, and nothing was sent.
+fn send_over_loopback<'a>(
+    socket: &OwnedFd,
+    raw: &OwnedFd,
+    frames: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<usize> {
+    let mut frames = frames.peekable();
+    if frames
+        .peek()
+        .is_some_and(|first| to_ourselves(first).is_some())
+    {
+        return socket::send_ipv4(raw, frames.map_while(to_ourselves));
+    }
+    socket::send(
+        socket,
+        frames.take_while(|frame| to_ourselves(frame).is_none()),
+    )
+}
+
+/// The IPv4 packet in a frame, if the only way that it can be sent is over loopback: to
+/// there, or to where it comes from. All else stays a frame on lo. There are no tags.
+fn to_ourselves(frame: &[u8]) -> Option<&[u8]> {
+    let (ethernet, packet) = frame.split_at_checked(14)?;
+    let (source, destination) = (packet.get(12..16)?, packet.get(16..20)?);
+    let leads_nowhere_else = destination.starts_with(&[127]) || source == destination;
+    (ethernet.ends_with(&[0x08, 0]) && leads_nowhere_else).then_some(packet)
+}
+
 /// Whose a frame is, how it was recognised, and where its IP header begins; or what to
 /// count it as.
 type Found = Result<(SessionId, SteerKind, usize), Counter>;
@@ -531,9 +596,14 @@ fn steered(frame: &[u8], flows: &FlowTable) -> Found {
     }
 }
 
-/// Whose SYN this is, where it is one that our kernel sends for a flow of ours; or
-/// whose segment, where `any` is wanted.
-fn segment(frame: &[u8], flows: &FlowTable, outgoing: bool, any: bool) -> Found {
+/// Whose SYN this is, where it is one that our kernel sends for a flow of ours: over
+/// loopback our own are seen, too. Or whose segment, where `any` is wanted.
+fn segment(
+    frame: &[u8],
+    (flows, connections): (&FlowTable, &HashMap<FlowKey, OwnedFd>),
+    outgoing: bool,
+    any: bool,
+) -> Found {
     let mut l3 = 14;
     let ethertype = loop {
         let field = frame.get(l3 - 2..l3).ok_or(Counter::Truncated)?;
@@ -578,6 +648,7 @@ fn segment(frame: &[u8], flows: &FlowTable, outgoing: bool, any: bool) -> Found 
         false => (destination, source),
     };
     FlowKey::new(local, remote, PROTOCOL_TCP)
+        .filter(|key| any || connections.contains_key(key))
         .and_then(|key| flows.get(&key))
         .map(|session| (session, SteerKind::Segment, l3))
         .ok_or(Counter::NoFlow)
@@ -591,8 +662,8 @@ fn v6_address(octets: [u8; 16]) -> std::net::IpAddr {
     octets.into()
 }
 
-fn not_opened(interface: &str, source: io::Error) -> LinkError {
-    let what = format!("interface {interface}: AF_PACKET socket");
+fn not_opened(interface: &str, socket: &str, source: io::Error) -> LinkError {
+    let what = format!("interface {interface}: {socket}");
     match source.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => LinkError::NotPermitted {
             what,

@@ -50,6 +50,19 @@ pub(super) fn open(interface: u32, filter: &[libc::sock_filter]) -> io::Result<O
     Ok(socket)
 }
 
+/// Opens a raw socket that sends IPv4 packets as they are written, by whatever way the
+/// kernel finds, and receives nothing (raw(7), IPPROTO_RAW).
+pub(super) fn open_ipv4() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_INET, kind, libc::IPPROTO_RAW) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Some thousand replies of a burst, each with its bookkeeping in the kernel.
 const RECEIVE_BUFFER: libc::c_int = 8 << 20;
 
@@ -276,26 +289,56 @@ pub(super) fn send<'a>(
     socket: &OwnedFd,
     frames: impl Iterator<Item = &'a [u8]>,
 ) -> io::Result<usize> {
-    let mut vectors: Vec<libc::iovec> = frames
-        .map(|frame| libc::iovec {
-            // The kernel only reads from it.
-            iov_base: frame.as_ptr().cast_mut().cast(),
-            iov_len: frame.len(),
+    send_to(socket, frames.map(|frame| (frame, None)))
+}
+
+/// The same of IPv4 packets, by a socket of [`open_ipv4`].
+pub(super) fn send_ipv4<'a>(
+    socket: &OwnedFd,
+    packets: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<usize> {
+    let addressed = packets.map(|packet| {
+        // SAFETY: a sockaddr_in of zero bytes is valid.
+        let mut to: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+        to.sin_family = libc::AF_INET as libc::sa_family_t;
+        let destination = packet.get(16..20).and_then(<[u8]>::first_chunk);
+        to.sin_addr.s_addr = u32::from_ne_bytes(*destination.unwrap_or(&[0; 4]));
+        (packet, Some(to))
+    });
+    send_to(socket, addressed)
+}
+
+fn send_to<'a>(
+    socket: &OwnedFd,
+    frames: impl Iterator<Item = (&'a [u8], Option<libc::sockaddr_in>)>,
+) -> io::Result<usize> {
+    let mut parts: Vec<_> = frames
+        .map(|(frame, to)| {
+            let vector = libc::iovec {
+                // The kernel only reads from it.
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: frame.len(),
+            };
+            (vector, to)
         })
         .collect();
-    let mut messages: Vec<libc::mmsghdr> = vectors
+    let mut messages: Vec<libc::mmsghdr> = parts
         .iter_mut()
-        .map(|vector| {
+        .map(|(vector, to)| {
             // SAFETY: an mmsghdr of zero bytes is valid: no buffers at all.
             let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
             message.msg_hdr.msg_iov = vector;
             message.msg_hdr.msg_iovlen = 1;
+            if let Some(address) = to {
+                message.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
+                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            }
             message
         })
         .collect();
     loop {
         // SAFETY: `messages` has that many entries, each with one vector of a
-        // live slice.
+        // live slice, and an address of `parts` where it has one.
         let result = unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),

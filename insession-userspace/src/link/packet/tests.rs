@@ -52,11 +52,11 @@ pub(super) fn flow(local: &str, remote: &str) -> Flow {
 }
 
 /// A received frame, owned.
-struct Seen {
+pub(super) struct Seen {
     at: Instant,
-    session: SessionId,
-    kind: SteerKind,
-    outgoing: bool,
+    pub session: SessionId,
+    pub kind: SteerKind,
+    pub outgoing: bool,
     l3_offset: usize,
     bytes: Vec<u8>,
 }
@@ -80,7 +80,7 @@ impl Seen {
 }
 
 /// The next frame that `wanted` wants; everything before it is dropped.
-fn next(link: &mut dyn Link, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
+pub(super) fn next(link: &mut dyn Link, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
     let deadline = link.now() + Duration::from_secs(5);
     loop {
         let mut found = None;
@@ -156,7 +156,7 @@ fn probe_with_ttl(
     frame
 }
 
-fn send(link: &mut dyn Link, frame: &[u8]) {
+pub(super) fn send(link: &mut dyn Link, frame: &[u8]) {
     assert!(link.room() > 0);
     link.transmit(&mut |buffer| {
         buffer[..frame.len()].copy_from_slice(frame);
