@@ -1,6 +1,5 @@
 //! The options of `insession aliases`.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::aliases::Kind;
 use crate::cli::exit::Failure;
-use crate::cli::probing::{LinkName, LiveFramesName, Probing, XdpModeName, ZeroCopyName};
+use crate::cli::probing::{LinkArguments, Probing};
 use crate::cli::trace::arguments::When;
 use crate::cli::value;
 
@@ -80,18 +79,9 @@ pub struct Arguments {
     /// Local ports, of which one is used [default: those above the kernel's own range]
     #[arg(long, value_name = "A-B", value_parser = value::ports)]
     pub source_ports: Option<RangeInclusive<u16>>,
-    /// How frames get on and off the wire; auto: xdp, or packet where BPF is not to be had
-    #[arg(long, value_enum, value_name = "LINK", default_value = "auto")]
-    pub link: LinkName,
-    /// Where the XDP program sits: in the driver (native) or behind it (generic)
-    #[arg(long, value_enum, value_name = "MODE", default_value = "auto")]
-    pub xdp_mode: XdpModeName,
-    /// Zero-copy; auto: on drivers where it is known to work
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub zero_copy: ZeroCopyName,
-    /// Live frames: without zero-copy, the XDP program sends; auto: over veth
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub live_frames: LiveFramesName,
+    /// How frames get on and off the wire.
+    #[command(flatten)]
+    pub over: LinkArguments,
 
     /// Print JSON lines instead of text, one a router
     #[arg(long)]
@@ -139,12 +129,6 @@ fn part(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A value as it is written.
-fn word<T: ValueEnum>(value: &T) -> OsString {
-    let value = value.to_possible_value();
-    value.map_or_else(OsString::new, |value| value.get_name().into())
-}
-
 impl Arguments {
     /// What links and routes are opened by: the options of probing that are here, all
     /// others at their defaults. There is room for so many flows.
@@ -152,34 +136,25 @@ impl Arguments {
     /// # Errors
     /// Options that contradict each other.
     pub fn probing(&self, flows: usize) -> Result<Probing, Failure> {
-        let mut words: Vec<OsString> = vec!["aliases".into()];
-        let mut option = |name: &str, value: OsString| {
-            let mut word = OsString::from(format!("--{name}="));
-            word.push(value);
-            words.push(word);
-        };
-        if let Some(interface) = &self.interface {
-            option("interface", interface.into());
-        }
-        if let Some(source) = self.source {
-            option("source", source.to_string().into());
-        }
-        option("link", word(&self.link));
-        option("xdp-mode", word(&self.xdp_mode));
-        option("zero-copy", word(&self.zero_copy));
-        option("live-frames", word(&self.live_frames));
-        option("sessions", flows.max(1).to_string().into());
         let command = Probing::augment_args(clap::Command::new("aliases"));
-        let matches = command.try_get_matches_from(words);
-        matches
+        let defaults = command
+            .try_get_matches_from(["aliases"])
             .and_then(|matches| Probing::from_arg_matches(&matches))
-            .map_err(|error| Failure::usage(error.to_string()))
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Probing {
+            interface: self.interface.clone(),
+            source: self.source,
+            over: self.over,
+            sessions: flows.max(1),
+            ..defaults
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::probing::{LinkName, ZeroCopyName};
 
     #[test]
     fn confidence_is_a_part_of_one() {
@@ -203,8 +178,8 @@ mod tests {
         let matches = command.try_get_matches_from(line).unwrap();
         let arguments = Arguments::from_arg_matches(&matches).unwrap();
         let probing = arguments.probing(7).unwrap();
-        assert_eq!(probing.link, LinkName::Packet);
-        assert_eq!(probing.zero_copy, ZeroCopyName::Off);
+        assert_eq!(probing.over.link, LinkName::Packet);
+        assert_eq!(probing.over.zero_copy, ZeroCopyName::Off);
         assert_eq!(probing.interface.as_deref(), Some("-odd"));
         assert_eq!(probing.sessions, 7);
     }

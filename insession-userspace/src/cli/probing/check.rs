@@ -47,7 +47,7 @@ impl Probing {
                 self.first_ttl, self.max_ttl
             )));
         }
-        if self.close == CloseName::Fin && self.link == LinkName::Packet {
+        if self.close == CloseName::Fin && self.over.link == LinkName::Packet {
             return Err(Failure::usage(
                 "--close fin: on the packet link the kernel owns the connections, and closes them by RST; use --close rst, or --link xdp",
             ));

@@ -192,7 +192,7 @@ impl Engine {
 /// When one of them is not to be had.
 pub fn check_rights(arguments: &Probing) -> Result<(), Failure> {
     // What every link that may be opened needs.
-    let needed: &[_] = match arguments.link {
+    let needed: &[_] = match arguments.over.link {
         LinkName::Xdp => &[permit::NET_RAW, permit::NET_ADMIN, permit::BPF],
         LinkName::Auto | LinkName::Packet => &[permit::NET_RAW],
     };
@@ -289,17 +289,17 @@ impl Links {
         // The open ones, and those that linger behind them.
         let flows = arguments.sessions.saturating_add(LINGER_MAX);
         let xdp = XdpOptions {
-            mode: match arguments.xdp_mode {
+            mode: match arguments.over.xdp_mode {
                 XdpModeName::Auto => XdpMode::Auto,
                 XdpModeName::Native => XdpMode::Native,
                 XdpModeName::Generic => XdpMode::Generic,
             },
-            zero_copy: match arguments.zero_copy {
+            zero_copy: match arguments.over.zero_copy {
                 ZeroCopyName::Auto => ZeroCopy::Auto,
                 ZeroCopyName::On => ZeroCopy::On,
                 ZeroCopyName::Off => ZeroCopy::Off,
             },
-            transmission: match arguments.live_frames {
+            transmission: match arguments.over.live_frames {
                 LiveFramesName::Auto => Transmission::Auto,
                 LiveFramesName::On => Transmission::Live,
                 LiveFramesName::Off => Transmission::Ring,
@@ -315,7 +315,7 @@ impl Links {
         let insists = xdp.mode != XdpMode::Auto
             || xdp.zero_copy == ZeroCopy::On
             || xdp.transmission == Transmission::Live;
-        let kind = match arguments.link {
+        let kind = match arguments.over.link {
             _ if adopted.is_some() => LinkName::Packet,
             LinkName::Auto if insists => LinkName::Xdp,
             kind => kind,

@@ -15,8 +15,11 @@ use crate::trace::Method;
 pub mod check;
 pub mod engine;
 pub mod flows;
+mod link;
 mod method;
 pub mod sidecar;
+
+pub use link::{LinkArguments, LinkName, LiveFramesName, XdpModeName, ZeroCopyName};
 
 /// How targets are probed
 #[derive(Clone, Debug, clap::Args)]
@@ -83,18 +86,9 @@ pub struct Probing {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub sessions: usize,
 
-    /// How frames get on and off the wire; auto: xdp, or packet where BPF is not to be had
-    #[arg(long, value_enum, value_name = "LINK", default_value = "auto")]
-    pub link: LinkName,
-    /// Where the XDP program sits: in the driver (native) or behind it (generic)
-    #[arg(long, value_enum, value_name = "MODE", default_value = "auto")]
-    pub xdp_mode: XdpModeName,
-    /// Zero-copy; auto: on drivers where it is known to work
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub zero_copy: ZeroCopyName,
-    /// Live frames: without zero-copy, the XDP program sends; auto: over veth
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub live_frames: LiveFramesName,
+    /// How frames get on and off the wire.
+    #[command(flatten)]
+    pub over: LinkArguments,
     /// How sessions are closed
     #[arg(long, value_enum, value_name = "HOW", default_value = "rst")]
     pub close: CloseName,
@@ -116,50 +110,6 @@ pub struct Probing {
     /// Write every frame sent and received to FILE (pcapng)
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
-}
-
-/// `--link`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LinkName {
-    /// XDP, else packet where BPF is not permitted or not supported
-    Auto,
-    /// AF_XDP behind an XDP program
-    Xdp,
-    /// AF_PACKET, connections owned by the kernel
-    Packet,
-}
-
-/// `--xdp-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum XdpModeName {
-    /// Native where the driver has it
-    Auto,
-    /// In the driver
-    Native,
-    /// In the stack, on any driver
-    Generic,
-}
-
-/// `--zero-copy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ZeroCopyName {
-    /// On drivers and kernels where it is known to work
-    Auto,
-    /// Or fail
-    On,
-    /// Never
-    Off,
-}
-
-/// `--live-frames`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LiveFramesName {
-    /// Over veth, where the other end takes them
-    Auto,
-    /// Or fail; the driver drops what it has no room for, and does not tell
-    On,
-    /// By the socket's TX ring
-    Off,
 }
 
 /// `--close`.

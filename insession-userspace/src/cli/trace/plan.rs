@@ -77,7 +77,7 @@ fn adopts(flow: &Flow, probing: &Probing) -> Result<(), Failure> {
             "--method {} opens a flow of its own; add --method sidecar",
             probing.method.as_str()
         )
-    } else if probing.link == LinkName::Xdp {
+    } else if probing.over.link == LinkName::Xdp {
         "XDP sees but what arrives, and would take it from its connection; leave --link out".into()
     } else {
         return Ok(());
