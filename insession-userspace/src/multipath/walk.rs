@@ -163,6 +163,7 @@ pub(crate) mod tests {
 
     /// A trace by letters: routers a to z by TTL, several letters at a TTL one a
     /// probe, `.` silence, `T` the target; a hop of one letter has two such probes.
+    /// Probe `n` of each TTL goes out in round `n`, TTLs 1 ms apart, rounds 100 ms.
     pub(crate) fn trace(port: u16, hops: &[&str]) -> Trace {
         let mut trace = samples::contract();
         trace.source_port = Some(port);

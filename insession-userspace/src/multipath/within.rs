@@ -298,33 +298,14 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::multipath::walk;
     use crate::report::samples;
-    use crate::trace::{Hop, Method};
+    use crate::trace::Method;
     use proptest::prelude::*;
 
-    /// A trace of hops by letters, one a probe (`.`: silent, `T`: the target); probe
-    /// `n` of each TTL goes out in round `n`, TTLs 1 ms apart, rounds 100 ms.
+    /// A trace by letters.
     fn trace(hops: &[&str]) -> Trace {
-        let mut trace = samples::contract();
-        let hop = |(nth, letters): (usize, &&str)| {
-            let probe = |(round, letter): (usize, char)| Probe {
-                sent: Duration::from_millis(100 * round as u64 + nth as u64),
-                reply: match letter {
-                    '.' => None,
-                    'T' => Some(samples::answered(ReplyKind::Sack, "10.0.9.2")),
-                    _ => Some(samples::answered(
-                        ReplyKind::TimeExceeded,
-                        &format!("10.0.{nth}.{}", letter as u32),
-                    )),
-                },
-            };
-            Hop::new(
-                nth as u8 + 1,
-                letters.chars().enumerate().map(probe).collect(),
-            )
-        };
-        trace.hops = hops.iter().enumerate().map(hop).collect();
-        trace
+        walk::tests::trace(61_000, hops)
     }
 
     fn kinds(hops: &[&str]) -> Vec<(u8, &'static str)> {

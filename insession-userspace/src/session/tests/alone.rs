@@ -4,9 +4,10 @@ use core::net::IpAddr;
 
 use insession_common::flow::BLOCK;
 
+use super::{METHODS, send};
 use crate::session::{
-    Direct, DirectKind, Flow, IcmpError, IcmpKind, Quote, QuotedAlone, Reply, Seen, Segment,
-    Session, SessionOptions, Transmit, TransmitKind, steered,
+    Direct, DirectKind, IcmpError, IcmpKind, Quote, QuotedAlone, Reply, Seen, Segment, Session,
+    SessionOptions, Transmit, TransmitKind,
 };
 use crate::time::{Duration, Instant};
 use crate::trace::{Method, ReplyKind, Rewrite, Verdict};
@@ -29,12 +30,9 @@ fn session(method: Method) -> Session {
 }
 
 fn session_from(method: Method, port: u16) -> Session {
-    let remote = steered(method, "198.51.100.7:33434".parse().unwrap());
-    let flow = Flow {
-        local: (IpAddr::from([192, 0, 2, 1]), port).into(),
-        remote,
-    };
-    Session::alone(&options(), method, flow, 33_434, (7, 9), 1460, NOW)
+    let local = (IpAddr::from([192, 0, 2, 1]), port).into();
+    let target = "198.51.100.7:33434".parse().unwrap();
+    super::session_alone(&options(), method, (local, target), NOW)
 }
 
 /// What a router quotes of a packet of ours.
@@ -131,8 +129,7 @@ fn run(session: &mut Session, change: impl Fn(&mut Reply)) -> (Vec<Transmit>, Ve
             return (probes, others);
         }
         if session.wants_transmit(&options, now) {
-            let transmit = session.poll_transmit(&options, now).unwrap();
-            session.handle_transmitted(transmit.kind, now);
+            let transmit = send(session, &options, now);
             if !matches!(transmit.kind, TransmitKind::Probe(_)) {
                 others.push(transmit);
                 continue;
@@ -150,16 +147,6 @@ fn run(session: &mut Session, change: impl Fn(&mut Reply)) -> (Vec<Transmit>, Ve
     }
     panic!("it does not end: {session:?}");
 }
-
-const METHODS: [Method; 7] = [
-    Method::Icmp,
-    Method::Udp,
-    Method::Tcp,
-    Method::ParisIcmp,
-    Method::ParisUdp,
-    Method::ParisTcp,
-    Method::Dublin,
-];
 
 #[test]
 fn every_method_comes_to_the_target() {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::session::decode::decode;
-use crate::trace::{Method, Rewrite};
+use crate::trace::Rewrite;
 use crate::wire::alone::Alone;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{self, Form, Version};
@@ -34,13 +34,8 @@ impl Quoted {
         };
         let (local, remote): (SocketAddr, SocketAddr) =
             (local.parse().unwrap(), remote.parse().unwrap());
-        let flow = Flow {
-            local,
-            remote: steered(method, remote),
-        };
-        let mut session = Session::alone(&options, method, flow, 443, (ISN, TS_OFFSET), 1460, now);
-        let transmit = session.poll_transmit(&options, now).unwrap();
-        session.handle_transmitted(transmit.kind, now);
+        let mut session = session_alone(&options, method, (local, remote), now);
+        let transmit = send(&mut session, &options, now);
         let odd = transmit.alone.unwrap();
         let layout = Layout::new(&Way {
             source_mac: [2; 6],
@@ -174,16 +169,6 @@ fn rewrite(packet: &mut [u8], upper: usize, at: usize, octets: &[u8]) {
     let mended = pseudo(packet).bytes(&packet[upper..]).finish();
     packet[checksum..checksum + 2].copy_from_slice(&mended.to_be_bytes());
 }
-
-const METHODS: [Method; 7] = [
-    Method::Icmp,
-    Method::Udp,
-    Method::Tcp,
-    Method::ParisIcmp,
-    Method::ParisUdp,
-    Method::ParisTcp,
-    Method::Dublin,
-];
 
 /// However little is quoted, and with whatever padding: no finding.
 #[test]

@@ -26,7 +26,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::time::{Duration, Instant};
-use crate::trace::{Probe, ReplyKind};
+use crate::trace::{Method, Probe, ReplyKind};
 use crate::wire::tcp::{Options, SackBlock, SackBlocks, flags};
 use crate::wire::template::SegmentOptions;
 
@@ -454,6 +454,40 @@ impl Script {
         let placeholder = Session::new(flow(), 0, 0, 1460, self.now);
         core::mem::replace(&mut self.session, placeholder).into_report(self.now)
     }
+}
+
+/// The methods whose probes stand alone.
+const METHODS: [Method; 7] = [
+    Method::Icmp,
+    Method::Udp,
+    Method::Tcp,
+    Method::ParisIcmp,
+    Method::ParisUdp,
+    Method::ParisTcp,
+    Method::Dublin,
+];
+
+/// A session by one of them, from a local end to the target's.
+fn session_alone(
+    options: &SessionOptions,
+    method: Method,
+    (local, target): (SocketAddr, SocketAddr),
+    now: Instant,
+) -> Session {
+    let flow = Flow {
+        local,
+        remote: steered(method, target),
+    };
+    let begin = (ISN, TS_OFFSET);
+    Session::alone(options, method, flow, target.port(), begin, 1460, now)
+}
+
+/// What the session sends next, which goes out at once.
+fn send(session: &mut Session, options: &SessionOptions, now: Instant) -> Transmit {
+    let transmit = session.poll_transmit(options, now);
+    let transmit = transmit.expect("it has something to send");
+    session.handle_transmitted(transmit.kind, now);
+    transmit
 }
 
 fn number(nth: u16) -> ProbeId {
