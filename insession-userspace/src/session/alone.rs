@@ -329,11 +329,8 @@ impl Session {
         }
     }
 
-    /// What of a quoted probe is not as it was sent, as bits.
-    pub(super) fn other_alone(&self, quote: &Quote) -> u32 {
-        let Some(index) = self.quoted_alone(quote) else {
-            return 0;
-        };
+    /// What of a quoted probe, the one at this index, is not as it was sent, as bits.
+    pub(super) fn other_alone(&self, quote: &Quote, index: usize) -> u32 {
         let ends = self.other_ends_alone(quote, index);
         ends | self.changed_alone(quote, index, ends)
     }

@@ -106,8 +106,8 @@ impl Session {
         let IpAddr::V4(from) = error.from else {
             return false;
         };
-        // Others are not named by a sequence number.
-        if error.quote.alone.is_some() {
+        // Others are not named by a sequence number, or not compared in the same way.
+        if error.quote.alone.is_some() || self.has(Flag::Alone) {
             return false;
         }
         if error.kind != IcmpKind::TimeExceeded || error.icmp_code != 0 || !error.mpls.is_empty() {

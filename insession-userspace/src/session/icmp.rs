@@ -143,14 +143,17 @@ impl Session {
             IcmpKind::Unreachable => (ReplyKind::Unreachable, None),
             IcmpKind::PacketTooBig { mtu } => (ReplyKind::PacketTooBig, Some(mtu)),
         };
-        let mut rewrites = self.rewrites(options, error);
+        let (mut rewrites, nat) = match self.has(Flag::Alone) {
+            true => {
+                let changed = self.other_alone(&error.quote, index);
+                let rewrites = self.rewritten(options, error, changed);
+                (rewrites, self.nat(&error.quote, index))
+            }
+            false => (self.rewrites(options, error), None),
+        };
         if rewritten {
             rewrites |= bit(Rewrite::Sequence);
         }
-        let nat = match self.has(Flag::Alone) {
-            true => self.nat(&error.quote, index),
-            false => None,
-        };
         self.credit(
             index,
             at,
@@ -177,7 +180,8 @@ impl Session {
         }
     }
 
-    /// What the quote shows changed between us and the router, as bits.
+    /// What the quote of a session's probe shows changed between us and the router, as
+    /// bits.
     #[inline]
     pub(super) fn rewrites(&self, options: &SessionOptions, error: &IcmpError) -> u32 {
         let Quote {
@@ -186,32 +190,27 @@ impl Session {
             ttl,
             traffic_class,
             checksum_bad,
+            ref seen,
             ..
         } = error.quote;
+        let changed = self.changed_in_session(seen);
         let same = traffic_class == options.dscp << 2 && ttl <= 1 && checksum_bad != Some(true);
-        if same && !self.has(Flag::Alone) && self.is_between(&source, &destination) {
-            return self.changed_in_session(&error.quote.seen);
+        if same && self.is_between(&source, &destination) {
+            return changed;
         }
-        self.rewritten(options, error)
+        let ends = self.other_ends(source, destination);
+        self.rewritten(options, error, changed | ends)
     }
 
+    /// What is `changed`, and what can be in any packet.
     #[inline(never)]
-    fn rewritten(&self, options: &SessionOptions, error: &IcmpError) -> u32 {
+    fn rewritten(&self, options: &SessionOptions, error: &IcmpError, changed: u32) -> u32 {
         let Quote {
-            source,
-            destination,
             ttl,
             traffic_class,
             checksum_bad,
             ..
         } = error.quote;
-        let changed = match self.has(Flag::Alone) {
-            true => self.other_alone(&error.quote),
-            false => {
-                let changed = self.changed_in_session(&error.quote.seen);
-                changed | self.other_ends(source, destination)
-            }
-        };
         // A router that discards at TTL 1 quotes 1, one that decrements first 0.
         // Other errors come at any TTL.
         let odd_ttl = error.kind == IcmpKind::TimeExceeded && ttl > 1;
