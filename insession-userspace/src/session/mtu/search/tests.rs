@@ -1,3 +1,6 @@
+//! Paths of routers with MTUs, each of which says something or nothing; and the search
+//! that has to find out.
+
 use alloc::vec;
 use core::net::Ipv4Addr;
 
