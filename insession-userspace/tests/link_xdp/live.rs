@@ -93,6 +93,43 @@ fn frames_arrive_byte_for_byte_beside_the_generic_path() {
 }
 
 #[test]
+fn a_long_frame_goes_by_the_ring_beside_live_ones() {
+    with_pair(1, |lab| {
+        lab.far_takes_redirected(true);
+        if !kernel_says(lab) {
+            return;
+        }
+        let far = lab.far_socket(EXPERIMENTAL);
+        let mut link = open(lab, Transmission::Live).unwrap();
+        let mut long = numbered(1_000);
+        long.resize(1514, 0x5a);
+        for n in 0..40 {
+            if n == 20 {
+                link.transmit_long(&long).unwrap();
+            }
+            write(&mut link, n).unwrap();
+        }
+        link.flush().unwrap();
+        // Which of them left when, nobody can tell by their order.
+        let mut times = vec![link.now(); 64];
+        assert_eq!(link.departures(&mut times), 0);
+        let mut arrived: Vec<_> = (0..41).map(|_| far.receive().unwrap()).collect();
+        let mut expected: Vec<_> = (0..40).map(numbered).collect();
+        expected.push(long);
+        arrived.sort();
+        expected.sort();
+        assert_eq!(arrived, expected);
+        assert_eq!(counter(&mut link, "tx-live"), 40);
+        send(&mut link, 0..40);
+        assert_eq!(link.departures(&mut times), 40, "the next batch is as ever");
+        let longest = link.longest_frame();
+        assert!(longest >= 1514);
+        let error = link.transmit_long(&vec![0; longest + 1]).unwrap_err();
+        assert!(matches!(error, LinkError::Unsupported { .. }), "{error}");
+    });
+}
+
+#[test]
 fn the_ring_is_used_unasked_where_frames_would_be_lost() {
     with_pair(1, |lab| {
         let far = lab.far_socket(EXPERIMENTAL);
