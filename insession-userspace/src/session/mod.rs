@@ -285,9 +285,16 @@ impl Session {
     /// Whether all there is to send is probes.
     #[inline]
     fn is_probing(&self) -> bool {
+        let plain = !self.flags.has_any([Flag::Ended, Flag::Stray, Flag::Extra]);
         self.connection.phase == Phase::Open
             && !self.connection.ack_due
-            && !self.flags.has_any([Flag::Ended, Flag::Stray, Flag::Extra])
+            && (plain || self.is_probing_extra())
+    }
+
+    /// The same of a session that does more than others.
+    #[cold]
+    fn is_probing_extra(&self) -> bool {
+        !self.flags.has_either(Flag::Ended, Flag::Stray) && !self.measures_mtu()
     }
 
     /// The probe that may go out now.
