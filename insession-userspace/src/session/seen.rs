@@ -120,7 +120,7 @@ impl Session {
                     .is_some_and(|bits| bits != flags::ACK | flags::PSH),
                 Rewrite::Flags,
             )
-            | when(seen.odd_data && !self.has(Flag::Extra), Rewrite::Payload);
+            | when(seen.odd_data && !self.is_sidecar(), Rewrite::Payload);
         // Those of a connection that goes on have the options of its latest segment.
         if self.has(Flag::Extra) && self.is_adopted() {
             return changed;
