@@ -274,6 +274,44 @@ fn a_quiet_conversation_is_traced_as_soon_as_something_is_said() {
     });
 }
 
+/// Firewalls that track connections strictly, a SYNPROXY, a NAT, tags, balancers, a
+/// server without timestamps: all take what was said for a retransmission.
+#[test]
+fn what_is_on_the_way_lets_octets_by_that_were_said() {
+    for name in [
+        "firewall",
+        "synproxy",
+        "snat",
+        "qinq",
+        "diamond",
+        "no_timestamps",
+    ] {
+        let lab = Lab::up(name).unwrap();
+        sidecar(&lab, &[&server(&lab, false)]);
+        let mut stream = connect(&lab, end(&lab, false, 80));
+        thread::scope(|scope| {
+            let mut writer = stream.try_clone().unwrap();
+            let said = scope.spawn(move || {
+                for _ in 0..10 {
+                    let request = b"GET /status HTTP/1.1\r\nHost: lab\r\nX: sidecar\r\n\r\n";
+                    writer.write_all(request).unwrap();
+                    thread::sleep(Duration::from_millis(50));
+                }
+            });
+            let record = sidecar(&lab, &["--adopt", &self::name(&stream)]);
+            assert_eq!(
+                record.source_port,
+                Some(stream.local_addr().unwrap().port())
+            );
+            said.join().unwrap();
+        });
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches("200 OK").count(), 10, "{name}: {answers}");
+    }
+}
+
 #[test]
 fn what_cannot_be_adopted_is_told_with_its_reason() {
     let lab = Lab::up("chain").unwrap();
