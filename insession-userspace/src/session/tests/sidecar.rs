@@ -3,6 +3,7 @@
 use super::*;
 use crate::session::sidecar::OwnSegment;
 use crate::trace::Rewrite;
+use proptest::prelude::*;
 
 /// There is more to ask for however long.
 fn patient() -> SessionOptions {
@@ -602,4 +603,111 @@ fn a_probe_has_the_flow_label_of_its_connection() {
     let odd = script.take()[0].alone.unwrap();
     assert_eq!(odd.label, 0x1_2345);
     assert_eq!(odd.identification, None);
+}
+
+/// What a watched connection may show, in any order, lost and invented.
+#[derive(Clone, Debug)]
+enum Shown {
+    /// The kernel sends so much, from this distance of [`NEXT`] on.
+    Own(u32, u8, u8),
+    /// The peer acknowledges up to this distance, with these flags and a block.
+    Peer(i32, u8, Option<(i32, u8)>, u16),
+    /// A router quotes this distance.
+    Error(i32),
+    /// Nothing, for so many milliseconds.
+    Wait(u16),
+}
+
+fn shown() -> impl Strategy<Value = Shown> {
+    let near = -2_000i32..12_000;
+    prop_oneof![
+        (0u32..8_000, any::<u8>(), any::<u8>()).prop_map(|(at, octets, bits)| Shown::Own(
+            at,
+            octets,
+            // Mostly no end of it.
+            if bits < 8 { bits } else { 0 }
+        )),
+        (
+            near.clone(),
+            any::<u8>(),
+            proptest::option::of((near.clone(), 0u8..4)),
+            any::<u16>()
+        )
+            .prop_map(|(at, bits, block, octets)| Shown::Peer(
+                at,
+                if bits < 8 { bits } else { flags::ACK },
+                block,
+                octets
+            )),
+        near.prop_map(Shown::Error),
+        (0u16..900).prop_map(Shown::Wait),
+    ]
+}
+
+proptest! {
+    /// Whatever is seen: nothing is sent but single octets that the kernel has sent
+    /// before, in segments like its own, and it ends.
+    #[test]
+    fn nothing_new_is_ever_sent_in_an_adopted_connection(
+        before in 0u64..20_000,
+        seen in proptest::collection::vec(shown(), 1..60),
+    ) {
+        let mut script = adopted(options(), before);
+        let mut said = None::<u32>;
+        let place = |at: i32| NEXT.wrapping_add_signed(at);
+        for step in seen {
+            match step {
+                Shown::Own(at, octets, bits) => {
+                    let mut sent = own(NEXT + at, &vec![1; usize::from(octets)]);
+                    sent.segment.flags |= bits;
+                    said = said.max(Some(NEXT + at + u32::from(octets)));
+                    script.reply(&Reply::Own(sent));
+                }
+                Shown::Peer(at, bits, block, octets) => {
+                    let block = block.map(|(left, long)| {
+                        (place(left), place(left).wrapping_add(long.into()))
+                    });
+                    let mut segment = script.sack_blocks(block.as_slice());
+                    segment.acknowledgment = place(at);
+                    segment.sequence = PEER_ISN + 100;
+                    segment.payload_len = octets.into();
+                    segment.flags = bits;
+                    script.segment(segment);
+                }
+                Shown::Error(at) => script.icmp(IcmpError {
+                    kind: IcmpKind::TimeExceeded,
+                    icmp_type: 11,
+                    ..script.unreachable(place(at), router(3), 0)
+                }),
+                Shown::Wait(millis) => script.wait(ms(millis.into())),
+            }
+            for sent in script.take() {
+                prop_assert!(matches!(sent.kind, TransmitKind::Probe(_)));
+                prop_assert_eq!(sent.segment.payload_len, 1);
+                let behind = sent.segment.sequence.wrapping_add(1);
+                let most = said.expect("nothing is sent before the kernel was seen");
+                prop_assert!(behind.wrapping_sub(most) as i32 <= 0, "{} > {}", behind, most);
+            }
+        }
+        let report = script.finish();
+        prop_assert_eq!(report.method, Method::Sidecar);
+    }
+
+    /// Whatever is captured: it is read or refused.
+    #[test]
+    fn what_is_watched_is_read_or_refused(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..120),
+        version in prop_oneof![Just(0x45u8), Just(0x60), any::<u8>()],
+        outgoing: bool,
+    ) {
+        if let Some(first) = bytes.first_mut() {
+            *first = version;
+        }
+        for at in [6, 9] {
+            if let Some(protocol) = bytes.get_mut(at) {
+                *protocol = 6;
+            }
+        }
+        let _ = crate::session::decode_watched(&bytes, outgoing);
+    }
 }
