@@ -113,6 +113,11 @@ impl Arguments {
                 "--pcap: each method of each run would begin the file anew; trace by one method to record its frames",
             ));
         }
+        if self.probing.request.is_some() && !self.methods().contains(&Method::Sidecar) {
+            return Err(Failure::usage(
+                "--request: only sidecar carries one; name it among --methods, or leave it out",
+            ));
+        }
         if self.probing.on_handshake_failure.is_some() {
             return Err(Failure::usage(
                 "--on-handshake-failure: a run by another method would count as that one's; leave it out",
@@ -207,6 +212,7 @@ mod tests {
             (&["10.0.0.1", "--pcap", "x"][..], "--pcap: "),
             (&["10.0.0.1", "--flows", "2"], "--flows, --mda: "),
             (&["10.0.0.1", "--mda"], "--flows, --mda: "),
+            (&["10.0.0.1", "--request", "http"], "--request: only "),
             (
                 &["10.0.0.1", "--on-handshake-failure", "tcp"],
                 "--on-handshake-failure: ",
