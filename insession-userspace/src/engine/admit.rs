@@ -19,8 +19,8 @@ use crate::net::Route;
 use crate::session::{FIRST_PORT, Flow, Session, has_block, steered};
 use crate::time::Instant;
 use crate::trace::{Method, Verdict};
-use crate::wire::ip;
 use crate::wire::template::Way;
+use crate::wire::{ethernet, ip};
 
 /// Sessions that are started before replies are looked at again, and lingering
 /// flows that are freed at a time.
@@ -402,8 +402,9 @@ fn ports_of<'a>(method: Method, singles: &'a mut Ports, blocks: &'a mut Ports) -
 
 /// The longest IP packet that fits into a frame of this length, octets.
 fn longest(route: &Route, frame: usize) -> u16 {
-    let ethernet = if route.vlan.is_some() { 18 } else { 14 };
-    u16::try_from(frame.saturating_sub(ethernet)).unwrap_or(u16::MAX)
+    let tag = route.vlan.map_or(0, |_| ethernet::TAG_LEN);
+    let header = ethernet::HEADER_LEN + tag;
+    u16::try_from(frame.saturating_sub(header)).unwrap_or(u16::MAX)
 }
 
 /// The segment size to announce: what the path's MTU, and what the link can

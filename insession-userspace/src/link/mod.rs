@@ -136,10 +136,7 @@ pub trait Link {
         if frame.len() > MAX_FRAME {
             return Err(too_long(frame.len(), MAX_FRAME));
         }
-        self.transmit(&mut |out| {
-            out.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
-            frame.len()
-        })
+        self.transmit(&mut copying(frame))
     }
 
     /// Hands the batch over: one kick, if the kernel wants one.
@@ -220,6 +217,14 @@ pub trait Link {
     fn port_taken(&self, local: SocketAddr) -> bool {
         let _ = local;
         false
+    }
+}
+
+/// Fills a frame's room, which is large enough, with this one.
+fn copying(frame: &[u8]) -> impl FnMut(&mut [u8]) -> usize {
+    move |out| {
+        out.iter_mut().zip(frame).for_each(|(to, from)| *to = *from);
+        frame.len()
     }
 }
 

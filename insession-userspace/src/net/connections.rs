@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::NetError;
-use super::netlink::{Netlink, Request, attributes};
-use super::ports::{INET_DIAG_REQ_V2, SOCK_DIAG_BY_FAMILY};
+use super::netlink::{Request, attributes};
+use super::ports::{INET_DIAG_REQ_V2, SOCK_DIAG_BY_FAMILY, WHAT, sockets, tcp_sockets};
 
 /// A TCP connection of this host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +23,8 @@ pub struct Connection {
 /// # Errors
 /// When the kernel does not answer.
 pub fn connection(local: SocketAddr, remote: SocketAddr) -> Result<Option<Connection>, NetError> {
-    const WHAT: &str = "the table of TCP sockets";
-    let mut netlink = Netlink::open(netlink_sys::protocols::NETLINK_SOCK_DIAG)
-        .map_err(|error| NetError::refused(WHAT, &error.into()))?;
     let request = Request::question(SOCK_DIAG_BY_FAMILY, &question(local, remote));
-    let answer = netlink.ask(request);
-    match answer {
+    match sockets()?.ask(request) {
         Ok(answer) => Ok(answer.as_deref().and_then(read)),
         Err(refusal) if refusal.errno() == libc::ENOENT => Ok(None),
         Err(refusal) => Err(NetError::refused(WHAT, &refusal)),
@@ -37,15 +33,12 @@ pub fn connection(local: SocketAddr, remote: SocketAddr) -> Result<Option<Connec
 
 /// `struct inet_diag_req_v2`, of one socket.
 fn question(local: SocketAddr, remote: SocketAddr) -> [u8; INET_DIAG_REQ_V2] {
-    let mut body = [0; INET_DIAG_REQ_V2];
     let family = match local {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
     };
-    body[0] = u8::try_from(family).unwrap_or(0);
-    body[1] = insession_common::flow::PROTOCOL_TCP;
+    let mut body = tcp_sockets(family);
     body[2] = 1 << (INET_DIAG_INFO - 1);
-    body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
     body[8..10].copy_from_slice(&local.port().to_be_bytes());
     body[10..12].copy_from_slice(&remote.port().to_be_bytes());
     for (at, address) in [(12, local.ip()), (28, remote.ip())] {

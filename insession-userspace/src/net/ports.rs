@@ -113,18 +113,12 @@ impl HeldPorts {
 /// # Errors
 /// When the kernel does not answer.
 pub fn held() -> Result<HeldPorts, NetError> {
-    const WHAT: &str = "the table of TCP sockets";
     let mut held = HeldPorts {
         bits: Box::new([0; 1024]),
     };
-    let mut netlink = Netlink::open(netlink_sys::protocols::NETLINK_SOCK_DIAG)
-        .map_err(|error| NetError::refused(WHAT, &error.into()))?;
+    let mut netlink = sockets()?;
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut body = [0; INET_DIAG_REQ_V2];
-        body[0] = u8::try_from(family).unwrap_or(0);
-        body[1] = insession_common::flow::PROTOCOL_TCP;
-        // All states; the newest have bits that older kernels ignore.
-        body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        let body = tcp_sockets(family);
         netlink
             .exchange(Request::dump(SOCK_DIAG_BY_FAMILY, &body), |_, body| {
                 // `struct inet_diag_msg`: family, state, timer, retransmits,
@@ -189,6 +183,25 @@ const BOUND_IN_TABLE: (u32, u32) = (6, 8);
 pub fn is_held(local: SocketAddr) -> bool {
     let attempt = socket::tcp(local).and_then(|socket| socket::bind(socket.as_fd(), local));
     attempt.is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
+}
+
+/// What of the kernel's is asked, in errors.
+pub(super) const WHAT: &str = "the table of TCP sockets";
+
+/// Opens a conversation about sockets.
+pub(super) fn sockets() -> Result<Netlink, NetError> {
+    Netlink::open(netlink_sys::protocols::NETLINK_SOCK_DIAG)
+        .map_err(|error| NetError::refused(WHAT, &error.into()))
+}
+
+/// A `struct inet_diag_req_v2` for TCP sockets of this family, in all states: the newest
+/// have bits that older kernels ignore.
+pub(super) fn tcp_sockets(family: libc::c_int) -> [u8; INET_DIAG_REQ_V2] {
+    let mut body = [0; INET_DIAG_REQ_V2];
+    body[0] = u8::try_from(family).unwrap_or(0);
+    body[1] = insession_common::flow::PROTOCOL_TCP;
+    body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+    body
 }
 
 /// `struct inet_diag_req_v2`.

@@ -308,9 +308,7 @@ impl Session {
         if self.has(Flag::Alone) {
             return Some(self.probe_alone(ttl, sequence, id));
         }
-        if self.has(Flag::Extra)
-            && let Some(probe) = self.adopted_probe(ttl, sequence, id)
-        {
+        if let Some(probe) = self.adopted_probe(ttl, sequence, id) {
             return Some(probe);
         }
         let segment = self.connection.segment(now, ttl, sequence, flags::PSH);
@@ -489,13 +487,11 @@ impl Session {
             Phase::Opening | Phase::WindowWait => {
                 sooner(self.opening_timeout(options, now), probing)
             }
-            Phase::Asking => self.request_timers(options).map(|(again, deadline)| {
-                let again = (again, Timer::RequestRetransmit);
-                match deadline < again.0 {
-                    true => (deadline, Timer::HandshakeTimeout),
-                    false => again,
-                }
-            }),
+            Phase::Asking => {
+                let (again, deadline) = self.request_timers(options).unzip();
+                let again = again.map(|at| (at, Timer::RequestRetransmit));
+                sooner(again, deadline.map(|at| (at, Timer::HandshakeTimeout)))
+            }
             Phase::Open => sooner(self.long_timeout(options), probing),
             Phase::HalfClosed | Phase::Gone => probing,
         };

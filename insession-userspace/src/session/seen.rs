@@ -122,7 +122,7 @@ impl Session {
             )
             | when(seen.odd_data && !self.is_sidecar(), Rewrite::Payload);
         // Those of a connection that goes on have the options of its latest segment.
-        if self.has(Flag::Extra) && self.is_adopted() {
+        if self.is_adopted() {
             return changed;
         }
         // The probe may be one of the connection before, whose options were others.

@@ -109,7 +109,7 @@ impl Session {
 
     /// Probing begins, or goes on after a reopening.
     pub(super) fn open(&mut self, options: &SessionOptions) {
-        if self.has(Flag::Extra) && self.asks_first() {
+        if self.asks_first() {
             return;
         }
         if !self.has(Flag::Begun) {
@@ -304,7 +304,7 @@ impl Session {
 
     /// An ACK that names nothing. It answers a probe if the peer has no other
     /// way to answer, and is credited if it can be meant for one probe only.
-    pub(super) fn duplicate_ack(&mut self, at: Instant, segment: &Segment) {
+    fn duplicate_ack(&mut self, at: Instant, segment: &Segment) {
         let Some(lowest) = self.probes.flying_here().map(|(_, slot)| slot.ttl()).min() else {
             return;
         };

@@ -98,14 +98,21 @@ pub fn adopted(text: &str) -> Result<Flow, String> {
     Ok(Flow { local, remote })
 }
 
+/// Why this connection cannot be adopted.
+#[must_use]
+pub fn refused(flow: &Flow, why: &str) -> Failure {
+    let Flow { local, remote } = flow;
+    Failure::usage(format!("--adopt {local}-{remote}: {why}"))
+}
+
 /// The connection, as the kernel knows it.
 ///
 /// # Errors
 /// When there is none, or none that can be probed in.
 pub fn find(flow: Flow) -> Result<Conversation, Failure> {
-    let Flow { local, remote } = flow;
-    let refused = |why: &str| Failure::usage(format!("--adopt {local}-{remote}: {why}"));
-    let found = net::connection(local, remote).map_err(|error| super::engine::no_link(&error))?;
+    let refused = |why| refused(&flow, why);
+    let found =
+        net::connection(flow.local, flow.remote).map_err(|error| super::engine::no_link(&error))?;
     let Some(found) = found else {
         return Err(refused(
             "this host has no such connection, or one that is bound to a device; `ss -tn` lists those that there are",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::Arguments;
 use crate::cli::exit::Failure;
-use crate::cli::probing::{LinkName, Probing};
+use crate::cli::probing::{LinkName, Probing, sidecar};
 use crate::dns::Family;
 use crate::multipath::flows::FlowsOptions;
 use crate::report::Format;
@@ -64,14 +64,11 @@ impl Plan {
 /// # Errors
 /// That it cannot be traced.
 pub fn adopted(flow: &Flow) -> Result<TargetSpec, Failure> {
-    let Flow { local, remote } = flow;
-    spec::parse(&remote.to_string())
-        .map_err(|error| Failure::usage(format!("--adopt {local}-{remote}: {error}")))
+    spec::parse(&flow.remote.to_string()).map_err(|error| sidecar::refused(flow, &error))
 }
 
 /// What does not go together with a running connection.
 fn adopts(flow: &Flow, probing: &Probing) -> Result<(), Failure> {
-    let Flow { local, remote } = flow;
     let why = if probing.method != Method::Sidecar {
         format!(
             "--method {} opens a flow of its own; add --method sidecar",
@@ -82,7 +79,7 @@ fn adopts(flow: &Flow, probing: &Probing) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::usage(format!("--adopt {local}-{remote}: {why}")))
+    Err(sidecar::refused(flow, &why))
 }
 
 fn outputs(arguments: &Arguments) -> Result<Outputs, Failure> {

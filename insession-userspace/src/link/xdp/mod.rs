@@ -48,7 +48,7 @@ use insession_common::flow::SessionId;
 use insession_common::stamp::{ReplyStamp, SteerKind};
 
 use crate::link::sys::{self, Polled};
-use crate::link::{BATCH, Link, LinkError, Received, clock, too_long};
+use crate::link::{BATCH, Link, LinkError, Received, clock, copying, too_long};
 use crate::net::ports;
 use crate::session::Flow;
 use crate::time::{Duration, Instant};
@@ -345,15 +345,8 @@ impl Link for XdpLink {
         if frame.len() > umem::CHUNK {
             return Err(too_long(frame.len(), umem::CHUNK));
         }
-        let mut copy = |chunk: &mut [u8]| {
-            chunk
-                .iter_mut()
-                .zip(frame)
-                .for_each(|(to, from)| *to = *from);
-            frame.len()
-        };
         let queue = self.queues.first_mut();
-        if !queue.is_some_and(|queue| queue.write(&mut copy)) {
+        if !queue.is_some_and(|queue| queue.write(&mut copying(frame))) {
             return Err(LinkError::Full);
         }
         self.mixed.0 |= self.live.is_some();

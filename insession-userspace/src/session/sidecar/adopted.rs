@@ -108,6 +108,7 @@ impl Session {
         self.flags.set(Flag::KernelOwns);
     }
 
+    #[inline]
     fn adopted(&self) -> Option<&Adopted> {
         match &self.sidecar()?.role {
             Role::Adopted(adopted) => Some(adopted),
@@ -123,8 +124,9 @@ impl Session {
     }
 
     /// Whether the connection is one that goes on without us.
+    #[inline]
     pub(in crate::session) fn is_adopted(&self) -> bool {
-        self.has(Flag::Extra) && self.adopted().is_some()
+        self.adopted().is_some()
     }
 
     /// Why nothing of the connection could be probed.
@@ -229,7 +231,6 @@ impl Session {
                 true => RttBound::Exact,
                 false => RttBound::Upper,
             };
-            self.flags.set(Flag::Sacked);
             self.reached(index, at, segment.ttl, ReplyKind::Sack, bound, false);
         }
         if has(flags::FIN) && self.connection.phase == Phase::Open {
@@ -296,6 +297,7 @@ impl Session {
     }
 
     /// The probe, as it goes out: the kernel's latest segment, but for what it carries.
+    #[inline]
     pub(in crate::session) fn adopted_probe(
         &self,
         ttl: u8,

@@ -80,11 +80,17 @@ fn wanted(options: &SessionOptions) -> usize {
 const MOST: usize = 6_000;
 
 impl Session {
+    #[inline]
     fn sidecar(&self) -> Option<&Sidecar> {
         match self.has(Flag::Extra) {
-            true => self.rare()?.sidecar.as_deref(),
+            true => self.sidecar_extra(),
             false => None,
         }
+    }
+
+    #[cold]
+    fn sidecar_extra(&self) -> Option<&Sidecar> {
+        self.rare()?.sidecar.as_deref()
     }
 
     fn sidecar_mut(&mut self) -> Option<&mut Sidecar> {
@@ -100,7 +106,7 @@ impl Session {
     /// Whether its probes are octets of a conversation.
     #[inline]
     pub(super) fn is_sidecar(&self) -> bool {
-        self.has(Flag::Extra) && self.sidecar().is_some()
+        self.sidecar().is_some()
     }
 
     /// Octets of room for probes in the conversation, once there is one.

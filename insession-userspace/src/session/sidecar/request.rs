@@ -54,6 +54,7 @@ impl Session {
         }
     }
 
+    #[inline]
     fn asking(&self) -> Option<(&Asking, u32)> {
         match self.sidecar()? {
             Sidecar {
